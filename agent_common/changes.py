@@ -1,0 +1,229 @@
+"""Changes of a host, one at a time: planned, recorded on disk, written to the kernel, read back, and revertible.
+
+The record comes before the kernel: an agent that dies in between still knows what it may have done, and a caller that
+never got its answer can have the change reverted by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf import json_format
+from lvsagent.v1 import operation_pb2
+
+from agent_common.errors import ConflictError, InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.state import State
+from agent_common.worker import Run
+
+Operation = operation_pb2.Operation
+Change = operation_pb2.Change
+
+KEPT_CHANGES = 1000
+"""So many changes are remembered; older ones can no longer be reverted by name."""
+
+_KIND = "change"
+
+
+class Outcome(enum.Enum):
+    """How a revert ended."""
+
+    REVERTED = "reverted"
+    NOTHING = "nothing"
+    KEPT = "kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverted:
+    """How a revert ended, and a line for each thing that was done or stays."""
+
+    outcome: Outcome
+    details: tuple[str, ...] = ()
+
+
+class Resources(Protocol):
+    """What an agent can change. Synchronous: it runs in the worker thread."""
+
+    def plan(self, operation: Operation, earlier: Sequence[Change], *, validate_only: bool) -> Change:
+        """Say what an operation would change, without changing anything.
+
+        earlier are the changes planned, not yet made, before it; with validate_only a virtual server that is not there
+        yet does not matter. Raises what forbids the operation.
+        """
+
+    def write(self, change: Change) -> None:
+        """Make the change, and read it back."""
+
+    def revert(self, change: Change) -> Reverted:
+        """Take back what of the change still stands, each thing by itself."""
+
+
+class Neighbours(Protocol):
+    """The other hosts on the wire, who are asked before an address is added and told afterwards."""
+
+    async def ask(self, change: Change) -> None:
+        """Raise RefusedError if another host has an address that the change would add."""
+
+    async def confirm(self, change: Change) -> None:
+        """Raise RefusedError if an address that the change added turns out to be a duplicate; else announce it."""
+
+
+class NoNeighbours:
+    """For changes that no other host can notice, such as a silenced VIP on lo."""
+
+    async def ask(self, change: Change) -> None:
+        """Nobody to ask."""
+
+    async def confirm(self, change: Change) -> None:
+        """Nobody to tell."""
+
+
+class BatchError(Exception):
+    """An operation of several failed; those before it were reverted."""
+
+    def __init__(self, earlier: Sequence[Change], error: LvsError) -> None:
+        super().__init__(str(error))
+        self.earlier = tuple(earlier)
+        self.error = error
+
+
+class Changes:
+    """Applies and reverts changes of one host, one at a time."""
+
+    def __init__(self, resources: Resources, state: State, run: Run, neighbours: Neighbours) -> None:
+        self._resources = resources
+        self._state = state
+        self._run = run
+        self._neighbours = neighbours
+        self._lock = asyncio.Lock()
+
+    async def apply(self, operation: Operation, change_id: str, *, validate_only: bool = False) -> Change:
+        """Carry out one operation, or with validate_only say what it would do; see apply_all."""
+        try:
+            return (await self.apply_all([operation], change_id, validate_only=validate_only))[0]
+        except BatchError as failure:
+            raise failure.error from failure
+
+    async def apply_all(
+        self, operations: Sequence[Operation], change_id: str, *, validate_only: bool = False
+    ) -> list[Change]:
+        """Carry out operations in order, all or none, as one change with one name.
+
+        The same name again returns the first answer. Raises BatchError with the failing operation's error, and
+        ConflictError if the change was reverted before it came.
+        """
+        change_id = check_change_id(change_id)
+        async with self._lock:
+            if validate_only:
+                return await self._validate(operations, change_id)
+            known = await self._run(lambda: self._known(change_id))
+            if known is not None:
+                return known
+            made: list[Change] = []
+            try:
+                for operation in operations:
+                    await self._apply_next(operation, change_id, made)
+            except LvsError as error:
+                await self._run(lambda: self._give_up(change_id, made))
+                raise BatchError(made, error) from error
+            await self._run(lambda: self._record(change_id, made, done=True))
+            return made
+
+    async def revert(self, change_id: str) -> Reverted:
+        """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
+        change_id = check_change_id(change_id)
+        async with self._lock:
+            return await self._run(lambda: self._revert(change_id))
+
+    async def _validate(self, operations: Sequence[Operation], change_id: str) -> list[Change]:
+        planned: list[Change] = []
+        for operation in operations:
+            try:
+                planned.append(await self._plan(operation, change_id, planned, validate_only=True))
+            except LvsError as error:
+                raise BatchError(planned, error) from error
+        return planned
+
+    async def _apply_next(self, operation: Operation, change_id: str, made: list[Change]) -> None:
+        change = await self._plan(operation, change_id, (), validate_only=False)
+        if change.made:
+            await self._neighbours.ask(change)
+            try:
+                await self._run(lambda: self._write(change, change_id, made))
+                await self._neighbours.confirm(change)
+            except LvsError:
+                await self._run(lambda: self._resources.revert(change))
+                raise
+        made.append(change)
+
+    async def _plan(
+        self, operation: Operation, change_id: str, earlier: Sequence[Change], *, validate_only: bool
+    ) -> Change:
+        change = await self._run(lambda: self._resources.plan(operation, earlier, validate_only=validate_only))
+        change.id = change_id
+        return change
+
+    def _write(self, change: Change, change_id: str, made: Sequence[Change]) -> None:
+        self._record(change_id, [*made, change], done=False)
+        self._resources.write(change)
+
+    def _give_up(self, change_id: str, made: Sequence[Change]) -> None:
+        self._revert_all(made)
+        self._state.delete(_KIND, change_id)
+
+    def _revert(self, change_id: str) -> Reverted:
+        body = self._state.get(_KIND, change_id)
+        ended = [] if body is None else self._revert_all(_load(body["changes"]))
+        self._state.put(_KIND, change_id, {"status": "reverted", "changes": []})
+        details = tuple(line for one in ended for line in one.details)
+        for outcome in (Outcome.KEPT, Outcome.REVERTED):
+            if any(one.outcome is outcome for one in ended):
+                return Reverted(outcome=outcome, details=details)
+        return Reverted(outcome=Outcome.NOTHING, details=details)
+
+    def _revert_all(self, changes: Sequence[Change]) -> list[Reverted]:
+        """Revert each, the last first; one that fails does not keep the others from being tried."""
+        ended: list[Reverted] = []
+        failures: list[LvsError] = []
+        for change in reversed(changes):
+            if not change.made:
+                continue
+            try:
+                ended.append(self._resources.revert(change))
+            except LvsError as error:
+                failures.append(error)
+        if failures:
+            raise RefusedError("; ".join(error.message for error in failures), failures[0].reason) from failures[0]
+        return ended
+
+    def _known(self, change_id: str) -> list[Change] | None:
+        body = self._state.get(_KIND, change_id)
+        if body is None:
+            return None
+        if body["status"] == "reverted":
+            raise ConflictError(f"cannot apply change {change_id}: it was reverted already", Reason.CHANGE_REVERTED)
+        if body["status"] == "begun":  # the agent died in it: what stands of it goes, and it is made anew
+            self._give_up(change_id, _load(body["changes"]))
+            return None
+        return _load(body["changes"])
+
+    def _record(self, change_id: str, changes: Sequence[Change], *, done: bool) -> None:
+        with self._state.transaction():
+            bodies = [json_format.MessageToDict(change, preserving_proto_field_name=True) for change in changes]
+            self._state.put(_KIND, change_id, {"status": "done" if done else "begun", "changes": bodies})
+            self._state.keep_newest(_KIND, KEPT_CHANGES)
+
+
+def check_change_id(change_id: str) -> str:
+    """Return the caller's name for a change, or a new one if it is empty; names are at most 64 characters long."""
+    if len(change_id) > 64:
+        raise InvalidInputError("change_id", "change_id: longer than 64 characters")
+    return change_id or str(uuid.uuid4())
+
+
+def _load(bodies: Sequence[dict[str, object]]) -> list[Change]:
+    return [json_format.ParseDict(body, Change()) for body in bodies]

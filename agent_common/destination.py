@@ -1,0 +1,162 @@
+"""Destinations: the real servers behind a virtual server, and their rules. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from agent_common.errors import InvalidInputError
+from agent_common.virtual_server import (
+    FirewallMark,
+    IpAddress,
+    ServiceAddress,
+    VirtualServerKey,
+    check_port,
+    family_of,
+    format_endpoint,
+)
+
+MAX_WEIGHT = 2**31 - 1
+"""The kernel keeps weights in an int and refuses negative ones with ERANGE."""
+
+MAX_THRESHOLD = 65535
+"""ipvsadm(8) takes no larger thresholds."""
+
+
+class Forwarding(enum.IntEnum):
+    """Forwarding methods by the kernel's numbers (include/uapi/linux/ip_vs.h, IP_VS_CONN_F_FWD_MASK)."""
+
+    MASQUERADING = 0
+    LOCAL_NODE = 1
+    TUNNELING = 2
+    DIRECT_ROUTING = 3
+    BYPASS = 4
+
+
+FORWARDING_NAMES = {"dr": Forwarding.DIRECT_ROUTING, "nat": Forwarding.MASQUERADING, "tun": Forwarding.TUNNELING}
+"""What the command line calls them."""
+
+
+def forwarding_name(forwarding: Forwarding) -> str:
+    """Return the command line's word for a method, or the kernel's own for the two that nobody asks for."""
+    words = {number: word for word, number in FORWARDING_NAMES.items()}
+    return words.get(forwarding, forwarding.name.lower())
+
+
+class TunnelType(enum.IntEnum):
+    """Kinds of tunnel by the kernel's numbers (IP_VS_CONN_F_TUNNEL_TYPE_*)."""
+
+    IPIP = 0
+    GUE = 1
+    GRE = 2
+
+
+class TunnelChecksum(enum.IntEnum):
+    """Checksum of the tunnel's header by the kernel's numbers (IP_VS_TUNNEL_ENCAP_FLAG_*)."""
+
+    NONE = 0
+    FULL = 1
+    REMOTE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """How packets of a tunnelled destination are wrapped; the port is GUE's."""
+
+    type: TunnelType = TunnelType.IPIP
+    port: int = 0
+    checksum: TunnelChecksum = TunnelChecksum.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class DestinationKey:
+    """A real server's address and port within a virtual server."""
+
+    address: IpAddress
+    port: int
+
+    def __str__(self) -> str:
+        return format_endpoint(self.address, self.port)
+
+
+def destination_order(key: DestinationKey) -> tuple[int, bytes, int]:
+    """Sort key for lists; IPv4 and IPv6 addresses do not compare with each other."""
+    return (key.address.version, key.address.packed, key.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A destination's configuration. The weight is the operator's; while draining is set the kernel's is 0."""
+
+    key: DestinationKey
+    forwarding: Forwarding = Forwarding.DIRECT_ROUTING
+    weight: int = 1
+    draining: bool = False
+    upper_threshold: int = 0
+    lower_threshold: int = 0
+    tunnel: Tunnel = Tunnel()
+
+    @property
+    def kernel_weight(self) -> int:
+        """The weight that the kernel is given."""
+        return 0 if self.draining else self.weight
+
+    def check(self, virtual_server: VirtualServerKey) -> Destination:
+        """Raise InvalidInputError unless ipvsadm, too, would take this combination; return the destination."""
+        check_port(self.key.port, "port")
+        _check_range("weight", self.weight, MAX_WEIGHT)
+        _check_range("upper_threshold", self.upper_threshold, MAX_THRESHOLD)
+        _check_range("lower_threshold", self.lower_threshold, MAX_THRESHOLD)
+        if self.lower_threshold > self.upper_threshold:  # the kernel's rule, ERANGE there
+            raise InvalidInputError("lower_threshold", "lower_threshold: must not be above upper_threshold")
+        if self.forwarding in (Forwarding.LOCAL_NODE, Forwarding.BYPASS):
+            raise InvalidInputError("forwarding_method", "forwarding_method: only dr, nat and tun can be asked for")
+        self._check_addresses(virtual_server)
+        self._check_tunnel()
+        return self
+
+    def _check_addresses(self, virtual_server: VirtualServerKey) -> None:
+        if family_of(self.key.address) is not virtual_server.family and self.forwarding is not Forwarding.TUNNELING:
+            raise InvalidInputError(
+                "address",
+                f"address: {self.key.address} and {virtual_server} differ in family; only tunnelling joins them",
+            )
+        translates = self.forwarding is Forwarding.MASQUERADING or isinstance(virtual_server, FirewallMark)
+        if isinstance(virtual_server, ServiceAddress) and not translates and self.key.port != virtual_server.port:
+            raise InvalidInputError(
+                "port",
+                f"port: {forwarding_name(self.forwarding)} cannot translate ports: {self.key} must have port "
+                f"{virtual_server.port}, or use nat",
+            )
+        if isinstance(virtual_server, ServiceAddress) and self.key.address == virtual_server.address:
+            raise InvalidInputError("address", f"address: {self.key.address} is the VIP itself")
+
+    def _check_tunnel(self) -> None:
+        tunnel = self.tunnel
+        if tunnel != Tunnel() and self.forwarding is not Forwarding.TUNNELING:
+            raise InvalidInputError("tunnel", "tunnel: only with forwarding method tun")
+        if tunnel.type is TunnelType.GUE:
+            check_port(tunnel.port, "tunnel.port", zero=False)
+        elif tunnel.port:
+            raise InvalidInputError("tunnel.port", f"tunnel.port: {tunnel.type.name.lower()} takes no port")
+        if tunnel.type is TunnelType.IPIP and tunnel.checksum is not TunnelChecksum.NONE:
+            raise InvalidInputError("tunnel.checksum", "tunnel.checksum: ipip has none")
+        if tunnel.checksum is TunnelChecksum.REMOTE and tunnel.type is not TunnelType.GUE:
+            raise InvalidInputError("tunnel.checksum", "tunnel.checksum: remote checksum offload needs gue")
+
+
+def _check_range(field: str, value: int, largest: int) -> None:
+    if not 0 <= value <= largest:
+        raise InvalidInputError(field, f"{field}: {value} is out of range (0 to {largest})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationStatus:
+    """What the kernel says of a destination: configuration, its weight now, and connection counts."""
+
+    destination: Destination
+    current_weight: int
+    active: int
+    inactive: int
+    persistent: int
+    managed: bool = False

@@ -1,0 +1,84 @@
+"""The one place where errors become gRPC statuses, and statuses become errors again."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from lvsagent.v1 import error_pb2
+
+from agent_common import errors
+from agent_common.errors import InvalidInputError, LvsError, Reason
+
+DOMAIN = "lvsagent.v1"
+"""Domain of google.rpc.ErrorInfo in every error of ours."""
+
+_CODES: dict[type[LvsError], int] = {
+    errors.InvalidInputError: code_pb2.INVALID_ARGUMENT,
+    errors.NotFoundError: code_pb2.NOT_FOUND,
+    errors.DiffersError: code_pb2.ALREADY_EXISTS,
+    errors.RefusedError: code_pb2.FAILED_PRECONDITION,
+    errors.ConflictError: code_pb2.ABORTED,
+    errors.ExhaustedError: code_pb2.RESOURCE_EXHAUSTED,
+    errors.InternalError: code_pb2.INTERNAL,
+}
+_CLASSES = {code: kind for kind, code in _CODES.items()}
+
+
+def to_status(error: LvsError) -> status_pb2.Status:
+    """Return the google.rpc.Status of an error: code, message, ErrorInfo, and BadRequest if a field is at fault."""
+    status = status_pb2.Status(code=_CODES[type(error)], message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=f"REASON_{error.reason}", domain=DOMAIN, metadata=error.metadata)
+    _attach(status, info)
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        _attach(status, error_details_pb2.BadRequest(field_violations=[violation]))
+    return status
+
+
+def to_item(error: LvsError) -> error_pb2.ItemError:
+    """Return the error as one item of a batch."""
+    return error_pb2.ItemError(
+        code=_CODES[type(error)],
+        reason=error_pb2.Reason.Value(f"REASON_{error.reason}"),
+        message=error.message,
+        field=error.field,
+        metadata=error.metadata,
+    )
+
+
+def from_item(item: error_pb2.ItemError) -> LvsError:
+    """Return the error that an item of a batch carries."""
+    reason = Reason(error_pb2.Reason.Name(item.reason).removeprefix("REASON_"))
+    return _build(item.code, item.message, reason, item.field, dict(item.metadata))
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> LvsError | None:
+    """Return the error that an agent of ours sent, or None if the failure is gRPC's own (unreachable, timeout)."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # AioRpcError has what it reads of a Call
+    if status is None:
+        return None
+    info, field = error_details_pb2.ErrorInfo(), ""
+    for detail in status.details:
+        bad = error_details_pb2.BadRequest()
+        if detail.Unpack(bad) and bad.field_violations:
+            field = bad.field_violations[0].field
+        else:
+            detail.Unpack(info)
+    if info.domain != DOMAIN:
+        return None
+    return _build(status.code, status.message, Reason(info.reason.removeprefix("REASON_")), field, dict(info.metadata))
+
+
+def _build(code: int, message: str, reason: Reason, field: str, metadata: dict[str, str]) -> LvsError:
+    kind = _CLASSES.get(code, errors.InternalError)
+    if kind is InvalidInputError:
+        return InvalidInputError(field, message, **metadata)
+    return kind(message, reason, field=field, **metadata)
+
+
+def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)

@@ -1,0 +1,117 @@
+"""Registers the RPC handlers of an agent, every one of them inside the same wrapping.
+
+The wrapping refuses calls whose deadline has passed, lets work that has begun finish though its client is gone, maps
+errors to statuses, and keeps the text of unexpected exceptions in the log. Authorisation goes here, nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_status import rpc_status
+
+from agent_common.errors import InternalError, LvsError, Reason
+from agent_common.grpc_errors import to_status
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Context], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A service's descriptor, from its generated module, and the object with its methods."""
+
+    descriptor: ServiceDescriptor
+    servicer: object
+
+
+class Handlers:
+    """The handlers of one server, and the calls that are running in them."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Message]] = set()
+
+    def register(self, server: grpc.aio.Server, services: Iterable[Service]) -> None:
+        """Add every method of the services to the server, wrapped."""
+        for service in services:
+            methods = {method.name: self._handler(method, service.servicer) for method in service.descriptor.methods}
+            generic = grpc.method_handlers_generic_handler(service.descriptor.full_name, methods)
+            server.add_generic_rpc_handlers((generic,))
+
+    async def finish(self) -> None:
+        """Wait until every call that has begun is finished."""
+        while self._running:
+            await asyncio.wait(set(self._running))
+
+    def _handler(self, method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
+        make = grpc.stream_unary_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
+        return make(
+            self._wrap(method.full_name, getattr(servicer, method.name)),
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+
+    def _wrap(self, name: str, call: Method) -> Method:
+        async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
+            await _refuse_late(context)
+            task = asyncio.ensure_future(call(request, context))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            try:
+                # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
+                return await asyncio.shield(task)
+            except LvsError as error:
+                await context.abort_with_status(rpc_status.to_status(to_status(error)))
+            except asyncio.CancelledError:
+                task.add_done_callback(lambda done: _log_unheard(name, done))
+                raise
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                hidden = _hide(name, error)
+                await context.abort_with_status(rpc_status.to_status(to_status(hidden)))
+            raise AssertionError("abort_with_status raises")
+
+        return handle
+
+
+async def _refuse_late(context: Context) -> None:
+    """End a call that waited in the socket of a stopped agent beyond its deadline, before it does anything."""
+    # One turn of the loop lets a cancellation that arrived together with the call take effect first.
+    await asyncio.sleep(0)
+    remaining = context.time_remaining()
+    if context.cancelled() or (remaining is not None and remaining <= 0):
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the call came after its deadline; nothing was done")
+
+
+def _hide(name: str, error: BaseException) -> InternalError:
+    """Log an unexpected exception, and return what the client may know of it."""
+    incident = uuid.uuid4().hex[:12]
+    _log.error("unexpected failure in %s, incident %s", name, incident, exc_info=error)
+    return InternalError(
+        f"cannot finish {name}: unexpected failure, incident {incident}; the agent's log has the details",
+        Reason.INTERNAL,
+        incident=incident,
+    )
+
+
+def _log_unheard(name: str, task: asyncio.Task[Message]) -> None:
+    """Say in the log how a call ended whose client did not wait."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, LvsError):
+        _log.warning("%s failed, but its client had gone: %s", name, error.message)
+    elif error is not None:
+        _hide(name, error)
+    else:
+        _log.warning("%s was done, but its client had gone", name)

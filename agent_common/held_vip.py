@@ -1,0 +1,288 @@
+"""VIPs that are held: the address and route come with the first holder and go with the last (promise P4).
+
+What differs between a director and a real server (the interface, what is checked, the ARP sysctls) is in a policy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from lvsagent.v1 import operation_pb2, vip_pb2
+
+from agent_common import wire
+from agent_common.address import Addresses, Placement, find_address
+from agent_common.changes import Change, Outcome, Reverted
+from agent_common.errors import ConflictError, NotFoundError, Reason
+from agent_common.state import State
+from agent_common.vip import Holder, Vip, VipMode, parse_holder
+from agent_common.virtual_server import IpAddress, parse_unicast
+
+_KIND = "vip"
+
+SysctlChanges = Sequence[operation_pb2.SysctlChange]
+
+
+class VipPolicy(Protocol):
+    """What a kind of host adds to a held VIP."""
+
+    placement: Placement
+
+    def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
+        """Return the VIP with device and mode chosen; raises what forbids to have it here."""
+
+    def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
+        """Return why the address must stay though its last holder goes, or ""; raises RefusedError to refuse."""
+
+    def plan_silence(self, address: IpAddress) -> SysctlChanges:
+        """Return the ARP sysctls that must be written before the address is added."""
+
+    def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
+        """Write them, originals on disk first, and check that the host is silent."""
+
+    def unsilence(self, address: IpAddress, changes: SysctlChanges, *, last: bool) -> list[str]:
+        """Take back the sysctls of a change, or with the last holder all of them; return what was done or stays."""
+
+
+class HeldVips:
+    """The VIPs of a host, who holds them, and what of them this agent made."""
+
+    def __init__(self, addresses: Addresses, state: State, policy: VipPolicy) -> None:
+        self._addresses = addresses
+        self._state = state
+        self._policy = policy
+
+    def get(self, address: IpAddress) -> Vip:
+        """Return a VIP as it is now, held or not."""
+        body = self._state.get(_KIND, str(address))
+        found = find_address(self._addresses.addresses(), address)
+        vip = Vip(address=address, present_device=found.device if found else "")
+        if body is None:
+            return replace(vip, route_present=self._has_route(vip))
+        vip = replace(
+            vip,
+            device=body["device"],
+            mode=VipMode(body["mode"]),
+            holders=tuple(parse_holder(holder) for holder in body["holders"]),
+        )
+        # One with another prefix length, or on another interface, is not the one that we added.
+        ours = found is not None and (found.prefix_length, found.device) == (vip.prefix_length, vip.device)
+        has_route = self._has_route(vip)
+        return replace(
+            vip,
+            made_address=ours and body["made_address"],
+            route_present=has_route,
+            made_route=has_route and body["made_route"],
+        )
+
+    def list_all(self) -> list[Vip]:
+        """Return the VIPs that are held, in the order of their addresses."""
+        addresses = [ipaddress.ip_address(name) for name in self._state.list(_KIND)]
+        return [self.get(address) for address in sorted(addresses, key=lambda each: (each.version, each.packed))]
+
+    def made(self, address: IpAddress) -> bool:
+        """Whether this agent added the address."""
+        body = self._state.get(_KIND, str(address))
+        return body is not None and bool(body["made_address"])
+
+    def plan_create(self, request: vip_pb2.CreateVipRequest) -> Change:
+        """Plan to add what is missing of the VIP, and the hold."""
+        holder = wire.unpack_holder(request.holder)
+        current = self.get(parse_unicast(request.vip.address, "vip.address"))
+        after = self._policy.plan_new(request, current)
+        sysctls = list(self._policy.plan_silence(current.address))
+        holders = after.holders if holder in after.holders else (*after.holders, holder)
+        adds_address = after.mode is VipMode.AGENT and not current.present
+        after = replace(
+            after,
+            holders=holders,
+            made_address=adds_address or current.made_address,
+            present_device=after.device if adds_address else current.present_device,
+        )
+        adds_route = _wants_route(after) and not current.route_present
+        after = replace(
+            after,
+            made_route=adds_route or current.made_route,
+            route_present=adds_route or current.route_present,
+        )
+        actions = _creation_lines(current, after, sysctls)
+        change = _change(current, after, holder, actions, sysctls)
+        change.foreign = current.present and not current.made_address
+        return change
+
+    def plan_delete(self, request: vip_pb2.DeleteVipRequest) -> Change:
+        """Plan to give up a hold, and with the last one what this agent made."""
+        holder = wire.unpack_holder(request.holder)
+        current = self.get(parse_unicast(request.address, "address"))
+        holders = () if request.force else tuple(each for each in current.holders if each != holder)
+        if holders == current.holders and not (request.force and self._state.get(_KIND, str(current.address))):
+            if request.allow_missing:
+                return _change(current, current, holder, [], [])
+            raise NotFoundError(
+                f"{holder} does not hold VIP {current.address} on this host",
+                Reason.VIP_NOT_FOUND,
+                vip=str(current.address),
+            )
+        after = replace(current, holders=holders)
+        stays = ""
+        if not holders:
+            stays = "" if request.force else self._policy.plan_last(request, current)
+            if not stays:
+                after = _emptied(after)
+        actions = _deletion_lines(current, after, holder)
+        change = _change(current, after, holder, actions, [])
+        if stays:
+            change.warnings.append(f"VIP {current.address} stays: {stays}")
+        elif not holders and current.present and not current.made_address:
+            change.warnings.append(
+                f"VIP {current.address} stays on {current.present_device}: this agent did not add it"
+            )
+        return change
+
+    def write(self, change: operation_pb2.VipChange) -> list[str]:
+        """Bring the host from before to after, and read it back; return what was done to the sysctls of a removal."""
+        before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
+        if _is_creation(before, after):
+            self._add(before, after, change.sysctls)
+            return []
+        self._take_away(before, after)
+        return self._policy.unsilence(after.address, (), last=not after.holders)
+
+    def revert(self, change: operation_pb2.VipChange) -> Reverted:
+        """Take back the hold, and what of address, route and sysctls the change made and nobody else needs by now."""
+        before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
+        if _is_creation(before, after):
+            return self._revert_creation(before, after, change.sysctls)
+        return self._revert_deletion(before)
+
+    def _revert_creation(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> Reverted:
+        current = self.get(after.address)
+        holders = tuple(each for each in current.holders if each not in after.holders or each in before.holders)
+        newcomers = [str(each) for each in holders if each not in before.holders]
+        if newcomers:
+            self._store(replace(current, holders=holders))
+            why = f"VIP {after.address} stays: {', '.join(newcomers)} needs it by now"
+            return Reverted(outcome=Outcome.KEPT, details=(why,))
+        wanted = replace(current, holders=holders)
+        if before.holders and not holders:
+            wanted = _emptied(wanted)
+        else:
+            wanted = replace(
+                wanted,
+                present_device=before.present_device if current.made_address else current.present_device,
+                route_present=before.route_present if current.made_route else current.route_present,
+                made_address=before.made_address,
+                made_route=before.made_route,
+            )
+        done = self._take_away(current, wanted)
+        done.extend(self._policy.unsilence(wanted.address, sysctls, last=not holders))
+        return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
+
+    def _revert_deletion(self, before: Vip) -> Reverted:
+        current = self.get(before.address)
+        after = replace(
+            before,
+            holders=tuple(dict.fromkeys((*before.holders, *current.holders))),
+            present_device=current.present_device or before.present_device,
+            route_present=current.route_present or before.route_present,
+        )
+        self._add(current, after, self._policy.plan_silence(before.address))
+        return Reverted(outcome=Outcome.REVERTED, details=(f"put back VIP {before.address}",))
+
+    def _add(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> None:
+        """Record, then sysctls, then the address, then its route: the order of P1."""
+        self._store(after)
+        self._policy.silence(after.address, sysctls)
+        if after.present and not before.present:
+            self._addresses.add_vip(after.address, after.present_device, self._policy.placement)
+        if after.route_present and not before.route_present and isinstance(after.address, ipaddress.IPv4Address):
+            self._addresses.add_host_route(after.address, after.present_device)
+        found = self.get(after.address)
+        if found.present_device != after.present_device or found.route_present != after.route_present:
+            raise ConflictError(
+                f"VIP {after.address} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
+            )
+
+    def _take_away(self, current: Vip, wanted: Vip) -> list[str]:
+        """Route, address, record: the reverse of _add; the sysctls come after it."""
+        done: list[str] = []
+        device = current.present_device or current.device
+        if current.route_present and not wanted.route_present and isinstance(current.address, ipaddress.IPv4Address):
+            self._addresses.remove_host_route(current.address, device)
+            done.append(f"removed route {current.address} scope host dev {device}")
+        if current.present and not wanted.present:
+            self._addresses.remove_address(current.address, current.prefix_length, device)
+            done.append(f"removed {current.address}/{current.prefix_length} from {device}")
+        self._store(wanted)
+        return done
+
+    def _store(self, vip: Vip) -> None:
+        if not vip.holders and not vip.made_address and not vip.made_route:
+            self._state.delete(_KIND, str(vip.address))
+            return
+        body = {
+            "device": vip.device,
+            "mode": vip.mode.value,
+            "holders": [str(holder) for holder in vip.holders],
+            "made_address": vip.made_address,
+            "made_route": vip.made_route,
+        }
+        self._state.put(_KIND, str(vip.address), body)
+
+    def _has_route(self, vip: Vip) -> bool:
+        device = vip.present_device or vip.device
+        if not device or not isinstance(vip.address, ipaddress.IPv4Address):
+            return False
+        return self._addresses.has_host_route(vip.address, device)
+
+
+def _wants_route(vip: Vip) -> bool:
+    """Only beside an address that this agent adds; a foreign one has the routes that its owner gave it."""
+    return vip.made_address and vip.mode is VipMode.AGENT and vip.address.version == 4
+
+
+def _emptied(vip: Vip) -> Vip:
+    """The VIP once nobody holds it: what this agent made is gone, what it found is there."""
+    return replace(
+        vip,
+        present_device="" if vip.made_address else vip.present_device,
+        route_present=vip.route_present and not vip.made_route,
+        made_address=False,
+        made_route=False,
+    )
+
+
+def _is_creation(before: Vip, after: Vip) -> bool:
+    return bool(after.holders) and len(after.holders) >= len(before.holders)
+
+
+def _creation_lines(before: Vip, after: Vip, sysctls: SysctlChanges) -> list[str]:
+    lines = [f"set {each.interface}/{each.name} from {each.before} to {each.after}" for each in sysctls]
+    if after.present and not before.present:
+        lines.append(f"added {after.address}/{after.prefix_length} to {after.present_device}")
+    if after.route_present and not before.route_present:
+        lines.append(f"added route {after.address} scope host dev {after.present_device}")
+    if after.holders != before.holders:
+        lines.append(f"VIP {after.address} is held by {after.holders[-1]}")
+    return lines
+
+
+def _deletion_lines(before: Vip, after: Vip, holder: Holder) -> list[str]:
+    lines = []
+    if before.route_present and not after.route_present:
+        lines.append(f"removed route {before.address} scope host dev {before.present_device or before.device}")
+    if before.present and not after.present:
+        lines.append(f"removed {before.address}/{before.prefix_length} from {before.present_device}")
+    elif after.holders:
+        lines.append(f"{holder} no longer holds VIP {before.address}; {len(after.holders)} others do")
+    return lines or [f"{holder} no longer holds VIP {before.address}"]
+
+
+def _change(before: Vip, after: Vip, holder: Holder, actions: list[str], sysctls: SysctlChanges) -> Change:
+    resource = operation_pb2.VipChange(
+        before=wire.pack_vip(before), after=wire.pack_vip(after), holder=wire.pack_holder(holder), sysctls=sysctls
+    )
+    made = before != after or bool(sysctls)
+    return Change(made=made, vip=resource, actions=actions if made else [])

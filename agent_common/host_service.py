@@ -1,0 +1,109 @@
+"""HostService: what an agent is and what its host looks like. Unpack, call, pack."""
+
+from __future__ import annotations
+
+import socket
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lvsagent.v1 import host_service_pb2, host_service_pb2_grpc
+
+from agent_common import wire
+from agent_common.address import Addresses
+from agent_common.agent import VERSION
+from agent_common.handlers import Context
+from agent_common.procfs_settings import forwarding_settings
+from agent_common.procfs_sockets import accepts_tcp
+from agent_common.sockets import Binding, Sockets, listening_on
+from agent_common.virtual_server import Protocol, check_port, parse_address
+from agent_common.worker import Run
+
+_CONNECT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which agent this is."""
+
+    kind: host_service_pb2.AgentKind.ValueType
+    agent_id: str
+
+
+class HostServicer(host_service_pb2_grpc.HostServiceServicer):
+    """Serves HostService; ipvs_version returns "" where there is no IPVS, or on a real server."""
+
+    def __init__(
+        self, identity: Identity, addresses: Addresses, sockets: Sockets, ipvs_version: Callable[[], str], run: Run
+    ) -> None:
+        self._identity = identity
+        self._addresses = addresses
+        self._sockets = sockets
+        self._ipvs_version = ipvs_version
+        self._run = run
+
+    async def GetHost(
+        self, request: host_service_pb2.GetHostRequest, context: Context
+    ) -> host_service_pb2.GetHostResponse:
+        """Read the host."""
+        response = await self._run(lambda: self._read(request))
+        response.peer_address = peer_address(context)
+        return response
+
+    async def CheckListener(
+        self, request: host_service_pb2.CheckListenerRequest, context: Context
+    ) -> host_service_pb2.CheckListenerResponse:
+        """Ask whether something takes what arrives there."""
+        protocol = wire.unpack_enum(wire.PROTOCOLS, request.protocol, "protocol")
+        address = parse_address(request.address, "address")
+        port = check_port(request.port, "port", zero=False)
+        listeners = await self._run(lambda: self._sockets.listeners(protocol))
+        binding = listening_on(listeners, protocol, address, port)
+        response = host_service_pb2.CheckListenerResponse(
+            listening=binding is not Binding.NONE, wildcard=binding is Binding.WILDCARD
+        )
+        if protocol is Protocol.TCP:
+            acceptance = await accepts_tcp(address, port, _CONNECT_SECONDS)
+            response.listening, response.detail = acceptance.accepted, acceptance.detail
+        if not response.listening:
+            elsewhere = sorted({str(each.address) for each in listeners if each.port == port})
+            if elsewhere:
+                response.detail = f"something listens on port {port} of {', '.join(elsewhere)} only"
+            response.detail = response.detail or f"no {protocol.name} socket is bound to port {port}"
+        return response
+
+    def _read(self, request: host_service_pb2.GetHostRequest) -> host_service_pb2.GetHostResponse:
+        targets = [parse_address(text, "routes_to") for text in request.routes_to]
+        response = host_service_pb2.GetHostResponse(
+            kind=self._identity.kind,
+            version=VERSION,
+            agent_id=self._identity.agent_id,
+            hostname=socket.gethostname(),
+            ipvs_version=self._ipvs_version(),
+        )
+        for each in self._addresses.addresses():
+            response.addresses.add(
+                address=str(each.address), prefix_length=each.prefix_length, device=each.device
+            )
+        for target in targets:
+            route = self._addresses.route_to(target)
+            response.routes.add(
+                destination=str(target),
+                reachable=route.reachable,
+                local=route.local,
+                gateway=str(route.gateway or ""),
+                device=route.device,
+                source=str(route.source or ""),
+            )
+        for name, value in forwarding_settings().items():
+            response.settings.add(name=name, value=value)
+        return response
+
+
+def peer_address(context: Context) -> str:
+    """Return the address from which a call came: empty on a unix socket. gRPC writes ipv4:A:P and ipv6:%5BA%5D:P."""
+    kind, _, rest = urllib.parse.unquote(context.peer()).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return ""
+    host = rest.rpartition(":")[0].strip("[]")
+    return host.removeprefix("::ffff:")

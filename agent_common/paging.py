@@ -1,0 +1,31 @@
+"""Pages of a list: a token is the name of the last item of the page before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from agent_common.errors import InvalidInputError
+
+_T = TypeVar("_T")
+
+MAX_PAGE = 1000
+"""At most so many items in one answer; 0 asks for as many."""
+
+
+def page(items: Sequence[_T], size: int, token: str, name: Callable[[_T], str]) -> tuple[Sequence[_T], str]:
+    """Return the items after the one that the token names, and the token of the next page ("" on the last).
+
+    Raises InvalidInputError if the size is out of range, or the item of the token is gone: the caller begins again.
+    """
+    if size > MAX_PAGE:
+        raise InvalidInputError("page_size", f"page_size: {size} is out of range (0 to {MAX_PAGE})")
+    start = 0
+    if token:
+        names = [name(item) for item in items]
+        if token not in names:
+            raise InvalidInputError("page_token", "page_token: the list has changed since; begin again without a token")
+        start = names.index(token) + 1
+    part = items[start : start + (size or MAX_PAGE)]
+    more = start + len(part) < len(items)
+    return part, name(part[-1]) if more else ""

@@ -1,0 +1,248 @@
+"""Virtual servers (the kernel's "services"): keys, configuration and their rules. No I/O."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass, replace
+
+from agent_common.errors import InvalidInputError
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+MAX_PERSISTENCE_SECONDS = 31 * 86400
+"""ipvsadm(8) refuses longer timeouts, and so do we."""
+
+DEFAULT_SCHEDULER = "wlc"
+
+
+class Protocol(enum.IntEnum):
+    """Transport protocols that IPVS serves, by their IP protocol numbers."""
+
+    TCP = socket.IPPROTO_TCP
+    UDP = socket.IPPROTO_UDP
+    SCTP = socket.IPPROTO_SCTP
+
+
+class Family(enum.IntEnum):
+    """Address families, by their Linux numbers."""
+
+    IPV4 = socket.AF_INET
+    IPV6 = socket.AF_INET6
+
+
+SCHEDULERS = frozenset({"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf", "twos"})
+"""Schedulers of the kernel (net/netfilter/ipvs/ip_vs_*.c); twos is there from Linux 5.19 on."""
+
+
+def family_of(address: IpAddress) -> Family:
+    """Return the family of an address."""
+    return Family.IPV4 if address.version == 4 else Family.IPV6
+
+
+def parse_address(text: str, field: str) -> IpAddress:
+    """Read an IPv4 or IPv6 address; a scope id or a prefix length is an error, as is anything else."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        raise InvalidInputError(field, f"{field}: {text!r} is not an IPv4 or IPv6 address") from error
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            raise InvalidInputError(field, f"{field}: {text!r} has a scope id; LVS needs a global address")
+        if address.ipv4_mapped is not None:
+            raise InvalidInputError(field, f"{field}: {text!r} is an IPv4-mapped address; write {address.ipv4_mapped}")
+    return address
+
+
+def parse_unicast(text: str, field: str) -> IpAddress:
+    """Read an address that a host can have beside loopback ones: a VIP or a real server's own address."""
+    address = parse_address(text, field)
+    kinds = {
+        "the unspecified address": address.is_unspecified,
+        "a loopback address": address.is_loopback,
+        "a multicast address": address.is_multicast,
+        "a link-local address": address.is_link_local,
+        "the broadcast address": address == ipaddress.IPv4Address("255.255.255.255"),
+    }
+    for kind, applies in kinds.items():
+        if applies:
+            raise InvalidInputError(field, f"{field}: {text} is {kind}, which cannot be served")
+    return address
+
+
+def check_port(port: int, field: str, *, zero: bool = True) -> int:
+    """Return the port if it is 0 (where allowed) or 1 to 65535."""
+    if not (0 if zero else 1) <= port <= 65535:
+        raise InvalidInputError(field, f"{field}: {port} is not a port ({0 if zero else 1} to 65535)")
+    return port
+
+
+def parse_port(text: str, field: str) -> int:
+    """Read a decimal port, 0 to 65535."""
+    if not re.fullmatch(r"[0-9]{1,5}", text):
+        raise InvalidInputError(field, f"{field}: {text!r} is not a port (0 to 65535)")
+    return check_port(int(text), field)
+
+
+def parse_endpoint(text: str, field: str, *, default_port: int | None = None) -> tuple[IpAddress, int]:
+    """Read ADDRESS:PORT, [IPV6]:PORT, or with a default port ADDRESS alone."""
+    bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
+    if bracketed:
+        host, port = bracketed[1], bracketed[2]
+    elif text.count(":") > 1:  # an IPv6 address without brackets cannot be told from one with a port
+        if default_port is None:
+            raise InvalidInputError(field, f"{field}: cannot read {text!r}; write an IPv6 address as [ADDRESS]:PORT")
+        host, port = text, None
+    else:
+        host, colon, rest = text.partition(":")
+        port = rest if colon else None
+    address = parse_unicast(host, field)
+    if port is None:
+        if default_port is None:
+            raise InvalidInputError(field, f"{field}: {text!r} has no port; write {format_endpoint(address, 80)}")
+        return address, default_port
+    return address, parse_port(port, field)
+
+
+def format_endpoint(address: IpAddress, port: int) -> str:
+    """Write ADDRESS:PORT, IPv6 in brackets."""
+    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceAddress:
+    """A virtual server found by protocol, address and port (0: every port)."""
+
+    protocol: Protocol
+    address: IpAddress
+    port: int
+
+    def __post_init__(self) -> None:
+        check_port(self.port, "port")
+
+    @property
+    def family(self) -> Family:
+        """Family of the VIP."""
+        return family_of(self.address)
+
+    def __str__(self) -> str:
+        return f"{self.protocol.name.lower()}/{format_endpoint(self.address, self.port)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirewallMark:
+    """A virtual server found by a firewall's mark, 1 to 4294967295."""
+
+    mark: int
+    family: Family
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.mark <= 0xFFFFFFFF:
+            raise InvalidInputError("mark", f"mark: {self.mark} is not a firewall mark (1 to 4294967295)")
+
+    def __str__(self) -> str:
+        return f"{'fwmark' if self.family is Family.IPV4 else 'fwmark6'}/{self.mark}"
+
+
+VirtualServerKey = ServiceAddress | FirewallMark
+
+
+def parse_key(text: str, field: str = "key") -> VirtualServerKey:
+    """Read the text form of a key: tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7, fwmark6/7."""
+    kind, slash, rest = text.partition("/")
+    if slash and kind in ("fwmark", "fwmark6"):
+        if not re.fullmatch(r"[0-9]{1,10}", rest):
+            raise InvalidInputError(field, f"{field}: {rest!r} is not a firewall mark (1 to 4294967295)")
+        return FirewallMark(mark=int(rest), family=Family.IPV4 if kind == "fwmark" else Family.IPV6)
+    if slash and kind.upper() in Protocol.__members__:
+        address, port = parse_endpoint(rest, field)
+        return ServiceAddress(protocol=Protocol[kind.upper()], address=address, port=port)
+    raise InvalidInputError(
+        field, f"{field}: cannot read {text!r}; write tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7 or fwmark6/7"
+    )
+
+
+def key_order(key: VirtualServerKey) -> tuple[int, int, int, bytes, int]:
+    """Sort key for lists: service addresses first, IPv4 before IPv6, then by protocol, address and port."""
+    if isinstance(key, FirewallMark):
+        return (1, int(key.family), 0, b"", key.mark)
+    return (0, int(key.family), int(key.protocol), key.address.packed, key.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Persistence:
+    """Keeps a client on one real server.
+
+    timeout is in seconds (1 to 2678400); clients that share prefix_length leading bits count as one.
+    """
+
+    timeout: int
+    prefix_length: int | None = None
+    engine: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.timeout <= MAX_PERSISTENCE_SECONDS:
+            raise InvalidInputError(
+                "persistence.timeout",
+                f"persistence timeout: {self.timeout} s is out of range (1 to {MAX_PERSISTENCE_SECONDS} s)",
+            )
+        if self.engine not in ("", "sip"):
+            raise InvalidInputError("persistence.engine", f"persistence engine: {self.engine!r} is unknown (sip)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerFlags:
+    """Flags of a scheduler: flag_1 is sh-fallback or mh-fallback, flag_2 sh-port or mh-port."""
+
+    flag_1: bool = False
+    flag_2: bool = False
+    flag_3: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualServer:
+    """A virtual server's whole configuration, checked by ipvsadm's rules for combinations."""
+
+    key: VirtualServerKey
+    scheduler: str = DEFAULT_SCHEDULER
+    scheduler_flags: SchedulerFlags = SchedulerFlags()
+    persistence: Persistence | None = None
+    one_packet: bool = False
+
+    def check(self) -> VirtualServer:
+        """Raise InvalidInputError unless ipvsadm, too, would take this combination.
+
+        Returns the virtual server as the kernel will show it: a prefix length that covers the whole address is none.
+        """
+        if self.scheduler not in SCHEDULERS:
+            raise InvalidInputError(
+                "scheduler", f"scheduler: {self.scheduler!r} is unknown; use one of {' '.join(sorted(SCHEDULERS))}"
+            )
+        by_address = isinstance(self.key, ServiceAddress)
+        if isinstance(self.key, ServiceAddress) and self.key.port == 0 and self.persistence is None:
+            raise InvalidInputError("port", "port: 0 (every port) needs persistence")
+        if self.one_packet and isinstance(self.key, ServiceAddress) and self.key.protocol is not Protocol.UDP:
+            raise InvalidInputError("one_packet", "one_packet: needs UDP or a firewall mark")
+        longest = 32 if self.key.family is Family.IPV4 else 128
+        length = self.persistence.prefix_length if self.persistence else None
+        if length is not None and not 1 <= length <= longest:
+            raise InvalidInputError(
+                "persistence.prefix_length", f"persistence prefix length: {length} is out of range (1 to {longest})"
+            )
+        if self.persistence and self.persistence.engine and by_address and self._protocol() is not Protocol.UDP:
+            raise InvalidInputError("persistence.engine", "persistence engine: sip needs UDP")
+        if self.persistence and length == longest:
+            return replace(self, persistence=replace(self.persistence, prefix_length=None))
+        return self
+
+    def _protocol(self) -> Protocol | None:
+        return self.key.protocol if isinstance(self.key, ServiceAddress) else None
+
+    @property
+    def refuses_at_weight_zero(self) -> bool:
+        """Whether clients of a destination at weight 0 are refused instead of sent elsewhere (measured, KERNEL.md)."""
+        if self.scheduler == "dh":
+            return True
+        return self.scheduler in ("sh", "mh") and not self.scheduler_flags.flag_1

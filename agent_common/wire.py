@@ -1,0 +1,307 @@
+"""Protobuf messages to the project's own types and back, by tables that run both ways."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
+
+from agent_common.destination import (
+    Destination,
+    DestinationKey,
+    DestinationStatus,
+    Forwarding,
+    Tunnel,
+    TunnelChecksum,
+    TunnelType,
+)
+from agent_common.errors import InvalidInputError
+from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, VirtualServerHolder, check_name
+from agent_common.virtual_server import (
+    DEFAULT_SCHEDULER,
+    Family,
+    FirewallMark,
+    Persistence,
+    Protocol,
+    SchedulerFlags,
+    ServiceAddress,
+    VirtualServer,
+    VirtualServerKey,
+    check_port,
+    parse_address,
+    parse_unicast,
+)
+
+_T = TypeVar("_T")
+_V = TypeVar("_V", bound=int)
+
+PROTOCOLS: dict[virtual_server_pb2.Protocol.ValueType, Protocol] = {
+    virtual_server_pb2.PROTOCOL_TCP: Protocol.TCP,
+    virtual_server_pb2.PROTOCOL_UDP: Protocol.UDP,
+    virtual_server_pb2.PROTOCOL_SCTP: Protocol.SCTP,
+}
+FAMILIES: dict[virtual_server_pb2.AddressFamily.ValueType, Family] = {
+    virtual_server_pb2.ADDRESS_FAMILY_IPV4: Family.IPV4,
+    virtual_server_pb2.ADDRESS_FAMILY_IPV6: Family.IPV6,
+}
+FORWARDINGS: dict[destination_pb2.ForwardingMethod.ValueType, Forwarding] = {
+    destination_pb2.FORWARDING_METHOD_DIRECT_ROUTING: Forwarding.DIRECT_ROUTING,
+    destination_pb2.FORWARDING_METHOD_TUNNELING: Forwarding.TUNNELING,
+    destination_pb2.FORWARDING_METHOD_MASQUERADING: Forwarding.MASQUERADING,
+    destination_pb2.FORWARDING_METHOD_LOCAL_NODE: Forwarding.LOCAL_NODE,
+    destination_pb2.FORWARDING_METHOD_BYPASS: Forwarding.BYPASS,
+}
+TUNNEL_TYPES: dict[destination_pb2.TunnelType.ValueType, TunnelType] = {
+    destination_pb2.TUNNEL_TYPE_IPIP: TunnelType.IPIP,
+    destination_pb2.TUNNEL_TYPE_GUE: TunnelType.GUE,
+    destination_pb2.TUNNEL_TYPE_GRE: TunnelType.GRE,
+}
+TUNNEL_CHECKSUMS: dict[destination_pb2.TunnelChecksum.ValueType, TunnelChecksum] = {
+    destination_pb2.TUNNEL_CHECKSUM_NONE: TunnelChecksum.NONE,
+    destination_pb2.TUNNEL_CHECKSUM_FULL: TunnelChecksum.FULL,
+    destination_pb2.TUNNEL_CHECKSUM_REMOTE: TunnelChecksum.REMOTE,
+}
+VIP_MODES: dict[vip_pb2.VipMode.ValueType, VipMode] = {
+    vip_pb2.VIP_MODE_AGENT: VipMode.AGENT,
+    vip_pb2.VIP_MODE_EXTERNAL: VipMode.EXTERNAL,
+}
+
+
+def unpack_enum(table: dict[_V, _T], value: int, field: str) -> _T:
+    """Return what a proto enum value stands for; unspecified and unknown ones are errors that name the field."""
+    for number, meaning in table.items():
+        if number == value:
+            return meaning
+    raise InvalidInputError(field, f"{field}: must be set" if value == 0 else f"{field}: {value} is unknown")
+
+
+def pack_enum(table: dict[_V, _T], value: _T) -> _V:
+    """Return the proto enum value of something of ours."""
+    return next(number for number, meaning in table.items() if meaning == value)
+
+
+def unpack_key(message: virtual_server_pb2.VirtualServerKey, field: str = "key") -> VirtualServerKey:
+    """Read a virtual server's key."""
+    match message.WhichOneof("key"):
+        case "service_address":
+            address = message.service_address
+            return ServiceAddress(
+                protocol=unpack_enum(PROTOCOLS, address.protocol, f"{field}.service_address.protocol"),
+                address=parse_unicast(address.address, f"{field}.service_address.address"),
+                port=check_port(address.port, f"{field}.service_address.port"),
+            )
+        case "firewall_mark":
+            mark = message.firewall_mark
+            family = unpack_enum(FAMILIES, mark.family, f"{field}.firewall_mark.family")
+            return FirewallMark(mark=mark.mark, family=family)
+        case _:
+            raise InvalidInputError(field, f"{field}: must be set to a service address or a firewall mark")
+
+
+def pack_key(key: VirtualServerKey) -> virtual_server_pb2.VirtualServerKey:
+    """Write a virtual server's key."""
+    if isinstance(key, FirewallMark):
+        mark = virtual_server_pb2.FirewallMark(mark=key.mark, family=pack_enum(FAMILIES, key.family))
+        return virtual_server_pb2.VirtualServerKey(firewall_mark=mark)
+    address = virtual_server_pb2.ServiceAddress(
+        protocol=pack_enum(PROTOCOLS, key.protocol), address=str(key.address), port=key.port
+    )
+    return virtual_server_pb2.VirtualServerKey(service_address=address)
+
+
+def unpack_persistence(message: virtual_server_pb2.Persistence) -> Persistence:
+    """Read persistence; fractions of a second are an error, since the kernel counts whole ones."""
+    if message.timeout.nanos:
+        raise InvalidInputError("persistence.timeout", "persistence.timeout: must be whole seconds")
+    return Persistence(
+        timeout=message.timeout.seconds,
+        prefix_length=message.prefix_length if message.HasField("prefix_length") else None,
+        engine=message.engine,
+    )
+
+
+def unpack_virtual_server(message: virtual_server_pb2.VirtualServer) -> VirtualServer:
+    """Read a virtual server, with the defaults of a new one where nothing is set, and check it."""
+    flags = message.scheduler_flags
+    return VirtualServer(
+        key=unpack_key(message.key, "virtual_server.key"),
+        scheduler=message.scheduler or DEFAULT_SCHEDULER,
+        scheduler_flags=SchedulerFlags(flag_1=flags.flag_1, flag_2=flags.flag_2, flag_3=flags.flag_3),
+        persistence=unpack_persistence(message.persistence) if message.HasField("persistence") else None,
+        one_packet=message.one_packet,
+    ).check()
+
+
+def pack_virtual_server(server: VirtualServer) -> virtual_server_pb2.VirtualServer:
+    """Write a virtual server, every field set."""
+    flags = server.scheduler_flags
+    message = virtual_server_pb2.VirtualServer(
+        key=pack_key(server.key),
+        scheduler=server.scheduler,
+        scheduler_flags=virtual_server_pb2.SchedulerFlags(
+            flag_1=flags.flag_1, flag_2=flags.flag_2, flag_3=flags.flag_3
+        ),
+        one_packet=server.one_packet,
+    )
+    if server.persistence:
+        message.persistence.CopyFrom(pack_persistence(server.persistence))
+    return message
+
+
+def pack_persistence(persistence: Persistence) -> virtual_server_pb2.Persistence:
+    """Write persistence."""
+    return virtual_server_pb2.Persistence(
+        timeout=Duration(seconds=persistence.timeout),
+        prefix_length=persistence.prefix_length,
+        engine=persistence.engine,
+    )
+
+
+def unpack_destination_key(message: destination_pb2.DestinationKey, field: str = "destination.key") -> DestinationKey:
+    """Read a destination's key."""
+    return DestinationKey(
+        address=parse_unicast(message.address, f"{field}.address"), port=check_port(message.port, f"{field}.port")
+    )
+
+
+def pack_destination_key(key: DestinationKey) -> destination_pb2.DestinationKey:
+    """Write a destination's key."""
+    return destination_pb2.DestinationKey(address=str(key.address), port=key.port)
+
+
+def unpack_tunnel(message: destination_pb2.Tunnel) -> Tunnel:
+    """Read the tunnel of a destination; what is not set is IPIP without checksum."""
+    return Tunnel(
+        type=unpack_enum(TUNNEL_TYPES, message.type, "tunnel.type") if message.type else TunnelType.IPIP,
+        port=message.port,
+        checksum=unpack_enum(TUNNEL_CHECKSUMS, message.checksum, "tunnel.checksum")
+        if message.checksum
+        else TunnelChecksum.NONE,
+    )
+
+
+def unpack_destination(message: destination_pb2.Destination) -> Destination:
+    """Read a destination, with the defaults of a new one where nothing is set; it is not checked against its server."""
+    forwarding = message.forwarding_method or destination_pb2.FORWARDING_METHOD_DIRECT_ROUTING
+    return Destination(
+        key=unpack_destination_key(message.key),
+        forwarding=unpack_enum(FORWARDINGS, forwarding, "forwarding_method"),
+        weight=message.weight if message.HasField("weight") else 1,
+        draining=message.draining,
+        upper_threshold=message.upper_threshold,
+        lower_threshold=message.lower_threshold,
+        tunnel=unpack_tunnel(message.tunnel),
+    )
+
+
+def pack_destination(destination: Destination) -> destination_pb2.Destination:
+    """Write a destination, every field set."""
+    message = destination_pb2.Destination(
+        key=pack_destination_key(destination.key),
+        forwarding_method=pack_enum(FORWARDINGS, destination.forwarding),
+        weight=destination.weight,
+        draining=destination.draining,
+        upper_threshold=destination.upper_threshold,
+        lower_threshold=destination.lower_threshold,
+    )
+    if destination.forwarding is Forwarding.TUNNELING:
+        tunnel = destination.tunnel
+        message.tunnel.CopyFrom(
+            destination_pb2.Tunnel(
+                type=pack_enum(TUNNEL_TYPES, tunnel.type),
+                port=tunnel.port,
+                checksum=pack_enum(TUNNEL_CHECKSUMS, tunnel.checksum),
+            )
+        )
+    return message
+
+
+def pack_destination_status(status: DestinationStatus) -> destination_pb2.DestinationStatus:
+    """Write what the kernel says of a destination."""
+    packed = pack_destination(status.destination)
+    return destination_pb2.DestinationStatus(
+        destination=packed,
+        current_weight=status.current_weight,
+        managed=status.managed,
+        active_connections=status.active,
+        inactive_connections=status.inactive,
+        persistent_connections=status.persistent,
+        etag=etag(packed),
+    )
+
+
+def unpack_destination_status(message: destination_pb2.DestinationStatus) -> DestinationStatus:
+    """Read what the kernel says of a destination."""
+    return DestinationStatus(
+        destination=unpack_destination(message.destination),
+        current_weight=message.current_weight,
+        active=message.active_connections,
+        inactive=message.inactive_connections,
+        persistent=message.persistent_connections,
+        managed=message.managed,
+    )
+
+
+def unpack_holder(message: vip_pb2.VipHolder, field: str = "holder") -> Holder:
+    """Read the holder of a VIP."""
+    match message.WhichOneof("holder"):
+        case "virtual_server":
+            return VirtualServerHolder(
+                key=unpack_key(message.virtual_server.key, f"{field}.virtual_server.key"),
+                authority=check_name(f"{field}.virtual_server.authority", message.virtual_server.authority),
+            )
+        case "operator":
+            return OperatorHolder(name=message.operator)
+        case _:
+            raise InvalidInputError(field, f"{field}: must be set: every VIP operation names its holder")
+
+
+def pack_holder(holder: Holder) -> vip_pb2.VipHolder:
+    """Write the holder of a VIP."""
+    if isinstance(holder, OperatorHolder):
+        return vip_pb2.VipHolder(operator=holder.name)
+    server = vip_pb2.VirtualServerHolder(key=pack_key(holder.key), authority=holder.authority)
+    return vip_pb2.VipHolder(virtual_server=server)
+
+
+def unpack_vip(message: vip_pb2.Vip) -> Vip:
+    """Read a VIP as an agent reports it."""
+    return Vip(
+        address=parse_address(message.address, "vip.address"),
+        device=message.device,
+        mode=unpack_enum(VIP_MODES, message.mode, "vip.mode") if message.mode else VipMode.AGENT,
+        holders=tuple(unpack_holder(holder) for holder in message.holders),
+        made_address=message.made_address,
+        made_route=message.made_route,
+        present_device=message.present_device,
+        route_present=message.route_present,
+    )
+
+
+def pack_vip(vip: Vip) -> vip_pb2.Vip:
+    """Write a VIP, every field set."""
+    return vip_pb2.Vip(
+        address=str(vip.address),
+        device=vip.device,
+        mode=pack_enum(VIP_MODES, vip.mode),
+        holders=pack_holders(vip.holders),
+        present=vip.present,
+        made_address=vip.made_address,
+        made_route=vip.made_route,
+        present_device=vip.present_device,
+        route_present=vip.route_present,
+    )
+
+
+def pack_holders(holders: Iterable[Holder]) -> list[vip_pb2.VipHolder]:
+    """Write the holders of a VIP in the order of their text forms."""
+    return [pack_holder(holder) for holder in sorted(holders, key=str)]
+
+
+def etag(message: Message) -> str:
+    """Return a tag that changes whenever the message does: 16 hex digits."""
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()[:16]

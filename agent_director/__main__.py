@@ -1,0 +1,116 @@
+"""The director's agent: wires kernel, state and services together."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+from lvsagent.v1 import change_service_pb2, host_service_pb2, ipvs_service_pb2, vip_service_pb2
+
+from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
+from agent_common.change_service import ChangeServicer
+from agent_common.changes import Changes
+from agent_common.errors import RefusedError
+from agent_common.handlers import Service
+from agent_common.held_vip import HeldVips
+from agent_common.host_service import HostServicer, Identity
+from agent_common.netlink_address import NetlinkAddresses
+from agent_common.procfs_sockets import ProcfsSockets
+from agent_common.sqlite_state import SqliteState
+from agent_common.vip_service import VipServicer
+from agent_common.worker import Worker
+from agent_director.destination import Destinations
+from agent_director.ipvs import Ipvs
+from agent_director.ipvs_service import IpvsServicer
+from agent_director.netlink_ipvs import NetlinkIpvs
+from agent_director.netlink_neighbour import NetlinkNeighbours
+from agent_director.resources import DirectorResources
+from agent_director.shadow import Shadow
+from agent_director.vip import DirectorVips
+from agent_director.vip_neighbours import VipNeighbours
+from agent_director.virtual_server import VirtualServers
+
+_log = logging.getLogger(__name__)
+
+PORT = 9710
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What the worker thread owns; made and closed there."""
+
+    state: SqliteState
+    ipvs: NetlinkIpvs
+    addresses: NetlinkAddresses
+    neighbours: NetlinkNeighbours
+
+    def close(self) -> None:
+        """Let go of files and sockets; the kernel's tables stay as they are."""
+        for each in (self.state, self.ipvs, self.addresses, self.neighbours):
+            each.close()
+
+
+def main() -> None:
+    """Run lvs-director."""
+    settings = read_settings("lvs-director", PORT, sys.argv[1:])
+    run_agent("lvs-director", _run(settings))
+
+
+async def _run(settings: AgentSettings) -> None:
+    worker = Worker()
+    kernel = await worker(lambda: _open(settings))
+    try:
+        identity = Identity(
+            kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=await worker(lambda: agent_id(kernel.state))
+        )
+        version = await worker(lambda: _ipvs_version(kernel.ipvs))
+        await serve(settings, _services(settings, kernel, worker, identity), serving=bool(version))
+    finally:
+        await worker(kernel.close)
+        worker.close()
+
+
+def _open(settings: AgentSettings) -> Kernel:
+    return Kernel(
+        state=SqliteState(settings.state_dir),
+        ipvs=NetlinkIpvs(),
+        addresses=NetlinkAddresses(),
+        neighbours=NetlinkNeighbours(),
+    )
+
+
+def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:
+    state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
+    vips = HeldVips(addresses, state, DirectorVips(addresses, kernel.ipvs.virtual_servers))
+    shadow = Shadow(addresses, sockets, settings.listen, vips.made)
+    virtual_servers = VirtualServers(kernel.ipvs, state, shadow)
+    destinations = Destinations(kernel.ipvs, state)
+    resources = DirectorResources(virtual_servers, destinations, vips)
+    changes = Changes(resources, state, worker, VipNeighbours(kernel.neighbours, addresses, worker))
+    servicers = (
+        (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
+        (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
+        (change_service_pb2, "ChangeService", ChangeServicer(changes)),
+        (
+            host_service_pb2,
+            "HostService",
+            HostServicer(identity, addresses, sockets, lambda: _ipvs_version(kernel.ipvs), worker),
+        ),
+    )
+    return [
+        Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
+        for module, name, servicer in servicers
+    ]
+
+
+def _ipvs_version(ipvs: Ipvs) -> str:
+    try:
+        return ipvs.version()
+    except RefusedError as error:
+        _log.warning("not serving: %s", error.message)
+        return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Decides about destinations: what an operation would change, how it is written, and how it is taken back.
+
+Whether a destination drains, and the weight that waits for its end, are in the state; the kernel then has weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lvsagent.v1 import destination_pb2, operation_pb2
+
+from agent_common import wire
+from agent_common.changes import Change, Outcome, Reverted
+from agent_common.destination import (
+    Destination,
+    DestinationKey,
+    DestinationStatus,
+    destination_order,
+    forwarding_name,
+)
+from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason
+from agent_common.state import State
+from agent_common.virtual_server import VirtualServerKey
+from agent_director.ipvs import Ipvs
+from agent_director.virtual_server import check_etag, check_mask
+
+_KIND = "destination"
+_FIELDS = {
+    "forwarding_method": "forwarding",
+    "weight": "weight",
+    "draining": "draining",
+    "upper_threshold": "upper_threshold",
+    "lower_threshold": "lower_threshold",
+    "tunnel": "tunnel",
+}
+
+
+class Destinations:
+    """The destinations of this director's virtual servers."""
+
+    def __init__(self, ipvs: Ipvs, state: State) -> None:
+        self._ipvs = ipvs
+        self._state = state
+
+    def get(self, server: VirtualServerKey, key: DestinationKey) -> DestinationStatus:
+        """Return a destination; raises NotFoundError."""
+        status = self._find(server, key)
+        if status is None:
+            raise _missing(server, key)
+        return status
+
+    def list_all(self, server: VirtualServerKey) -> list[DestinationStatus]:
+        """Return the destinations of a virtual server in the order of their keys."""
+        statuses = [self._with_record(server, status) for status in self._ipvs.destinations(server)]
+        return sorted(statuses, key=lambda status: destination_order(status.destination.key))
+
+    def plan_create(
+        self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change], *, validate_only: bool
+    ) -> Change:
+        """Plan to add it, or nothing if it is there and equal in what is set."""
+        server = wire.unpack_key(request.virtual_server, "virtual_server")
+        wanted = wire.unpack_destination(request.destination).check(server)
+        if wanted.draining:
+            raise InvalidInputError("draining", "draining: a new destination cannot drain")
+        current = self._find(server, wanted.key)
+        if current is None:
+            if not self._has_server(server, earlier) and not validate_only:
+                raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
+            action = f"added {wanted.key} to {server}, {forwarding_name(wanted.forwarding)}, weight {wanted.weight}"
+            return _change(server, None, wanted, action)
+        _refuse_other(request.destination, wanted, current, server)
+        change = _change(server, current.destination, current.destination)
+        change.foreign = not current.managed
+        return change
+
+    def plan_update(self, request: destination_pb2.UpdateDestinationRequest) -> Change:
+        """Plan to change the fields that the mask names."""
+        server = wire.unpack_key(request.virtual_server, "virtual_server")
+        wanted = wire.unpack_destination(request.destination)
+        mask = check_mask(request.update_mask.paths, tuple(_FIELDS))
+        current = self._find(server, wanted.key)
+        if current is None:
+            if not request.allow_missing:
+                raise _missing(server, wanted.key)
+            create = destination_pb2.CreateDestinationRequest(
+                virtual_server=request.virtual_server, destination=request.destination
+            )
+            return self.plan_create(create, (), validate_only=False)
+        check_etag(request.etag, wire.pack_destination(current.destination), f"destination {wanted.key}")
+        fields = [_FIELDS[path] for path in mask]
+        before = current.destination
+        after = replace(before, **{field: getattr(wanted, field) for field in fields}).check(server)
+        change = _change(server, before, after, _describe_update(server, before, after, fields))
+        change.foreign = not current.managed
+        return change
+
+    def plan_delete(self, request: destination_pb2.DeleteDestinationRequest) -> Change:
+        """Plan to remove it."""
+        server = wire.unpack_key(request.virtual_server, "virtual_server")
+        key = wire.unpack_destination_key(request.destination, "destination")
+        current = self._find(server, key)
+        if current is None:
+            if not request.allow_missing:
+                raise _missing(server, key)
+            return _change(server, None, None)
+        check_etag(request.etag, wire.pack_destination(current.destination), f"destination {key}")
+        change = _change(server, current.destination, None, f"removed {key} from {server}")
+        change.foreign = not current.managed
+        return change
+
+    def write(self, change: operation_pb2.DestinationChange) -> None:
+        """Bring the kernel from before to after, and read it back."""
+        self._put(*_sides(change))
+
+    def revert(self, change: operation_pb2.DestinationChange) -> Reverted:
+        """Bring back what was before, if the destination still is as the change left it."""
+        server, before, after = _sides(change)
+        either = after or before
+        if either is None:
+            return Reverted(outcome=Outcome.NOTHING)
+        current = self._find(server, either.key)
+        if _is(current, before):
+            if before is None:
+                self._state.delete(_KIND, _name(server, either.key))
+            return Reverted(outcome=Outcome.NOTHING)
+        if not _is(current, after):
+            why = f"{either.key} of {server} stays: somebody changed it meanwhile"
+            return Reverted(outcome=Outcome.KEPT, details=(why,))
+        if before is not None and after is None and not self._has_server(server, ()):
+            why = f"{either.key} of {server} is not put back: somebody removed the virtual server"
+            return Reverted(outcome=Outcome.KEPT, details=(why,))
+        self._put(server, after, before)
+        done = f"removed {either.key} from {server}" if before is None else f"put back {either.key} of {server}"
+        return Reverted(outcome=Outcome.REVERTED, details=(done,))
+
+    def _put(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> None:
+        if after is None:
+            if before is not None:
+                self._ipvs.remove_destination(server, before.key)
+                self._state.delete(_KIND, _name(server, before.key))
+            return
+        self._record(server, before, after)
+        if before is None:
+            self._ipvs.add_destination(server, after)
+        else:
+            self._ipvs.edit_destination(server, after)
+        if not _is(self._find(server, after.key), after):
+            raise ConflictError(
+                f"{after.key} of {server} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
+            )
+
+    def _record(self, server: VirtualServerKey, before: Destination | None, after: Destination) -> None:
+        """Put on disk, before the kernel is touched, who made it and the weight that waits for the end of a drain."""
+        name = _name(server, after.key)
+        record = self._state.get(_KIND, name)
+        managed = before is None or bool(record and record["managed"])
+        if managed or after.draining:
+            self._state.put(_KIND, name, {"managed": managed, "weight": after.weight, "draining": after.draining})
+        elif record is not None:
+            self._state.delete(_KIND, name)
+
+    def _find(self, server: VirtualServerKey, key: DestinationKey) -> DestinationStatus | None:
+        for status in self._ipvs.destinations(server):
+            if status.destination.key == key:
+                return self._with_record(server, status)
+        return None
+
+    def _with_record(self, server: VirtualServerKey, status: DestinationStatus) -> DestinationStatus:
+        """Join what the kernel says with what is on record. A drain that somebody ended by hand is over."""
+        body = self._state.get(_KIND, _name(server, status.destination.key))
+        if body is None:
+            return status
+        draining = bool(body["draining"]) and status.current_weight == 0
+        weight = int(body["weight"]) if draining else status.current_weight
+        destination = replace(status.destination, weight=weight, draining=draining)
+        return replace(status, destination=destination, managed=bool(body["managed"]))
+
+    def _has_server(self, server: VirtualServerKey, earlier: Sequence[Change]) -> bool:
+        planned = any(
+            change.WhichOneof("resource") == "virtual_server"
+            and change.virtual_server.HasField("after")
+            and wire.unpack_key(change.virtual_server.after.key) == server
+            for change in earlier
+        )
+        return planned or self._ipvs.virtual_server(server) is not None
+
+
+def _refuse_other(
+    message: destination_pb2.Destination, wanted: Destination, current: DestinationStatus, server: VirtualServerKey
+) -> None:
+    """Raise DiffersError if what is set in the message differs from what is there."""
+    there = current.destination
+    names = {"virtual_server": str(server), "destination": str(there.key)}
+    if there.draining:
+        raise DiffersError(f"{there.key} of {server} is draining", Reason.DESTINATION_DRAINING, **names)
+    differences = []
+    if message.forwarding_method and wanted.forwarding != there.forwarding:
+        differences.append(
+            f"forwarding method {forwarding_name(there.forwarding)}, not {forwarding_name(wanted.forwarding)}"
+        )
+    if message.HasField("weight") and wanted.weight != current.current_weight:
+        differences.append(f"weight {current.current_weight}, not {wanted.weight}")
+    if not message.HasField("weight") and current.current_weight == 0:
+        differences.append("weight 0")
+    for field in ("upper_threshold", "lower_threshold", "tunnel"):
+        if message.HasField(field) and getattr(wanted, field) != getattr(there, field):
+            differences.append(f"another {field}")
+    if differences:
+        raise DiffersError(
+            f"{there.key} of {server} is there with {'; '.join(differences)}", Reason.DESTINATION_DIFFERS, **names
+        )
+
+
+def _describe_update(server: VirtualServerKey, before: Destination, after: Destination, fields: Sequence[str]) -> str:
+    if before.draining != after.draining:
+        verb = "drains" if after.draining else "no longer drains"
+        return f"{after.key} of {server} {verb} (weight {before.kernel_weight} to {after.kernel_weight})"
+    if fields == ["weight"]:
+        waits = ", kept until the drain ends" if after.draining else ""
+        return f"weight of {after.key} of {server} from {before.weight} to {after.weight}{waits}"
+    return f"changed {', '.join(fields)} of {after.key} of {server}"
+
+
+def _is(status: DestinationStatus | None, destination: Destination | None) -> bool:
+    """Whether the kernel and the record have exactly this destination, or none."""
+    if status is None or destination is None:
+        return status is None and destination is None
+    return status.destination == destination and status.current_weight == destination.kernel_weight
+
+
+def _change(
+    server: VirtualServerKey, before: Destination | None, after: Destination | None, action: str = ""
+) -> Change:
+    resource = operation_pb2.DestinationChange(
+        virtual_server=wire.pack_key(server),
+        before=wire.pack_destination(before) if before else None,
+        after=wire.pack_destination(after) if after else None,
+    )
+    made = before != after
+    return Change(made=made, destination=resource, actions=[action] if made else [])
+
+
+def _sides(
+    change: operation_pb2.DestinationChange,
+) -> tuple[VirtualServerKey, Destination | None, Destination | None]:
+    before = wire.unpack_destination(change.before) if change.HasField("before") else None
+    after = wire.unpack_destination(change.after) if change.HasField("after") else None
+    return wire.unpack_key(change.virtual_server), before, after
+
+
+def _name(server: VirtualServerKey, key: DestinationKey) -> str:
+    return f"{server} {key}"
+
+
+def _missing(server: VirtualServerKey, key: DestinationKey) -> NotFoundError:
+    return NotFoundError(
+        f"there is no destination {key} in {server}",
+        Reason.DESTINATION_NOT_FOUND,
+        virtual_server=str(server),
+        destination=str(key),
+    )

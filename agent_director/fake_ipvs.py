@@ -1,0 +1,180 @@
+"""IPVS in memory, for tests and demonstrations: the same answers and errors as the kernel, and no traffic. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from agent_common.destination import (
+    MAX_WEIGHT,
+    Destination,
+    DestinationKey,
+    DestinationStatus,
+    Forwarding,
+    TunnelType,
+)
+from agent_common.virtual_server import SCHEDULERS, VirtualServer, VirtualServerKey, family_of
+from agent_director import ipvs_codec as codec
+from agent_director.ipvs_errors import Request, ipvs_missing, refusal
+
+_BROADCAST = IPv4Address("255.255.255.255")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    virtual_server: VirtualServer
+    destinations: dict[DestinationKey, DestinationStatus] = field(default_factory=dict)
+
+
+class FakeIpvs:
+    """An Ipvs whose table is a dictionary; what the kernel would refuse is refused in the kernel's order.
+
+    `schedulers` are those whose module can be loaded, `loaded` says whether the kernel has IPVS; both can be set.
+    """
+
+    def __init__(self, *, schedulers: frozenset[str] = SCHEDULERS, loaded: bool = True) -> None:
+        self.schedulers = schedulers
+        self.loaded = loaded
+        self._table: dict[VirtualServerKey, _Entry] = {}
+
+    def version(self) -> str:
+        """Return the version that Linux has had since 2008."""
+        self._ask(Request(verb="read the version of IPVS"))
+        return "1.2.1"
+
+    def virtual_servers(self) -> list[VirtualServer]:
+        """Return all virtual servers."""
+        self._ask(Request(verb="list virtual servers"))
+        return [entry.virtual_server for entry in self._table.values()]
+
+    def virtual_server(self, key: VirtualServerKey) -> VirtualServer | None:
+        """Return one virtual server, or None."""
+        self._ask(Request(verb="read", key=key))
+        entry = self._table.get(key)
+        return entry.virtual_server if entry else None
+
+    def add_virtual_server(self, virtual_server: VirtualServer) -> None:
+        """Add a virtual server."""
+        request = Request(verb="add", key=virtual_server.key, virtual_server=virtual_server)
+        self._ask(request)
+        if virtual_server.key in self._table:
+            raise refusal(request, errno.EEXIST)
+        self._table[virtual_server.key] = _Entry(virtual_server=self._stored(request, virtual_server))
+
+    def edit_virtual_server(self, virtual_server: VirtualServer) -> None:
+        """Replace a virtual server's configuration."""
+        request = Request(verb="edit", key=virtual_server.key, virtual_server=virtual_server)
+        self._find(request, virtual_server.key).virtual_server = self._stored(request, virtual_server)
+
+    def remove_virtual_server(self, key: VirtualServerKey) -> None:
+        """Remove a virtual server and its destinations."""
+        self._find(Request(verb="remove", key=key), key)
+        del self._table[key]
+
+    def destinations(self, key: VirtualServerKey) -> list[DestinationStatus]:
+        """Return the destinations of a virtual server; none where there is no such virtual server."""
+        self._ask(Request(verb="list destinations of", key=key))
+        entry = self._table.get(key)
+        return list(entry.destinations.values()) if entry else []
+
+    def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        """Add a destination."""
+        request = Request(verb="add", key=key, destination=destination.key)
+        entry = self._find(request, key)
+        _refuse_values(request, key, destination)
+        if destination.key in entry.destinations:
+            raise refusal(request, errno.EEXIST)
+        if not _can_be_served(destination.key):
+            raise refusal(request, errno.EINVAL)
+        entry.destinations[destination.key] = _status(destination)
+
+    def edit_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        """Replace a destination's configuration; its connection counts stay."""
+        request = Request(verb="edit", key=key, destination=destination.key)
+        entry = self._find(request, key)
+        _refuse_values(request, key, destination)
+        old = self._find_destination(request, entry, destination.key)
+        entry.destinations[destination.key] = _status(destination, old)
+
+    def remove_destination(self, key: VirtualServerKey, destination: DestinationKey) -> None:
+        """Remove a destination."""
+        request = Request(verb="remove", key=key, destination=destination)
+        entry = self._find(request, key)
+        self._find_destination(request, entry, destination)
+        del entry.destinations[destination]
+
+    def close(self) -> None:
+        """Do nothing: there is nothing open."""
+
+    def set_connections(
+        self,
+        key: VirtualServerKey,
+        destination: DestinationKey,
+        *,
+        active: int = 0,
+        inactive: int = 0,
+        persistent: int = 0,
+    ) -> None:
+        """Say how many connections a destination has, as traffic would; only the fake has this."""
+        request = Request(verb="set the connections of", key=key, destination=destination)
+        entry = self._find(request, key)
+        status = self._find_destination(request, entry, destination)
+        entry.destinations[destination] = dataclasses.replace(
+            status, active=active, inactive=inactive, persistent=persistent
+        )
+
+    def _ask(self, request: Request) -> None:
+        if not self.loaded:
+            raise ipvs_missing(request)
+
+    def _find(self, request: Request, key: VirtualServerKey) -> _Entry:
+        self._ask(request)
+        if key not in self._table:
+            raise refusal(request, errno.ESRCH)
+        return self._table[key]
+
+    def _find_destination(self, request: Request, entry: _Entry, key: DestinationKey) -> DestinationStatus:
+        if key not in entry.destinations:
+            raise refusal(request, errno.ENOENT)
+        return entry.destinations[key]
+
+    def _stored(self, request: Request, virtual_server: VirtualServer) -> VirtualServer:
+        """Return the virtual server as the kernel would show it, or refuse it."""
+        if virtual_server.scheduler not in self.schedulers:
+            raise refusal(request, errno.ENOENT)
+        message = codec.pack_virtual_server(virtual_server)
+        return codec.unpack_virtual_server(message, 0, len(message))
+
+
+def _refuse_values(request: Request, key: VirtualServerKey, destination: Destination) -> None:
+    """Refuse what ip_vs_genl_set_cmd and ip_vs_add_dest refuse before they look for the destination."""
+    codec.pack_destination(destination)  # what has no place in a message is refused by the codec
+    tunneling = destination.forwarding is Forwarding.TUNNELING
+    if family_of(destination.key.address) is not key.family and not tunneling:
+        raise refusal(request, errno.EINVAL)
+    if destination.kernel_weight > MAX_WEIGHT or destination.lower_threshold > destination.upper_threshold:
+        raise refusal(request, errno.ERANGE)
+    if destination.tunnel.type is TunnelType.GUE and destination.tunnel.port == 0:
+        raise refusal(request, errno.EINVAL)
+
+
+def _can_be_served(key: DestinationKey) -> bool:
+    """Whether the kernel takes the address for one host's: it asks its routing table, the fake the address alone."""
+    address = key.address
+    if isinstance(address, IPv4Address):
+        return not address.is_unspecified and not address.is_multicast and address != _BROADCAST
+    never = address.is_unspecified or address.is_multicast or address.is_link_local
+    return not never and address.ipv4_mapped is None
+
+
+def _status(destination: Destination, old: DestinationStatus | None = None) -> DestinationStatus:
+    weight = destination.kernel_weight
+    return DestinationStatus(
+        destination=dataclasses.replace(destination, weight=weight, draining=False),
+        current_weight=weight,
+        active=old.active if old else 0,
+        inactive=old.inactive if old else 0,
+        persistent=old.persistent if old else 0,
+    )

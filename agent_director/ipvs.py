@@ -1,0 +1,90 @@
+"""The kernel's IPVS table as the director's agent sees it: the seam and its types. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent_common.destination import Destination, DestinationKey, DestinationStatus
+from agent_common.virtual_server import VirtualServer, VirtualServerKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Counters since the object was made or zeroed, and rates per second; bytes and packets as IPVS saw them.
+
+    The rates are the kernel's estimates over some seconds. With direct routing and tunnelling nothing comes back
+    through the director, and all that is "out" stays 0.
+    """
+
+    connections: int = 0
+    packets_in: int = 0
+    packets_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    connection_rate: int = 0
+    packet_rate_in: int = 0
+    packet_rate_out: int = 0
+    byte_rate_in: int = 0
+    byte_rate_out: int = 0
+
+
+class Ipvs(Protocol):
+    """The IPVS table of one network namespace; one thread at a time.
+
+    Every method may raise RefusedError: IPVS_MISSING (the kernel has no IPVS), NO_CAPABILITY (CAP_NET_ADMIN, for reads
+    too), KERNEL_REFUSED (the errno is in the message); and InternalError where the kernel does not answer or its answer
+    cannot be understood. An object equals what was written, except that a persistence prefix length of 32 (IPv4) or 128
+    (IPv6) is read as None, and that a draining destination is read with weight 0. Combinations are not checked here:
+    the kernel takes more than ipvsadm does.
+    """
+
+    def version(self) -> str:
+        """Return the version of IPVS in the kernel, such as "1.2.1"."""
+
+    def virtual_servers(self) -> list[VirtualServer]:
+        """Return all virtual servers, in no order."""
+
+    def virtual_server(self, key: VirtualServerKey) -> VirtualServer | None:
+        """Return one virtual server, or None where there is none."""
+
+    def add_virtual_server(self, virtual_server: VirtualServer) -> None:
+        """Add a virtual server.
+
+        Raises DiffersError (VIRTUAL_SERVER_DIFFERS) where the key is taken, by an equal one too; RefusedError
+        (MODULE_MISSING) where scheduler or persistence engine cannot be loaded.
+        """
+
+    def edit_virtual_server(self, virtual_server: VirtualServer) -> None:
+        """Replace the whole configuration of a virtual server; its destinations and connections stay.
+
+        Raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND); RefusedError (MODULE_MISSING).
+        """
+
+    def remove_virtual_server(self, key: VirtualServerKey) -> None:
+        """Remove a virtual server and all its destinations; raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND)."""
+
+    def destinations(self, key: VirtualServerKey) -> list[DestinationStatus]:
+        """Return the destinations of a virtual server, in no order; none where there is no such virtual server.
+
+        The weight is the kernel's; `draining` and `managed` are the journal's business, and False here.
+        """
+
+    def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        """Add a destination with its kernel weight.
+
+        Raises DiffersError (DESTINATION_DIFFERS) where it is there, an equal one too; NotFoundError
+        (VIRTUAL_SERVER_NOT_FOUND).
+        """
+
+    def edit_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        """Replace the whole configuration of a destination; its connections stay.
+
+        Raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND, DESTINATION_NOT_FOUND).
+        """
+
+    def remove_destination(self, key: VirtualServerKey, destination: DestinationKey) -> None:
+        """Remove a destination; raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND, DESTINATION_NOT_FOUND)."""
+
+    def close(self) -> None:
+        """Give back what is held open; nothing in the kernel's table changes."""

@@ -1,0 +1,174 @@
+"""IpvsService. Unpack, call, pack."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from lvsagent.v1 import destination_pb2, ipvs_service_pb2, ipvs_service_pb2_grpc, operation_pb2, virtual_server_pb2
+
+from agent_common import wire
+from agent_common.changes import BatchError, Changes
+from agent_common.errors import InvalidInputError
+from agent_common.grpc_errors import to_item
+from agent_common.handlers import Context
+from agent_common.paging import page
+from agent_common.virtual_server import VirtualServer
+from agent_common.worker import Run
+from agent_director.destination import Destinations
+from agent_director.virtual_server import VirtualServers
+
+_MAX_CHUNK = 1000
+_MAX_BATCH = 100_000
+
+Operation = operation_pb2.Operation
+
+
+class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
+    """Serves IpvsService."""
+
+    def __init__(self, virtual_servers: VirtualServers, destinations: Destinations, changes: Changes, run: Run) -> None:
+        self._virtual_servers = virtual_servers
+        self._destinations = destinations
+        self._changes = changes
+        self._run = run
+
+    async def GetVirtualServer(
+        self, request: ipvs_service_pb2.GetVirtualServerRequest, context: Context
+    ) -> ipvs_service_pb2.GetVirtualServerResponse:
+        """Read one virtual server with its destinations."""
+        key = wire.unpack_key(request.key)
+
+        def read() -> ipvs_service_pb2.GetVirtualServerResponse:
+            server = self._virtual_servers.get(key)
+            statuses = self._destinations.list_all(key)
+            return ipvs_service_pb2.GetVirtualServerResponse(
+                status=self._pack(server), destinations=[wire.pack_destination_status(each) for each in statuses]
+            )
+
+        return await self._run(read)
+
+    async def ListVirtualServers(
+        self, request: ipvs_service_pb2.ListVirtualServersRequest, context: Context
+    ) -> ipvs_service_pb2.ListVirtualServersResponse:
+        """Read the virtual servers."""
+
+        def read() -> ipvs_service_pb2.ListVirtualServersResponse:
+            servers = self._virtual_servers.list_all()
+            part, token = page(servers, request.page_size, request.page_token, lambda server: str(server.key))
+            packed = [self._pack(server) for server in part]
+            return ipvs_service_pb2.ListVirtualServersResponse(virtual_servers=packed, next_page_token=token)
+
+        return await self._run(read)
+
+    async def CreateVirtualServer(
+        self, request: virtual_server_pb2.CreateVirtualServerRequest, context: Context
+    ) -> ipvs_service_pb2.CreateVirtualServerResponse:
+        """Make sure that a virtual server is there."""
+        change = await self._changes.apply(
+            Operation(create_virtual_server=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.CreateVirtualServerResponse(change=change)
+
+    async def UpdateVirtualServer(
+        self, request: virtual_server_pb2.UpdateVirtualServerRequest, context: Context
+    ) -> ipvs_service_pb2.UpdateVirtualServerResponse:
+        """Change the named fields of a virtual server."""
+        change = await self._changes.apply(
+            Operation(update_virtual_server=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.UpdateVirtualServerResponse(change=change)
+
+    async def DeleteVirtualServer(
+        self, request: virtual_server_pb2.DeleteVirtualServerRequest, context: Context
+    ) -> ipvs_service_pb2.DeleteVirtualServerResponse:
+        """Remove a virtual server."""
+        change = await self._changes.apply(
+            Operation(delete_virtual_server=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.DeleteVirtualServerResponse(change=change)
+
+    async def GetDestination(
+        self, request: ipvs_service_pb2.GetDestinationRequest, context: Context
+    ) -> ipvs_service_pb2.GetDestinationResponse:
+        """Read one destination."""
+        key = wire.unpack_key(request.virtual_server, "virtual_server")
+        destination = wire.unpack_destination_key(request.destination, "destination")
+        status = await self._run(lambda: self._destinations.get(key, destination))
+        return ipvs_service_pb2.GetDestinationResponse(status=wire.pack_destination_status(status))
+
+    async def ListDestinations(
+        self, request: ipvs_service_pb2.ListDestinationsRequest, context: Context
+    ) -> ipvs_service_pb2.ListDestinationsResponse:
+        """Read the destinations of a virtual server."""
+        key = wire.unpack_key(request.virtual_server, "virtual_server")
+
+        def read() -> ipvs_service_pb2.ListDestinationsResponse:
+            self._virtual_servers.get(key)
+            statuses = self._destinations.list_all(key)
+            part, token = page(
+                statuses, request.page_size, request.page_token, lambda status: str(status.destination.key)
+            )
+            packed = [wire.pack_destination_status(status) for status in part]
+            return ipvs_service_pb2.ListDestinationsResponse(destinations=packed, next_page_token=token)
+
+        return await self._run(read)
+
+    async def CreateDestination(
+        self, request: destination_pb2.CreateDestinationRequest, context: Context
+    ) -> ipvs_service_pb2.CreateDestinationResponse:
+        """Make sure that a destination is there."""
+        change = await self._changes.apply(
+            Operation(create_destination=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.CreateDestinationResponse(change=change)
+
+    async def UpdateDestination(
+        self, request: destination_pb2.UpdateDestinationRequest, context: Context
+    ) -> ipvs_service_pb2.UpdateDestinationResponse:
+        """Change the named fields of a destination."""
+        change = await self._changes.apply(
+            Operation(update_destination=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.UpdateDestinationResponse(change=change)
+
+    async def DeleteDestination(
+        self, request: destination_pb2.DeleteDestinationRequest, context: Context
+    ) -> ipvs_service_pb2.DeleteDestinationResponse:
+        """Remove a destination."""
+        change = await self._changes.apply(
+            Operation(delete_destination=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.DeleteDestinationResponse(change=change)
+
+    async def BatchApply(
+        self, request_iterator: AsyncIterator[ipvs_service_pb2.BatchApplyRequest], context: Context
+    ) -> ipvs_service_pb2.BatchApplyResponse:
+        """Carry out many operations, all or none."""
+        chunks = [_check_chunk(chunk) async for chunk in request_iterator]
+        operations = [operation for chunk in chunks for operation in chunk.operations]
+        if not 1 <= len(operations) <= _MAX_BATCH:
+            raise InvalidInputError("operations", f"operations: {len(operations)} are not 1 to {_MAX_BATCH}")
+        response = ipvs_service_pb2.BatchApplyResponse()
+        validate_only = chunks[0].validate_only
+        try:
+            made = await self._changes.apply_all(operations, chunks[0].change_id, validate_only=validate_only)
+        except BatchError as failure:
+            response.results.extend(ipvs_service_pb2.BatchResult(change=change) for change in failure.earlier)
+            response.results.add(error=to_item(failure.error))
+            return response
+        response.results.extend(ipvs_service_pb2.BatchResult(change=change) for change in made)
+        response.applied = not validate_only
+        response.change_id = made[0].id
+        return response
+
+    def _pack(self, server: VirtualServer) -> ipvs_service_pb2.VirtualServerStatus:
+        packed = wire.pack_virtual_server(server)
+        return ipvs_service_pb2.VirtualServerStatus(
+            virtual_server=packed, managed=self._virtual_servers.is_managed(server.key), etag=wire.etag(packed)
+        )
+
+
+def _check_chunk(chunk: ipvs_service_pb2.BatchApplyRequest) -> ipvs_service_pb2.BatchApplyRequest:
+    if len(chunk.operations) > _MAX_CHUNK:
+        raise InvalidInputError("operations", f"operations: more than {_MAX_CHUNK} in a chunk")
+    return chunk

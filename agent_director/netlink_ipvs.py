@@ -1,0 +1,126 @@
+"""The kernel's IPVS table over generic netlink: pack, ask, unpack."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from agent_common.destination import Destination, DestinationKey, DestinationStatus
+from agent_common.errors import NotFoundError
+from agent_common.virtual_server import VirtualServer, VirtualServerKey
+from agent_director import ipvs_codec as codec
+from agent_director import ipvs_numbers as n
+from agent_director.generic_netlink import DumpInterruptedError, GenericNetlink, Message, NetlinkError
+from agent_director.ipvs_errors import Request, ipvs_missing, refusal, table_changed
+from agent_director.netlink_socket import TIMEOUT, NetlinkSocket
+
+
+class NetlinkIpvs:
+    """The Ipvs of the network namespace in which it is made; one thread at a time.
+
+    IPVS may come, go and come back while this lives: its family is looked up at the first use, and again when the
+    kernel does not know the number any more. `timeout` is how long to wait for an answer, in seconds.
+    """
+
+    def __init__(self, *, timeout: float = TIMEOUT) -> None:
+        self._netlink = GenericNetlink(NetlinkSocket(timeout=timeout))
+        self._family: int | None = None
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._netlink.close()
+
+    def version(self) -> str:
+        """Return the version of IPVS in the kernel."""
+        message = self._read(Request(verb="read the version of IPVS"), n.IPVS_CMD_GET_INFO)
+        return codec.unpack_version(*message)
+
+    def virtual_servers(self) -> list[VirtualServer]:
+        """Return all virtual servers."""
+        messages = self._dump(Request(verb="list virtual servers"), n.IPVS_CMD_GET_SERVICE)
+        return [codec.unpack_virtual_server(*message) for message in messages]
+
+    def virtual_server(self, key: VirtualServerKey) -> VirtualServer | None:
+        """Return one virtual server, or None."""
+        try:
+            message = self._read(Request(verb="read", key=key), n.IPVS_CMD_GET_SERVICE, codec.pack_key(key))
+        except NotFoundError:
+            return None
+        return codec.unpack_virtual_server(*message)
+
+    def add_virtual_server(self, virtual_server: VirtualServer) -> None:
+        """Add a virtual server."""
+        request = Request(verb="add", key=virtual_server.key, virtual_server=virtual_server)
+        self._call(request, n.IPVS_CMD_NEW_SERVICE, codec.pack_virtual_server(virtual_server))
+
+    def edit_virtual_server(self, virtual_server: VirtualServer) -> None:
+        """Replace a virtual server's configuration."""
+        request = Request(verb="edit", key=virtual_server.key, virtual_server=virtual_server)
+        self._call(request, n.IPVS_CMD_SET_SERVICE, codec.pack_virtual_server(virtual_server))
+
+    def remove_virtual_server(self, key: VirtualServerKey) -> None:
+        """Remove a virtual server and its destinations."""
+        self._call(Request(verb="remove", key=key), n.IPVS_CMD_DEL_SERVICE, codec.pack_key(key))
+
+    def destinations(self, key: VirtualServerKey) -> list[DestinationStatus]:
+        """Return the destinations of a virtual server; none where there is no such virtual server."""
+        request = Request(verb="list destinations of", key=key)
+        messages = self._dump(request, n.IPVS_CMD_GET_DEST, codec.pack_key(key))
+        family = key.family
+        return [codec.unpack_destination(data, start, end, family) for data, start, end in messages]
+
+    def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        """Add a destination with its kernel weight."""
+        request = Request(verb="add", key=key, destination=destination.key)
+        self._call(request, n.IPVS_CMD_NEW_DEST, codec.pack_key(key) + codec.pack_destination(destination))
+
+    def edit_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        """Replace a destination's configuration."""
+        request = Request(verb="edit", key=key, destination=destination.key)
+        self._call(request, n.IPVS_CMD_SET_DEST, codec.pack_key(key) + codec.pack_destination(destination))
+
+    def remove_destination(self, key: VirtualServerKey, destination: DestinationKey) -> None:
+        """Remove a destination."""
+        request = Request(verb="remove", key=key, destination=destination)
+        self._call(request, n.IPVS_CMD_DEL_DEST, codec.pack_key(key) + codec.pack_destination_key(destination))
+
+    def _call(self, request: Request, command: int, attributes: bytes) -> None:
+        self._ask(request, lambda family: self._netlink.call(family, command, attributes))
+
+    def _read(self, request: Request, command: int, attributes: bytes = b"") -> Message:
+        messages = self._ask(request, lambda family: self._netlink.call(family, command, attributes))
+        if len(messages) != 1:
+            raise codec.CodecError(f"cannot {request}: the kernel answered with {len(messages)} messages instead of 1")
+        return messages[0]
+
+    def _dump(self, request: Request, command: int, attributes: bytes = b"") -> list[Message]:
+        return self._ask(request, lambda family: self._netlink.dump(family, command, attributes))
+
+    def _ask(self, request: Request, exchange: Callable[[int], list[Message]]) -> list[Message]:
+        try:
+            return self._with_family(request, exchange)
+        except NetlinkError as error:
+            raise refusal(request, error.number, error.detail) from error
+        except DumpInterruptedError as error:
+            raise table_changed(request) from error
+
+    def _with_family(self, request: Request, exchange: Callable[[int], list[Message]]) -> list[Message]:
+        """Run an exchange with the family's number; with the new one if ENOENT came from the module's absence."""
+        if self._family is None:
+            self._family = self._look_up_family(request)
+        try:
+            return exchange(self._family)
+        except NetlinkError as error:
+            if error.number != errno.ENOENT:
+                raise
+            known, self._family = self._family, None
+            self._family = self._look_up_family(request)
+            if self._family == known:  # so it was the answer of IPVS itself
+                raise
+        return exchange(self._family)
+
+    def _look_up_family(self, request: Request) -> int:
+        family = self._netlink.family(n.IPVS_GENL_NAME)
+        if family is None:
+            raise ipvs_missing(request)
+        return family

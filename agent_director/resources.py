@@ -1,0 +1,69 @@
+"""Everything that a director can change: hands each operation to the noun that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent_common.changes import Change, Operation, Reverted
+from agent_common.errors import InvalidInputError, Reason, RefusedError
+from agent_common.held_vip import HeldVips
+from agent_director.destination import Destinations
+from agent_director.virtual_server import VirtualServers
+
+
+class DirectorResources:
+    """Virtual servers, destinations and VIPs of a director."""
+
+    def __init__(self, virtual_servers: VirtualServers, destinations: Destinations, vips: HeldVips) -> None:
+        self._virtual_servers = virtual_servers
+        self._destinations = destinations
+        self._vips = vips
+
+    def plan(self, operation: Operation, earlier: Sequence[Change], *, validate_only: bool) -> Change:
+        """Say what an operation would change."""
+        match operation.WhichOneof("operation"):
+            case "create_virtual_server":
+                return self._virtual_servers.plan_create(operation.create_virtual_server)
+            case "update_virtual_server":
+                return self._virtual_servers.plan_update(operation.update_virtual_server)
+            case "delete_virtual_server":
+                return self._virtual_servers.plan_delete(operation.delete_virtual_server)
+            case "create_destination":
+                request = operation.create_destination
+                return self._destinations.plan_create(request, earlier, validate_only=validate_only)
+            case "update_destination":
+                return self._destinations.plan_update(operation.update_destination)
+            case "delete_destination":
+                return self._destinations.plan_delete(operation.delete_destination)
+            case "create_vip":
+                return self._vips.plan_create(operation.create_vip)
+            case "delete_vip":
+                return self._vips.plan_delete(operation.delete_vip)
+            case None:
+                raise InvalidInputError("operation", "operation: must be set")
+            case other:
+                raise RefusedError(f"a director does not {other.replace('_', ' ')}", Reason.NOT_SUPPORTED)
+
+    def write(self, change: Change) -> None:
+        """Make the change, and read it back."""
+        match change.WhichOneof("resource"):
+            case "virtual_server":
+                self._virtual_servers.write(change.virtual_server)
+            case "destination":
+                self._destinations.write(change.destination)
+            case "vip":
+                change.actions.extend(self._vips.write(change.vip))
+            case other:
+                raise AssertionError(f"no change of a director: {other}")
+
+    def revert(self, change: Change) -> Reverted:
+        """Take back what of the change still stands."""
+        match change.WhichOneof("resource"):
+            case "virtual_server":
+                return self._virtual_servers.revert(change.virtual_server)
+            case "destination":
+                return self._destinations.revert(change.destination)
+            case "vip":
+                return self._vips.revert(change.vip)
+            case other:
+                raise AssertionError(f"no change of a director: {other}")

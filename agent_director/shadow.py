@@ -1,0 +1,70 @@
+"""Finds what a new virtual server would shadow: programs of the director that listen where IPVS takes the packets."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+
+from agent_common.address import Addresses
+from agent_common.errors import Reason, RefusedError
+from agent_common.endpoint import Endpoint
+from agent_common.sockets import Listener, Sockets
+from agent_common.virtual_server import IpAddress, Protocol, ServiceAddress, VirtualServerKey, format_endpoint
+
+
+class Shadow:
+    """Checks a key against the sockets of the host and the agent's own endpoints.
+
+    A wildcard listener counts only on an address that is the director's own: on a VIP that exists for LVS nobody looks
+    for it. made_by_us says which addresses were added for LVS.
+    """
+
+    def __init__(
+        self,
+        addresses: Addresses,
+        sockets: Sockets,
+        own: Sequence[Endpoint],
+        made_by_us: Callable[[IpAddress], bool],
+    ) -> None:
+        self._addresses = addresses
+        self._sockets = sockets
+        self._own = own
+        self._made_by_us = made_by_us
+
+    def check(self, key: VirtualServerKey) -> None:
+        """Raise RefusedError (LISTENER_SHADOWED) naming what listens there."""
+        if not isinstance(key, ServiceAddress):
+            return
+        is_own_address = any(each.address == key.address for each in self._addresses.addresses())
+        is_own_address = is_own_address and not self._made_by_us(key.address)
+        for endpoint in self._own:
+            if key.protocol is Protocol.TCP and _cuts_agent(endpoint, key, is_own_address):
+                raise _refused(key, f"this agent itself listens on {endpoint}")
+        for listener in self._sockets.listeners(key.protocol):
+            if _covers(listener, key, is_own_address):
+                raise _refused(key, f"something listens on {format_endpoint(listener.address, listener.port)}")
+
+
+def _covers(listener: Listener, key: ServiceAddress, is_own_address: bool) -> bool:
+    if key.port not in (0, listener.port):
+        return False
+    wildcard = listener.address.is_unspecified and listener.address.version in (6, key.address.version)
+    return listener.address == key.address or (wildcard and is_own_address)
+
+
+def _cuts_agent(endpoint: Endpoint, key: ServiceAddress, is_own_address: bool) -> bool:
+    if endpoint.path or key.port not in (0, endpoint.port):
+        return False
+    try:
+        host = ipaddress.ip_address(endpoint.host)
+    except ValueError:
+        return False
+    return host == key.address or (host.is_unspecified and (is_own_address or key.port == endpoint.port))
+
+
+def _refused(key: ServiceAddress, what: str) -> RefusedError:
+    return RefusedError(
+        f"cannot serve {key} on this director: {what}, which it would cut off; use another address or port",
+        Reason.LISTENER_SHADOWED,
+        virtual_server=str(key),
+    )

@@ -1,0 +1,91 @@
+"""What a director asks of a VIP: the interface, the mode, and that no virtual server loses it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from lvsagent.v1 import vip_pb2
+
+from agent_common import wire
+from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
+from agent_common.errors import InvalidInputError, Reason, RefusedError
+from agent_common.held_vip import SysctlChanges
+from agent_common.vip import Vip, VipMode
+from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer
+
+
+class DirectorVips:
+    """The policy of a director for HeldVips; it has no ARP sysctls to set."""
+
+    placement = Placement.DIRECTOR
+
+    def __init__(self, addresses: Addresses, virtual_servers: Callable[[], Sequence[VirtualServer]]) -> None:
+        self._addresses = addresses
+        self._virtual_servers = virtual_servers
+
+    def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
+        """Choose mode and interface; raises RefusedError (VIP_MODE_DIFFERS) and InvalidInputError (no interface)."""
+        asked = request.vip.mode
+        mode = wire.unpack_enum(wire.VIP_MODES, asked, "vip.mode") if asked else current.mode
+        if current.holders and mode is not current.mode:
+            raise RefusedError(
+                f"VIP {current.address} is in use with mode {current.mode}, not {mode}; the mode belongs to the VIP",
+                Reason.VIP_MODE_DIFFERS,
+                vip=str(current.address),
+            )
+        if mode is VipMode.EXTERNAL:
+            return replace(current, mode=mode)
+        return replace(current, mode=mode, device=self._device(request.vip.device, current))
+
+    def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
+        """Refuse, or with keep_if_used explain, if a virtual server, a foreign one too, still needs the address."""
+        users = [
+            str(server.key)
+            for server in self._virtual_servers()
+            if isinstance(server.key, ServiceAddress) and server.key.address == current.address
+        ]
+        if not users or not current.made_address:
+            return ""
+        why = f"{', '.join(users)} uses it"
+        if request.keep_if_used:
+            return why
+        raise RefusedError(
+            f"cannot remove VIP {current.address}: {why}; remove that first, or force",
+            Reason.IN_USE,
+            vip=str(current.address),
+        )
+
+    def plan_silence(self, address: IpAddress) -> SysctlChanges:
+        """Nothing: a director answers for its VIPs."""
+        return ()
+
+    def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
+        """Nothing."""
+
+    def unsilence(self, address: IpAddress, changes: SysctlChanges, *, last: bool) -> list[str]:
+        """Nothing."""
+        return []
+
+    def _device(self, asked: str, current: Vip) -> str:
+        if current.present:
+            return current.present_device
+        if asked:
+            if asked not in {device.name for device in self._addresses.devices()}:
+                raise InvalidInputError("vip.device", f"vip.device: there is no interface {asked} on this director")
+            return asked
+        if current.device:
+            return current.device
+        found = {each.device for each in self._addresses.addresses() if _holds(each, current.address)}
+        if len(found) == 1:
+            return found.pop()
+        which = f"{', '.join(sorted(found))} have" if found else "no interface of this director has"
+        raise InvalidInputError(
+            "vip.device", f"vip.device: {which} a subnet that holds {current.address}; name the interface"
+        )
+
+
+def _holds(each: InterfaceAddress, address: IpAddress) -> bool:
+    network = ipaddress.ip_network(f"{each.address}/{each.prefix_length}", strict=False)
+    return each.device != LOOPBACK and each.prefix_length < each.address.max_prefixlen and address in network

@@ -1,0 +1,224 @@
+"""Decides about virtual servers: what an operation would change, how it is written, and how it is taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from google.protobuf.message import Message
+from lvsagent.v1 import operation_pb2, virtual_server_pb2
+
+from agent_common import wire
+from agent_common.changes import Change, Outcome, Reverted
+from agent_common.destination import destination_order
+from agent_common.errors import (
+    ConflictError,
+    DiffersError,
+    InvalidInputError,
+    NotFoundError,
+    Reason,
+    RefusedError,
+)
+from agent_common.state import State
+from agent_common.virtual_server import VirtualServer, VirtualServerKey, key_order, parse_key
+from agent_director.ipvs import Ipvs
+from agent_director.shadow import Shadow
+
+_KIND = "virtual_server"
+_FIELDS = ("scheduler", "scheduler_flags", "persistence", "one_packet")
+
+
+class VirtualServers:
+    """The virtual servers of this director. Which of them this agent made is in the state."""
+
+    def __init__(self, ipvs: Ipvs, state: State, shadow: Shadow) -> None:
+        self._ipvs = ipvs
+        self._state = state
+        self._shadow = shadow
+
+    def get(self, key: VirtualServerKey) -> VirtualServer:
+        """Return a virtual server; raises NotFoundError."""
+        server = self._ipvs.virtual_server(key)
+        if server is None:
+            raise _missing(key)
+        return server
+
+    def list_all(self) -> list[VirtualServer]:
+        """Return all virtual servers in the order of their keys."""
+        return sorted(self._ipvs.virtual_servers(), key=lambda server: key_order(server.key))
+
+    def is_managed(self, key: VirtualServerKey) -> bool:
+        """Whether this agent made it."""
+        return self._state.get(_KIND, str(key)) is not None
+
+    def plan_create(self, request: virtual_server_pb2.CreateVirtualServerRequest) -> Change:
+        """Plan to add it, or nothing if it is there and equal in what is set."""
+        wanted = wire.unpack_virtual_server(request.virtual_server)
+        current = self._ipvs.virtual_server(wanted.key)
+        if current is None:
+            self._shadow.check(wanted.key)
+            return _change(None, wanted, f"added virtual server {wanted.key} {wanted.scheduler}")
+        differences = _differences(request.virtual_server, wanted, current)
+        if differences:
+            raise DiffersError(
+                f"virtual server {wanted.key} is there with {'; '.join(differences)}",
+                Reason.VIRTUAL_SERVER_DIFFERS,
+                virtual_server=str(wanted.key),
+            )
+        change = _change(current, current)
+        change.foreign = not self.is_managed(wanted.key)
+        return change
+
+    def plan_update(self, request: virtual_server_pb2.UpdateVirtualServerRequest) -> Change:
+        """Plan to change the fields that the mask names."""
+        wanted = wire.unpack_virtual_server(request.virtual_server)
+        mask = check_mask(request.update_mask.paths, _FIELDS)
+        current = self._ipvs.virtual_server(wanted.key)
+        if current is None:
+            if not request.allow_missing:
+                raise _missing(wanted.key)
+            create = virtual_server_pb2.CreateVirtualServerRequest(virtual_server=request.virtual_server)
+            return self.plan_create(create)
+        check_etag(request.etag, wire.pack_virtual_server(current), str(wanted.key))
+        after = replace(current, **{field: getattr(wanted, field) for field in mask}).check()
+        return _change(current, after, f"changed {', '.join(mask)} of virtual server {wanted.key}")
+
+    def plan_delete(self, request: virtual_server_pb2.DeleteVirtualServerRequest) -> Change:
+        """Plan to remove it, with its destinations if that is forced."""
+        key = wire.unpack_key(request.key)
+        current = self._ipvs.virtual_server(key)
+        if current is None:
+            if request.allow_missing or request.only_if_unused:
+                return _change(None, None)
+            raise _missing(key)
+        check_etag(request.etag, wire.pack_virtual_server(current), str(key))
+        statuses = sorted(self._ipvs.destinations(key), key=lambda status: destination_order(status.destination.key))
+        stays = self._why_it_stays(key, len(statuses)) if request.only_if_unused else ""
+        if stays:
+            change = _change(current, current)
+            change.warnings.append(f"virtual server {key} stays: {stays}")
+            return change
+        if statuses and not request.force:
+            raise RefusedError(
+                f"cannot remove virtual server {key}: it has {len(statuses)} destinations; remove them first, or force",
+                Reason.IN_USE,
+                virtual_server=str(key),
+            )
+        change = _change(current, None, f"removed virtual server {key}")
+        change.virtual_server.removed_destinations.extend(
+            wire.pack_destination(status.destination) for status in statuses
+        )
+        return change
+
+    def write(self, change: operation_pb2.VirtualServerChange) -> None:
+        """Bring the kernel from before to after, and read it back."""
+        self._put(*_sides(change))
+
+    def revert(self, change: operation_pb2.VirtualServerChange) -> Reverted:
+        """Bring back what was before, if the virtual server still is as the change left it."""
+        before, after = _sides(change)
+        server = after or before
+        if server is None:
+            return Reverted(outcome=Outcome.NOTHING)
+        key = server.key
+        current = self._ipvs.virtual_server(key)
+        if current == before:
+            self._forget_unless(key, before)
+            return Reverted(outcome=Outcome.NOTHING)
+        if current != after:
+            return _kept(f"virtual server {key} stays: somebody changed it meanwhile")
+        if before is None and self._ipvs.destinations(key):
+            return _kept(f"virtual server {key} stays: it has destinations by now")
+        self._put(after, before)
+        for destination in change.removed_destinations:
+            self._ipvs.add_destination(key, wire.unpack_destination(destination))
+        done = f"removed virtual server {key}" if before is None else f"put back virtual server {key}"
+        return Reverted(outcome=Outcome.REVERTED, details=(done,))
+
+    def _put(self, before: VirtualServer | None, after: VirtualServer | None) -> None:
+        if after is None:
+            if before is not None:
+                self._ipvs.remove_virtual_server(before.key)
+                self._state.delete(_KIND, str(before.key))
+            return
+        if before is None:
+            self._state.put(_KIND, str(after.key), {})
+            self._ipvs.add_virtual_server(after)
+        else:
+            self._ipvs.edit_virtual_server(after)
+        found = self._ipvs.virtual_server(after.key)
+        if found != after:
+            raise ConflictError(
+                f"virtual server {after.key} is not as it was written: somebody changes it too",
+                Reason.CHANGED_MEANWHILE,
+            )
+
+    def _forget_unless(self, key: VirtualServerKey, before: VirtualServer | None) -> None:
+        """Drop the record of one that was never added: the kernel refused it, or the agent died before."""
+        if before is None:
+            self._state.delete(_KIND, str(key))
+
+    def _why_it_stays(self, key: VirtualServerKey, destinations: int) -> str:
+        if not self.is_managed(key):
+            return "it is foreign (this agent did not make it)"
+        return f"it has {destinations} destinations" if destinations else ""
+
+    def managed_keys(self) -> list[VirtualServerKey]:
+        """Return the keys that this agent made, whether or not the kernel still has them."""
+        return [parse_key(name) for name in self._state.list(_KIND)]
+
+
+def check_mask(paths: Sequence[str], fields: Sequence[str]) -> list[str]:
+    """Return the fields of an update mask; raises InvalidInputError if it is empty or names another field."""
+    unknown = [path for path in paths if path not in fields]
+    if unknown or not paths:
+        raise InvalidInputError(
+            "update_mask",
+            f"update_mask: {unknown[0]!r} cannot be updated" if unknown else "update_mask: must name a field",
+        )
+    return list(dict.fromkeys(paths))
+
+
+def check_etag(etag: str, current: Message, name: str) -> None:
+    """Raise ConflictError if an etag was given and the resource has another by now."""
+    if etag and etag != wire.etag(current):
+        raise ConflictError(f"{name} has changed since it was read", Reason.CHANGED_MEANWHILE, resource=name)
+
+
+def _differences(message: virtual_server_pb2.VirtualServer, wanted: VirtualServer, current: VirtualServer) -> list[str]:
+    """Say how what is set in the message differs from what is there."""
+    found = []
+    if message.scheduler and wanted.scheduler != current.scheduler:
+        found.append(f"scheduler {current.scheduler}, not {wanted.scheduler}")
+    if message.HasField("scheduler_flags") and wanted.scheduler_flags != current.scheduler_flags:
+        found.append("other scheduler flags")
+    if message.HasField("persistence") and wanted.persistence != current.persistence:
+        there = f"persistence {current.persistence.timeout} s" if current.persistence else "no persistence"
+        asked = f"{wanted.persistence.timeout} s" if wanted.persistence else "none"
+        found.append(f"{there}, not {asked}")
+    if message.HasField("one_packet") and wanted.one_packet != current.one_packet:
+        found.append(f"one-packet scheduling {'on' if current.one_packet else 'off'}")
+    return found
+
+
+def _change(before: VirtualServer | None, after: VirtualServer | None, action: str = "") -> Change:
+    resource = operation_pb2.VirtualServerChange(
+        before=wire.pack_virtual_server(before) if before else None,
+        after=wire.pack_virtual_server(after) if after else None,
+    )
+    made = before != after
+    return Change(made=made, virtual_server=resource, actions=[action] if made else [])
+
+
+def _sides(change: operation_pb2.VirtualServerChange) -> tuple[VirtualServer | None, VirtualServer | None]:
+    before = wire.unpack_virtual_server(change.before) if change.HasField("before") else None
+    after = wire.unpack_virtual_server(change.after) if change.HasField("after") else None
+    return before, after
+
+
+def _kept(why: str) -> Reverted:
+    return Reverted(outcome=Outcome.KEPT, details=(why,))
+
+
+def _missing(key: VirtualServerKey) -> NotFoundError:
+    return NotFoundError(f"there is no virtual server {key}", Reason.VIRTUAL_SERVER_NOT_FOUND, virtual_server=str(key))

@@ -1,0 +1,205 @@
+"""Virtual servers between bytes and the project's types, both ways. No I/O.
+
+The kernel's side is ip_vs_genl_parse_service and ip_vs_genl_fill_service in net/netfilter/ipvs/ip_vs_ctl.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import Final
+
+from agent_common.errors import InvalidInputError
+from agent_common.virtual_server import (
+    Family,
+    FirewallMark,
+    Persistence,
+    Protocol,
+    SchedulerFlags,
+    ServiceAddress,
+    VirtualServer,
+    VirtualServerKey,
+)
+from agent_director import ipvs_numbers as n
+from agent_director.ipvs_attributes import (
+    ADDRESS_SIZE,
+    FAMILIES,
+    PORT,
+    U16,
+    U32,
+    address,
+    look_up,
+    place,
+    u32,
+    walk_nested,
+)
+from agent_director.netlink_frames import NLA_F_NESTED, CodecError, pack_attribute, text_at
+
+_FLAGS = struct.Struct("=II")
+
+_SERVICE_SIZES: Final = {
+    n.IPVS_SVC_ATTR_AF: 2,
+    n.IPVS_SVC_ATTR_PROTOCOL: 2,
+    n.IPVS_SVC_ATTR_ADDR: ADDRESS_SIZE,
+    n.IPVS_SVC_ATTR_PORT: 2,
+    n.IPVS_SVC_ATTR_FWMARK: 4,
+    n.IPVS_SVC_ATTR_FLAGS: 8,
+    n.IPVS_SVC_ATTR_TIMEOUT: 4,
+    n.IPVS_SVC_ATTR_NETMASK: 4,
+}
+
+_FLAG_BITS: Final = (n.IP_VS_SVC_F_SCHED1, n.IP_VS_SVC_F_SCHED2, n.IP_VS_SVC_F_SCHED3)
+_OUR_FLAGS: Final = n.IP_VS_SVC_F_PERSISTENT | n.IP_VS_SVC_F_ONEPACKET | sum(_FLAG_BITS)
+
+_PROTOCOLS: Final = {int(member): member for member in Protocol}
+
+
+def pack_key(key: VirtualServerKey) -> bytes:
+    """Write the attribute that names a virtual server."""
+    return pack_attribute(n.IPVS_CMD_ATTR_SERVICE | NLA_F_NESTED, _key_attributes(key))
+
+
+def pack_virtual_server(virtual_server: VirtualServer) -> bytes:
+    """Write the attribute with a virtual server's whole configuration, for an add or an edit."""
+    family, persistence = virtual_server.key.family, virtual_server.persistence
+    flags = _pack_flags(virtual_server)
+    parts = [
+        _key_attributes(virtual_server.key),
+        _pack_name(n.IPVS_SVC_ATTR_SCHED_NAME, virtual_server.scheduler, n.IP_VS_SCHEDNAME_MAXLEN),
+        # Only the flags that we know: on an edit the kernel keeps those outside the mask.
+        pack_attribute(n.IPVS_SVC_ATTR_FLAGS, _FLAGS.pack(flags, _OUR_FLAGS)),
+        _pack_u32(n.IPVS_SVC_ATTR_TIMEOUT, persistence.timeout if persistence else 0),
+        pack_attribute(n.IPVS_SVC_ATTR_NETMASK, _pack_netmask(family, persistence)),
+    ]
+    if persistence is not None and persistence.engine:
+        parts.append(_pack_name(n.IPVS_SVC_ATTR_PE_NAME, persistence.engine, n.IP_VS_PENAME_MAXLEN))
+    return pack_attribute(n.IPVS_CMD_ATTR_SERVICE | NLA_F_NESTED, b"".join(parts))
+
+
+def unpack_virtual_server(data: bytes, start: int, end: int) -> VirtualServer:
+    """Read a virtual server from an answer to GET_SERVICE.
+
+    A state that VirtualServer cannot express is a CodecError: a flag that is not in ip_vs.h, an IPv4 netmask with
+    holes, a persistence engine without persistence. ipvsadm 1.31 does make the last two when it is told to.
+    """
+    found = walk_nested(data, start, end, n.IPVS_CMD_ATTR_SERVICE, _SERVICE_SIZES)
+    key = _unpack_key(data, found)
+    flags = u32(data, found, n.IPVS_SVC_ATTR_FLAGS)
+    if flags & ~(_OUR_FLAGS | n.IP_VS_SVC_F_HASHED):
+        raise CodecError(f"cannot read virtual server {key}: its flags {flags:#x} hold an unknown one")
+    scheduler = text_at(data, place(found, n.IPVS_SVC_ATTR_SCHED_NAME), n.IP_VS_SCHEDNAME_MAXLEN)
+    return VirtualServer(
+        key=key,
+        scheduler=scheduler,
+        scheduler_flags=SchedulerFlags(
+            flag_1=bool(flags & n.IP_VS_SVC_F_SCHED1),
+            flag_2=bool(flags & n.IP_VS_SVC_F_SCHED2),
+            flag_3=bool(flags & n.IP_VS_SVC_F_SCHED3),
+        ),
+        persistence=_unpack_persistence(data, found, key, bool(flags & n.IP_VS_SVC_F_PERSISTENT)),
+        one_packet=bool(flags & n.IP_VS_SVC_F_ONEPACKET),
+    )
+
+
+def _key_attributes(key: VirtualServerKey) -> bytes:
+    family = pack_attribute(n.IPVS_SVC_ATTR_AF, U16.pack(key.family))
+    if isinstance(key, FirewallMark):
+        return family + _pack_u32(n.IPVS_SVC_ATTR_FWMARK, key.mark)
+    return b"".join(
+        (
+            family,
+            pack_attribute(n.IPVS_SVC_ATTR_PROTOCOL, U16.pack(key.protocol)),
+            pack_attribute(n.IPVS_SVC_ATTR_ADDR, key.address.packed.ljust(ADDRESS_SIZE, b"\0")),
+            pack_attribute(n.IPVS_SVC_ATTR_PORT, PORT.pack(key.port)),
+        )
+    )
+
+
+def _pack_flags(virtual_server: VirtualServer) -> int:
+    chosen = virtual_server.scheduler_flags
+    wanted = zip((chosen.flag_1, chosen.flag_2, chosen.flag_3), _FLAG_BITS, strict=True)
+    flags = sum(bit for is_set, bit in wanted if is_set)
+    flags |= n.IP_VS_SVC_F_PERSISTENT if virtual_server.persistence is not None else 0
+    return flags | (n.IP_VS_SVC_F_ONEPACKET if virtual_server.one_packet else 0)
+
+
+def _pack_name(kind: int, name: str, limit: int) -> bytes:
+    if not (name and name.isascii() and "\0" not in name and len(name) < limit):
+        raise CodecError(f"cannot write {name!r} as a name: 1 to {limit - 1} ASCII characters fit")
+    return pack_attribute(kind, name.encode("ascii") + b"\0")
+
+
+def _pack_u32(kind: int, number: int) -> bytes:
+    try:
+        return pack_attribute(kind, U32.pack(number))
+    except struct.error as error:
+        raise CodecError(f"cannot write attribute {kind}: {number} does not fit") from error
+
+
+def _longest_prefix(family: Family) -> int:
+    return 32 if family is Family.IPV4 else 128
+
+
+def _pack_netmask(family: Family, persistence: Persistence | None) -> bytes:
+    """Write a mask, for IPv6 a prefix length; the kernel wants one without persistence too."""
+    longest = _longest_prefix(family)
+    length = longest if persistence is None or persistence.prefix_length is None else persistence.prefix_length
+    if not 0 <= length <= longest:
+        raise CodecError(f"cannot write a prefix length of {length}: out of range (0 to {longest})")
+    if family is Family.IPV6:
+        return U32.pack(length)
+    return (0xFFFFFFFF << (32 - length) & 0xFFFFFFFF).to_bytes(4, "big")
+
+
+def _unpack_prefix_length(data: bytes, at: int, key: VirtualServerKey) -> int | None:
+    """Read a prefix length, None for the longest."""
+    longest = _longest_prefix(key.family)
+    if key.family is Family.IPV6:
+        length: int = U32.unpack_from(data, at)[0]
+    else:
+        mask = int.from_bytes(data[at : at + 4], "big")
+        length = mask.bit_count()
+        if mask != 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF:
+            raise CodecError(
+                f"cannot read virtual server {key}: netmask {IPv4Address(mask)} has holes; set another with ipvsadm -E"
+            )
+    if length > longest:
+        raise CodecError(f"cannot read virtual server {key}: prefix length {length} is out of range (0 to {longest})")
+    return None if length == longest else length
+
+
+def _unpack_persistence(
+    data: bytes, found: Mapping[int, int], key: VirtualServerKey, persistent: bool
+) -> Persistence | None:
+    timeout = u32(data, found, n.IPVS_SVC_ATTR_TIMEOUT)
+    prefix_length = _unpack_prefix_length(data, place(found, n.IPVS_SVC_ATTR_NETMASK), key)
+    at = found.get(n.IPVS_SVC_ATTR_PE_NAME)
+    engine = text_at(data, at, n.IP_VS_PENAME_MAXLEN) if at is not None else ""
+    if not persistent:
+        if engine:
+            raise CodecError(
+                f"cannot read virtual server {key}: it has persistence engine {engine} without persistence; "
+                "give it one, or take the engine away, with ipvsadm -E"
+            )
+        return None  # timeout and netmask mean nothing then
+    try:
+        return Persistence(timeout=timeout, prefix_length=prefix_length, engine=engine)
+    except InvalidInputError as error:
+        raise CodecError(f"cannot read virtual server {key}: {error}") from error
+
+
+def _unpack_key(data: bytes, found: Mapping[int, int]) -> VirtualServerKey:
+    number = U16.unpack_from(data, place(found, n.IPVS_SVC_ATTR_AF))[0]
+    family = look_up(FAMILIES, number, "address family")
+    if n.IPVS_SVC_ATTR_FWMARK in found:
+        mark = u32(data, found, n.IPVS_SVC_ATTR_FWMARK)
+        if mark == 0:
+            raise CodecError("cannot read a virtual server: firewall mark 0")
+        return FirewallMark(mark=mark, family=family)
+    number = U16.unpack_from(data, place(found, n.IPVS_SVC_ATTR_PROTOCOL))[0]
+    return ServiceAddress(
+        protocol=look_up(_PROTOCOLS, number, "protocol"),
+        address=address(data, place(found, n.IPVS_SVC_ATTR_ADDR), family),
+        port=PORT.unpack_from(data, place(found, n.IPVS_SVC_ATTR_PORT))[0],
+    )

@@ -1,0 +1,84 @@
+"""The real server's agent: wires kernel, state and services together."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from lvsagent.v1 import arp_service_pb2, change_service_pb2, host_service_pb2, vip_service_pb2
+
+from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
+from agent_common.change_service import ChangeServicer
+from agent_common.changes import Changes, NoNeighbours
+from agent_common.handlers import Service
+from agent_common.held_vip import HeldVips
+from agent_common.host_files import name_servers
+from agent_common.host_service import HostServicer, Identity
+from agent_common.netlink_address import NetlinkAddresses
+from agent_common.procfs_sockets import ProcfsSockets
+from agent_common.sqlite_state import SqliteState
+from agent_common.vip_service import VipServicer
+from agent_common.worker import Worker
+from agent_realserver.arp_service import ArpServicer
+from agent_realserver.procfs_arp import ProcfsArpSysctls
+from agent_realserver.procfs_ipvs import serves
+from agent_realserver.resources import RealServerResources
+from agent_realserver.silence import Silence
+from agent_realserver.vip import LoopbackVips
+
+PORT = 9711
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """What the worker thread owns; made and closed there."""
+
+    state: SqliteState
+    addresses: NetlinkAddresses
+
+    def close(self) -> None:
+        """Let go of files and sockets; addresses and sysctls stay as they are."""
+        self.state.close()
+        self.addresses.close()
+
+
+def main() -> None:
+    """Run lvs-realserver."""
+    settings = read_settings("lvs-realserver", PORT, sys.argv[1:])
+    run_agent("lvs-realserver", _run(settings))
+
+
+async def _run(settings: AgentSettings) -> None:
+    worker = Worker()
+    kernel = await worker(lambda: Kernel(state=SqliteState(settings.state_dir), addresses=NetlinkAddresses()))
+    try:
+        identity = Identity(
+            kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
+        )
+        await serve(settings, _services(kernel, worker, identity), serving=True)
+    finally:
+        await worker(kernel.close)
+        worker.close()
+
+
+def _services(kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:
+    state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
+    silence = Silence(ProcfsArpSysctls(), addresses, state)
+    vips = HeldVips(
+        addresses, state, LoopbackVips(silence, addresses, sockets, serves, lambda: frozenset(name_servers()))
+    )
+    changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours())
+    servicers = (
+        (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
+        (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
+        (change_service_pb2, "ChangeService", ChangeServicer(changes)),
+        (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, lambda: "", worker)),
+    )
+    return [
+        Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
+        for module, name, servicer in servicers
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a real server asks of a VIP: that it goes on lo, silenced, and cuts none of the host's own paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from lvsagent.v1 import vip_pb2
+
+from agent_common import wire
+from agent_common.address import LOOPBACK, Addresses, Placement
+from agent_common.errors import InvalidInputError, Reason, RefusedError
+from agent_common.held_vip import SysctlChanges
+from agent_common.sockets import Sockets
+from agent_common.vip import Vip, VipMode, VirtualServerHolder
+from agent_common.virtual_server import IpAddress, VirtualServerKey
+from agent_realserver.silence import Silence
+
+
+class LoopbackVips:
+    """The policy of a real server for HeldVips.
+
+    serves tells whether IPVS on this host itself serves a key; name_servers gives the resolver's addresses.
+    """
+
+    placement = Placement.REAL_SERVER
+
+    def __init__(
+        self,
+        silence: Silence,
+        addresses: Addresses,
+        sockets: Sockets,
+        serves: Callable[[VirtualServerKey], bool],
+        name_servers: Callable[[], frozenset[IpAddress]],
+    ) -> None:
+        self._silence = silence
+        self._addresses = addresses
+        self._sockets = sockets
+        self._serves = serves
+        self._name_servers = name_servers
+
+    def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
+        """Put it on lo; raises RefusedError for what DESIGN.md section 5 lists under preflight."""
+        if request.vip.device not in ("", LOOPBACK):
+            raise InvalidInputError("vip.device", "vip.device: a real server's VIP goes on lo")
+        self._refuse_host_address(current)
+        holder = wire.unpack_holder(request.holder)
+        if isinstance(holder, VirtualServerHolder) and self._serves(holder.key):
+            raise RefusedError(
+                f"IPVS on this real server serves {holder.key} itself: packets would circle; remove it there first",
+                Reason.IPVS_ON_REAL_SERVER,
+                virtual_server=str(holder.key),
+            )
+        if not current.present:
+            self._refuse_cut(request, current.address)
+        return replace(current, device=LOOPBACK, mode=VipMode.AGENT)
+
+    def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
+        """Nothing keeps a VIP here but its holders."""
+        return ""
+
+    def plan_silence(self, address: IpAddress) -> SysctlChanges:
+        """Return the sysctls that must be written before the address is added; IPv6 needs none (KERNEL.md)."""
+        return self._silence.plan() if address.version == 4 else ()
+
+    def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
+        """Write them and judge the result."""
+        if address.version == 4:
+            self._silence.silence(changes)
+
+    def unsilence(self, address: IpAddress, changes: SysctlChanges, *, last: bool) -> list[str]:
+        """Take back the sysctls of one change, or with the last holder all that nothing else needs."""
+        if address.version != 4:
+            return []
+        return self._silence.release() if last else self._silence.take_back(changes)
+
+    def _refuse_host_address(self, current: Vip) -> None:
+        tunnels = {device.name for device in self._addresses.devices() if device.is_tunnel}
+        if current.present and current.present_device not in {LOOPBACK, *tunnels}:
+            raise RefusedError(
+                f"VIP {current.address} is this host's own address on {current.present_device}; "
+                "with dr or tun it cannot be, with nat it can",
+                Reason.VIP_IS_HOST_ADDRESS,
+                vip=str(current.address),
+                device=current.present_device,
+            )
+
+    def _refuse_cut(self, request: vip_pb2.CreateVipRequest, vip: IpAddress) -> None:
+        """Raise RefusedError if the host itself talks to that address: from then on it would talk to itself."""
+        paths = {
+            "a director reaches this host from it": str(vip) in request.director_addresses,
+            "it is the next hop of a route of this host": vip in self._addresses.next_hops(),
+            "it is a name server of this host": vip in self._name_servers(),
+        }
+        for why, applies in paths.items():
+            if applies:
+                raise RefusedError(
+                    f"cannot put VIP {vip} on lo: {why}, which would be cut; use another VIP, or nat",
+                    Reason.VIP_CUTS_PATH,
+                    vip=str(vip),
+                )
+        connections = self._sockets.established_to(vip)
+        if connections and not request.force:
+            raise RefusedError(
+                f"this host itself has {len(connections)} connections open to VIP {vip}, which would be reset; "
+                "close them, or use --force",
+                Reason.VIP_IN_USE,
+                vip=str(vip),
+            )

@@ -1,0 +1,26 @@
+"""The program lvs (also installed as lvsctl)."""
+
+from __future__ import annotations
+
+import sys
+
+from agent_common.errors import InvalidInputError
+
+
+def main() -> None:
+    """Run the command line; the only place that ends the program."""
+    try:
+        from cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name != "typer":
+            raise
+        sys.exit("lvs: the command line is not installed; install it with: pip install 'lvs-agents[cli]'")
+    try:
+        app(prog_name="lvs")
+    except InvalidInputError as error:
+        sys.stderr.write(f"lvs: {error.message}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

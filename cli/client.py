@@ -1,0 +1,253 @@
+"""Calls to agents over gRPC: connections, time limits, error mapping, and a count of the round trips."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+from lvsagent.v1 import (
+    change_service_pb2,
+    change_service_pb2_grpc,
+    host_service_pb2,
+    host_service_pb2_grpc,
+    ipvs_service_pb2,
+    ipvs_service_pb2_grpc,
+    vip_service_pb2_grpc,
+)
+
+from agent_common.changes import Change, Operation
+from agent_common.errors import LvsError
+from agent_common.grpc_errors import from_item, from_rpc_error
+from cli.errors import NoAnswerError
+from cli.site import AgentName, Role, Site
+
+FRESH_SECONDS = 0.5
+"""An agent that answered within so many seconds is not asked whether it is there before it is sent a change."""
+
+_KINDS = {
+    Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
+    Role.REAL_SERVER: host_service_pb2.AGENT_KIND_REALSERVER,
+}
+
+_OPTIONS = [
+    ("grpc.enable_http_proxy", 0),  # an agent is never behind the operator's web proxy
+    ("grpc.enable_retries", 0),  # we decide what is asked again
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One message to an agent and how long its answer took, in seconds."""
+
+    agent: AgentName
+    method: str
+    seconds: float
+    result: str
+
+
+class AgentClient:
+    """One agent."""
+
+    def __init__(self, agent: AgentName, site: Site, trace: Callable[[Call], None]) -> None:
+        self.agent = agent
+        self._timeout = site.timeout
+        self._trace = trace
+        self._answered = float("-inf")
+        self._endpoint = site.endpoint(agent)
+        self._channel = _open(site, str(self._endpoint), is_unix=bool(self._endpoint.path))
+        ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self._channel)
+        vip = vip_service_pb2_grpc.VipServiceStub(self._channel)
+        self.ipvs = ipvs
+        self.vip = vip
+        self._host = host_service_pb2_grpc.HostServiceStub(self._channel)
+        self._changes = change_service_pb2_grpc.ChangeServiceStub(self._channel)
+        self._operations: dict[str, Any] = {
+            "create_virtual_server": ipvs.CreateVirtualServer,
+            "update_virtual_server": ipvs.UpdateVirtualServer,
+            "delete_virtual_server": ipvs.DeleteVirtualServer,
+            "create_destination": ipvs.CreateDestination,
+            "update_destination": ipvs.UpdateDestination,
+            "delete_destination": ipvs.DeleteDestination,
+            "create_vip": vip.CreateVip,
+            "delete_vip": vip.DeleteVip,
+        }
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The connection, for the services that only one command needs."""
+        return self._channel
+
+    async def ask(self, method: Any, request: Message) -> Any:
+        """Call a unary RPC; raises LvsError for what the agent says, NoAnswerError if it says nothing."""
+        return await self._call(_name(method), lambda: method(request, timeout=self._timeout))
+
+    async def host(self, routes_to: Iterable[str] = ()) -> host_service_pb2.GetHostResponse:
+        """Return what the agent is; raises NoAnswerError if it is an agent of the other kind."""
+        request = host_service_pb2.GetHostRequest(routes_to=routes_to)
+        response: host_service_pb2.GetHostResponse = await self.ask(self._host.GetHost, request)
+        if response.kind != _KINDS[self.agent.role]:
+            kind = host_service_pb2.AgentKind.Name(response.kind).removeprefix("AGENT_KIND_").lower()
+            raise NoAnswerError(str(self.agent), f"the agent at {self._endpoint} is a {kind}'s", sent=True)
+        return response
+
+    async def check_listener(
+        self, request: host_service_pb2.CheckListenerRequest
+    ) -> host_service_pb2.CheckListenerResponse:
+        """Ask whether something takes connections on the agent's host."""
+        response: host_service_pb2.CheckListenerResponse = await self.ask(self._host.CheckListener, request)
+        return response
+
+    async def apply(self, operation: Operation, change_id: str, *, validate_only: bool = False) -> Change:
+        """Have one operation carried out, or only validated, by its own RPC."""
+        name = operation.WhichOneof("operation")
+        assert name is not None  # noqa: S101  # whoever builds an operation fills it
+        request = getattr(operation, name)
+        request.change_id, request.validate_only = change_id, validate_only
+        if not validate_only:
+            await self.make_sure()
+        change: Change = (await self.ask(self._operations[name], request)).change
+        return change
+
+    async def apply_all(
+        self, operations: Sequence[Operation], change_id: str, *, validate_only: bool = False
+    ) -> list[Change]:
+        """Have several operations carried out by a director, all or none; raises the error of the one that failed."""
+        changes, error = await self.try_all(operations, change_id, validate_only=validate_only)
+        if error is not None:
+            raise error
+        return changes
+
+    async def try_all(
+        self, operations: Sequence[Operation], change_id: str, *, validate_only: bool
+    ) -> tuple[list[Change], LvsError | None]:
+        """Like apply_all, but return the error beside the changes of the operations before it."""
+        chunk = ipvs_service_pb2.BatchApplyRequest(
+            operations=operations, change_id=change_id, validate_only=validate_only
+        )
+
+        async def chunks() -> AsyncIterator[ipvs_service_pb2.BatchApplyRequest]:
+            yield chunk
+
+        if not validate_only:
+            await self.make_sure()
+        method = self.ipvs.BatchApply
+        response: ipvs_service_pb2.BatchApplyResponse = await self._call(
+            _name(method), lambda: method(chunks(), timeout=self._timeout)
+        )
+        changes = [result.change for result in response.results if result.HasField("change")]
+        failed = [from_item(result.error) for result in response.results if result.HasField("error")]
+        return changes, failed[0] if failed else None
+
+    async def revert(self, change_id: str) -> change_service_pb2.RevertChangeResponse:
+        """Have a change taken back."""
+        request = change_service_pb2.RevertChangeRequest(change_id=change_id)
+        response: change_service_pb2.RevertChangeResponse = await self.ask(self._changes.RevertChange, request)
+        return response
+
+    async def make_sure(self) -> None:
+        """Ask a silent agent whether it is there, so that a change is not sent to one that is stopped."""
+        if time.monotonic() - self._answered > FRESH_SECONDS:
+            try:
+                await self.host()
+            except NoAnswerError as error:
+                raise NoAnswerError(error.agent, error.why, sent=False) from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def _call(self, method: str, start: Callable[[], Any]) -> Any:
+        await self._connect()
+        begun = time.monotonic()
+        result = "ok"
+        try:
+            answer = await start()
+        except grpc.aio.AioRpcError as error:
+            result = error.code().name
+            said = from_rpc_error(error)
+            if said is not None:
+                self._answered = time.monotonic()
+                raise said from error
+            raise self._no_answer(error) from error
+        else:
+            self._answered = time.monotonic()
+            return answer
+        finally:
+            self._trace(Call(agent=self.agent, method=method, seconds=time.monotonic() - begun, result=result))
+
+    async def _connect(self) -> None:
+        """Wait for a connection: a question that was never sent did nothing, and that is worth knowing."""
+        deadline = time.monotonic() + self._timeout
+        state = self._channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+                raise NoAnswerError(str(self.agent), f"cannot connect to {self._endpoint}", sent=False)
+            try:
+                left = deadline - time.monotonic()
+                await asyncio.wait_for(self._channel.wait_for_state_change(state), max(left, 0))
+            except TimeoutError as error:
+                why = f"cannot connect to {self._endpoint} within {self._timeout:g} s"
+                raise NoAnswerError(str(self.agent), why, sent=False) from error
+            state = self._channel.get_state(try_to_connect=True)
+
+    def _no_answer(self, error: grpc.aio.AioRpcError) -> NoAnswerError:
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                why = f"no answer from {self._endpoint} within {self._timeout:g} s"
+            case grpc.StatusCode.UNIMPLEMENTED:
+                why = f"the program at {self._endpoint} is not an agent of this kind"
+            case grpc.StatusCode.UNAVAILABLE:
+                why = f"lost the connection to {self._endpoint}"
+            case _:
+                why = f"{self._endpoint} answered {error.code().name}: {error.details()}"
+        return NoAnswerError(str(self.agent), why, sent=True)
+
+
+class Clients:
+    """The agents of a site, each connected when it is first asked for; closed at the end of the context."""
+
+    def __init__(self, site: Site, trace: Callable[[Call], None]) -> None:
+        self.site = site
+        self.calls: list[Call] = []
+        self._trace = trace
+        self._clients: dict[AgentName, AgentClient] = {}
+
+    def __getitem__(self, agent: AgentName) -> AgentClient:
+        if agent not in self._clients:
+            self._clients[agent] = AgentClient(agent, self.site, self._record)
+        return self._clients[agent]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+    def _record(self, call: Call) -> None:
+        self.calls.append(call)
+        self._trace(call)
+
+
+def _open(site: Site, target: str, *, is_unix: bool) -> grpc.aio.Channel:
+    if site.tls is None or is_unix:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    ca, cert, key = site.tls.read()
+    credentials = grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
+    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+
+
+def _name(method: Any) -> str:
+    """Return Service/Method of a stub's callable."""
+    path: bytes = method._method  # grpc.aio has no public name for it
+    return path.decode().removeprefix("/lvsagent.v1.")

@@ -1,0 +1,66 @@
+"""lvs add-backend and lvs remove-backend."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agent_common.errors import InvalidInputError
+from agent_common.vip import VipMode
+from agent_common.virtual_server import Persistence
+from cli import options
+from cli.request import AddBackend, check_lease, parse_backend, parse_forwarding
+
+
+def add_backend(
+    context: typer.Context,
+    vip: options.VipOption,
+    rs: options.RsOption,
+    protocol: options.ProtocolOption = "tcp",
+    weight: Annotated[
+        int | None, typer.Option(help="Weight of a new destination (1); checked for one in place.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Scheduler of a new virtual server (wlc).")] = None,
+    forward: Annotated[str | None, typer.Option(metavar="dr|nat|tun", help="Forwarding method (dr).")] = None,
+    persistent: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Persistence of a new virtual server.")
+    ] = None,
+    vip_mode: Annotated[
+        str | None, typer.Option(metavar="agent|external", help="Who puts the VIP on directors.")
+    ] = None,
+    vip_device: Annotated[str, typer.Option(metavar="DEV", help="Interface of the VIP on the director.")] = "",
+    no_create: Annotated[bool, typer.Option("--no-create", help="Refuse if there is no virtual server.")] = False,
+    no_rs_agent: options.NoRsAgent = False,
+    ready_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Wait so long for the application.")] = 10.0,
+    no_ready_check: Annotated[bool, typer.Option("--no-ready-check", help="Do not wait for the application.")] = False,
+    lease: options.Lease = 60,
+    force: options.ForceOption = False,
+    dry_run: options.DryRun = False,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """Put real servers behind a VIP: on the director and on the real servers, or nowhere."""
+    site, terminal = options.settings(context, director, timeout, output)
+    check_lease(lease)
+    if vip_mode is not None and vip_mode not in set(VipMode):
+        raise InvalidInputError("vip_mode", f"vip_mode: {vip_mode!r} is unknown; use agent or external")
+    request = AddBackend(
+        backend=parse_backend(vip, rs, protocol),
+        weight=weight,
+        scheduler=scheduler,
+        forwarding=parse_forwarding(forward),
+        persistence=Persistence(timeout=persistent) if persistent is not None else None,
+        vip_mode=VipMode(vip_mode) if vip_mode is not None else None,
+        vip_device=vip_device,
+        create=not no_create,
+        ask_real_servers=not no_rs_agent,
+        ready_timeout=None if no_ready_check or no_rs_agent else ready_timeout,
+        force=force,
+    )
+    from cli import session, workflow
+
+    raise typer.Exit(
+        session.run_workflow(site, terminal, lambda run: workflow.add_backend(request, run), dry_run=dry_run)
+    )

@@ -1,0 +1,50 @@
+"""What can go wrong between the command and an agent, beside what the agent itself says."""
+
+from __future__ import annotations
+
+import enum
+
+from agent_common import errors
+from agent_common.errors import LvsError
+
+
+class ExitStatus(enum.IntEnum):
+    """Exit statuses of the command line (DESIGN.md section 5)."""
+
+    DONE = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    ROLLED_BACK = 10
+    UNFINISHED = 11
+    CONFLICT = 12
+    REFUSED = 13
+    UNREACHABLE = 14
+
+
+class NoAnswerError(Exception):
+    """An agent did not answer. sent says whether the question may have reached it: then nobody knows what it did."""
+
+    def __init__(self, agent: str, why: str, *, sent: bool) -> None:
+        super().__init__(f"{agent}: {why}")
+        self.agent = agent
+        self.why = why
+        self.sent = sent
+
+
+class Interrupted(Exception):  # noqa: N818  # it is no error, but the operator's wish
+    """Ctrl-C or SIGTERM."""
+
+
+def status_of(error: LvsError | NoAnswerError) -> ExitStatus:
+    """Return the exit status of a failure before the first change."""
+    match error:
+        case NoAnswerError():
+            return ExitStatus.UNREACHABLE
+        case errors.InvalidInputError():
+            return ExitStatus.USAGE
+        case errors.ConflictError():
+            return ExitStatus.CONFLICT
+        case errors.RefusedError() | errors.DiffersError() | errors.NotFoundError():
+            return ExitStatus.REFUSED
+        case _:
+            return ExitStatus.UNEXPECTED

@@ -1,0 +1,52 @@
+"""What preflight has read from the agents. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lvsagent.v1 import host_service_pb2, operation_pb2
+
+from agent_common.destination import DestinationKey, DestinationStatus
+from agent_common.errors import LvsError
+from agent_common.virtual_server import IpAddress, VirtualServer
+from cli.site import AgentName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorFacts:
+    """A director: itself, the virtual server as it is there, and what it says to the operations that are planned."""
+
+    agent: AgentName
+    host: host_service_pb2.GetHostResponse
+    server: VirtualServer | None = None
+    managed: bool = False
+    destinations: Mapping[DestinationKey, DestinationStatus] = field(default_factory=dict)
+    changes: tuple[operation_pb2.Change, ...] = ()
+    error: LvsError | None = None
+
+    def route(self, address: IpAddress) -> host_service_pb2.Route:
+        """Return how the director reaches an address that preflight asked about."""
+        return next(route for route in self.host.routes if route.destination == str(address))
+
+    def addresses(self) -> set[str]:
+        """Return the director's own addresses."""
+        return {each.address for each in self.host.addresses}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealServerFacts:
+    """A real server: itself, and what it says to the VIP; change None: nothing is prepared there."""
+
+    agent: AgentName
+    host: host_service_pb2.GetHostResponse
+    change: operation_pb2.Change | None = None
+    error: LvsError | None = None
+
+    def addresses(self) -> set[str]:
+        """Return the real server's own addresses."""
+        return {each.address for each in self.host.addresses}
+
+    def settings(self) -> dict[str, int]:
+        """Return its network settings by their path below /proc/sys/net."""
+        return {each.name: each.value for each in self.host.settings}

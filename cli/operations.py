@@ -1,0 +1,105 @@
+"""Builds the messages that agents take: the operations of the workflows, from the project's own types. No I/O."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
+from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
+
+from agent_common import wire
+from agent_common.changes import Operation
+from agent_common.destination import DestinationKey, Forwarding
+from agent_common.vip import Holder, VipMode
+from agent_common.virtual_server import IpAddress, Persistence, VirtualServerKey
+
+
+def create_virtual_server(key: VirtualServerKey, scheduler: str | None, persistence: Persistence | None) -> Operation:
+    """Ask for a virtual server; what is None matches whatever is there."""
+    server = virtual_server_pb2.VirtualServer(key=wire.pack_key(key), scheduler=scheduler or "")
+    if persistence is not None:
+        server.persistence.CopyFrom(
+            virtual_server_pb2.Persistence(timeout=Duration(seconds=persistence.timeout), engine=persistence.engine)
+        )
+    return Operation(create_virtual_server=virtual_server_pb2.CreateVirtualServerRequest(virtual_server=server))
+
+
+def delete_virtual_server(key: VirtualServerKey) -> Operation:
+    """Remove a virtual server if the agent made it and nothing uses it."""
+    return Operation(
+        delete_virtual_server=virtual_server_pb2.DeleteVirtualServerRequest(
+            key=wire.pack_key(key), only_if_unused=True, allow_missing=True
+        )
+    )
+
+
+def create_destination(
+    key: VirtualServerKey, destination: DestinationKey, forwarding: Forwarding | None, weight: int | None
+) -> Operation:
+    """Ask for a destination; what is None matches whatever is there."""
+    message = destination_pb2.Destination(key=wire.pack_destination_key(destination), weight=weight)
+    if forwarding is not None:
+        message.forwarding_method = wire.pack_enum(wire.FORWARDINGS, forwarding)
+    return Operation(
+        create_destination=destination_pb2.CreateDestinationRequest(
+            virtual_server=wire.pack_key(key), destination=message
+        )
+    )
+
+
+def update_destination(
+    key: VirtualServerKey, destination: DestinationKey, *, weight: int | None = None, draining: bool | None = None
+) -> Operation:
+    """Set the weight of a destination, or begin or end its drain."""
+    message = destination_pb2.Destination(
+        key=wire.pack_destination_key(destination), weight=weight, draining=bool(draining)
+    )
+    paths = [path for path, value in (("weight", weight), ("draining", draining)) if value is not None]
+    return Operation(
+        update_destination=destination_pb2.UpdateDestinationRequest(
+            virtual_server=wire.pack_key(key), destination=message, update_mask=FieldMask(paths=paths)
+        )
+    )
+
+
+def delete_destination(key: VirtualServerKey, destination: DestinationKey) -> Operation:
+    """Remove a destination, if it is there."""
+    return Operation(
+        delete_destination=destination_pb2.DeleteDestinationRequest(
+            virtual_server=wire.pack_key(key),
+            destination=wire.pack_destination_key(destination),
+            allow_missing=True,
+        )
+    )
+
+
+def create_vip(
+    address: IpAddress,
+    holder: Holder,
+    *,
+    mode: VipMode | None = None,
+    device: str = "",
+    director_addresses: tuple[str, ...] = (),
+    force: bool = False,
+) -> Operation:
+    """Ask for a VIP, held by a holder; mode and device are a director's."""
+    vip = vip_pb2.Vip(address=str(address), device=device)
+    if mode is not None:
+        vip.mode = wire.pack_enum(wire.VIP_MODES, mode)
+    return Operation(
+        create_vip=vip_pb2.CreateVipRequest(
+            vip=vip, holder=wire.pack_holder(holder), director_addresses=director_addresses, force=force
+        )
+    )
+
+
+def delete_vip(address: IpAddress, holder: Holder, *, keep_if_used: bool = False, force: bool = False) -> Operation:
+    """Give up a hold, if it is there."""
+    return Operation(
+        delete_vip=vip_pb2.DeleteVipRequest(
+            address=str(address),
+            holder=wire.pack_holder(holder),
+            allow_missing=True,
+            keep_if_used=keep_if_used,
+            force=force,
+        )
+    )

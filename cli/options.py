@@ -1,0 +1,63 @@
+"""Options that commands share, and the settings that they give. Imports typer, not grpc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent_common.errors import InvalidInputError
+from agent_common.settings import Value
+from cli.settings import load_settings, make_site
+from cli.site import Site
+from cli.terminal import Terminal
+
+
+@dataclass(slots=True, kw_only=True)
+class Global:
+    """What was given before the command."""
+
+    flags: dict[str, Value | None]
+    config: Path | None
+    debug: bool
+
+
+Directors = Annotated[
+    list[str] | None,
+    typer.Option("--director", metavar="HOST[:PORT]|unix:PATH", help="Repeatable; the first is the authority."),
+]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="For one answer of one agent (10).")
+]
+Output = Annotated[str | None, typer.Option("--output", metavar="table|json", help="How data is printed (table).")]
+VipOption = Annotated[str, typer.Option("--vip", metavar="ADDR:PORT", help="VIP and port; IPv6 as [ADDR]:PORT.")]
+RsOption = Annotated[list[str], typer.Option("--rs", metavar="ADDR[:PORT]", help="Real server; repeatable.")]
+ProtocolOption = Annotated[str, typer.Option("--protocol", metavar="tcp|udp|sctp", help="Transport protocol.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Go on where the refusal names this option.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")]
+NoRsAgent = Annotated[bool, typer.Option("--no-rs-agent", help="Do not ask the real servers.")]
+Lease = Annotated[int, typer.Option("--lease", metavar="SECONDS", help="5 to 900.")]
+
+
+def settings(
+    context: typer.Context, director: list[str] | None, timeout: float | None, output: str | None
+) -> tuple[Site, Terminal]:
+    """Return the site and the terminal of a command; options after the command win over those before it."""
+    given: Global = context.obj
+    flags = dict(given.flags)
+    if director:
+        flags["director"] = tuple(director)
+    if timeout is not None:
+        flags["timeout"] = timeout
+    if output is not None:
+        flags["output"] = output
+    values = load_settings(flags, given.config)
+    return make_site(values), Terminal(str(values["output"]), debug=given.debug)
+
+
+def fail_usage(error: InvalidInputError) -> typer.Exit:
+    """Print what the command line alone shows to be wrong, and return the end of the program."""
+    typer.echo(f"lvs: {error.message}", err=True)
+    return typer.Exit(2)

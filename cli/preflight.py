@@ -1,0 +1,72 @@
+"""Reads from every agent what a plan needs, all agents at once, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from lvsagent.v1 import ipvs_service_pb2
+
+from agent_common import wire
+from agent_common.changes import Operation
+from agent_common.errors import LvsError, NotFoundError
+from agent_common.virtual_server import IpAddress, VirtualServerKey
+from cli.client import AgentClient
+from cli.facts import DirectorFacts, RealServerFacts
+
+ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
+"""An address that no host has (RFC 5737, RFC 3849): the route to it is the route to the world."""
+
+
+async def read_director(
+    client: AgentClient, key: VirtualServerKey, routes_to: Iterable[IpAddress] = ()
+) -> DirectorFacts:
+    """Read a director: itself, its routes, the virtual server and its destinations."""
+    host, answer = await asyncio.gather(client.host(str(each) for each in routes_to), _read_server(client, key))
+    if answer is None:
+        return DirectorFacts(agent=client.agent, host=host)
+    statuses = [wire.unpack_destination_status(each) for each in answer.destinations]
+    return DirectorFacts(
+        agent=client.agent,
+        host=host,
+        server=wire.unpack_virtual_server(answer.status.virtual_server),
+        managed=answer.status.managed,
+        destinations={status.destination.key: status for status in statuses},
+    )
+
+
+async def validate_director(
+    client: AgentClient, facts: DirectorFacts, operations: Sequence[Operation]
+) -> DirectorFacts:
+    """Have a director check the operations, and return its facts with what it said."""
+    changes, error = await client.try_all(operations, "", validate_only=True)
+    return DirectorFacts(
+        agent=facts.agent,
+        host=facts.host,
+        server=facts.server,
+        managed=facts.managed,
+        destinations=facts.destinations,
+        changes=tuple(changes),
+        error=error,
+    )
+
+
+async def read_real_server(client: AgentClient, vip: IpAddress, operation: Operation | None) -> RealServerFacts:
+    """Read a real server, and have it check the operation on its VIP if there is one."""
+    host = await client.host([ELSEWHERE[vip.version]])
+    if operation is None:
+        return RealServerFacts(agent=client.agent, host=host)
+    try:
+        change = await client.apply(operation, "", validate_only=True)
+    except LvsError as error:
+        return RealServerFacts(agent=client.agent, host=host, error=error)
+    return RealServerFacts(agent=client.agent, host=host, change=change)
+
+
+async def _read_server(client: AgentClient, key: VirtualServerKey) -> ipvs_service_pb2.GetVirtualServerResponse | None:
+    request = ipvs_service_pb2.GetVirtualServerRequest(key=wire.pack_key(key))
+    try:
+        response: ipvs_service_pb2.GetVirtualServerResponse = await client.ask(client.ipvs.GetVirtualServer, request)
+    except NotFoundError:
+        return None
+    return response

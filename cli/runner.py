@@ -1,0 +1,150 @@
+"""Carries out a plan: a loop over its steps that, on failure or Ctrl-C, takes back what was changed, last first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lvsagent.v1 import change_service_pb2, operation_pb2
+
+from agent_common.errors import LvsError, Reason, RefusedError
+from cli.client import Clients
+from cli.errors import Interrupted, NoAnswerError
+from cli.outcome import StepReport, StepResult
+from cli.plan import Step
+
+_T = TypeVar("_T")
+
+_READY_PAUSE = 0.25
+"""Seconds between two questions whether something listens."""
+
+Failure = LvsError | NoAnswerError | Interrupted
+
+
+class Interrupt:
+    """Ctrl-C and SIGTERM, noticed between the calls: a call that is under way is always waited for."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        """Note the operator's wish to stop."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise Interrupted if the operator wants to stop."""
+        if self._event.is_set():
+            raise Interrupted("interrupted")
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, or raise Interrupted at once when the operator wants to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+        self.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The step that failed, and why."""
+
+    step: Step
+    error: Failure
+
+
+class Runner:
+    """Runs steps and remembers those that may have changed something, in order, so that they can be taken back."""
+
+    def __init__(
+        self, clients: Clients, transaction: str, interrupt: Interrupt, report: Callable[[StepReport], None]
+    ) -> None:
+        self._clients = clients
+        self._transaction = transaction
+        self._interrupt = interrupt
+        self._report = report
+        self._made: list[tuple[Step, str]] = []
+
+    async def run(self, steps: Sequence[Step]) -> Failed | None:
+        """Run the steps in order; return the one that failed, or None."""
+        for number, step in enumerate(steps):
+            change_id = f"{self._transaction}.{number}"
+            try:
+                self._interrupt.check()
+                await self._run_step(step, change_id)
+            except (LvsError, NoAnswerError, Interrupted) as error:
+                if isinstance(error, NoAnswerError) and error.sent and step.operations:
+                    self._made.append((step, change_id))  # nobody knows: it is taken back like one that was made
+                else:
+                    why = (_text(error),)
+                    self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
+                return Failed(step=step, error=error)
+        return None
+
+    async def undo(self) -> bool:
+        """Take back every change, the last first, whatever fails; return whether nothing of them is left.
+
+        What stays because others need it by now is not ours any more, and does not count as left.
+        """
+        clean = True
+        for step, change_id in reversed(self._made):
+            report = await self._undo_step(step, change_id)
+            self._report(report)
+            clean = clean and report.result is not StepResult.UNKNOWN
+        return clean
+
+    async def _run_step(self, step: Step, change_id: str) -> None:
+        if step.listener is not None:
+            await self._wait_until_ready(step)
+            return
+        client = self._clients[step.agent]
+        if len(step.operations) == 1:
+            changes = [await client.apply(step.operations[0], change_id)]
+        else:
+            changes = await client.apply_all(step.operations, change_id)
+        made = any(change.made for change in changes)
+        if made:
+            self._made.append((step, change_id))
+        self._report(
+            StepReport(
+                agent=step.agent,
+                title=step.title,
+                result=StepResult.DONE if made else StepResult.IN_PLACE,
+                details=_lines(changes),
+            )
+        )
+
+    async def _wait_until_ready(self, step: Step) -> None:
+        assert step.listener is not None  # noqa: S101  # the caller has looked
+        deadline = time.monotonic() + step.seconds
+        while True:
+            answer = await self._clients[step.agent].check_listener(step.listener)
+            if answer.listening:
+                break
+            if time.monotonic() >= deadline:
+                raise RefusedError(
+                    f"nothing takes connections there after {step.seconds:g} s: {answer.detail}", Reason.IN_USE
+                )
+            await self._interrupt.sleep(min(_READY_PAUSE, max(deadline - time.monotonic(), 0.01)))
+        details = (step.wildcard_warning,) if answer.wildcard and step.wildcard_warning else ()
+        self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, details=details))
+
+    async def _undo_step(self, step: Step, change_id: str) -> StepReport:
+        title = f"undo: {step.undo or step.title}"
+        try:
+            answer = await self._clients[step.agent].revert(change_id)
+        except (LvsError, NoAnswerError) as error:
+            return StepReport(agent=step.agent, title=title, result=StepResult.UNKNOWN, details=(_text(error),))
+        kept = answer.outcome == change_service_pb2.REVERT_OUTCOME_KEPT
+        result = StepResult.KEPT if kept else StepResult.UNDONE
+        return StepReport(agent=step.agent, title=title, result=result, details=tuple(answer.details))
+
+
+def _lines(changes: Sequence[operation_pb2.Change]) -> tuple[str, ...]:
+    return tuple(line for change in changes for line in (*change.actions, *change.warnings))
+
+
+def _text(error: Failure) -> str:
+    return error.message if isinstance(error, LvsError) else str(error)

@@ -1,0 +1,74 @@
+"""Settings of the command line: flags, environment, file, defaults; what of them makes the site. No typer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent_common.endpoint import tls_files
+from agent_common.errors import InvalidInputError
+from agent_common.settings import Value, load
+from cli.site import Site, parse_directors, parse_rs_agents
+
+LOCAL_SOCKET = Path("/run/lvs-director/api.sock")
+
+DEFAULTS: dict[str, Value] = {
+    "director": (),
+    "rs_agent": (),
+    "insecure": False,
+    "tls_ca": "",
+    "tls_cert": "",
+    "tls_key": "",
+    "timeout": 10.0,
+    "lock_timeout": 10.0,
+    "output": "table",
+}
+
+
+def load_settings(flags: Mapping[str, Value | None], config: Path | None) -> dict[str, Value]:
+    """Return the settings; the default files are the user's, then /etc/lvs/cli.toml. Raises InvalidInputError."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
+    named = config or (Path(os.environ["LVS_CONFIG"]) if os.environ.get("LVS_CONFIG") else None)
+    values = load(
+        DEFAULTS,
+        flags=flags,
+        environment=os.environ,
+        file=named,
+        default_files=[home / "lvs" / "cli.toml", Path("/etc/lvs/cli.toml")],
+    )
+    if values["output"] not in ("table", "json"):
+        raise InvalidInputError("output", f"output: {values['output']!r} is unknown; use table or json")
+    return values
+
+
+def make_site(values: Mapping[str, Value]) -> Site:
+    """Return the site that the settings name; without a director the local agent's socket, if it is there."""
+    texts = _texts(values["director"])
+    if not texts and LOCAL_SOCKET.exists():
+        texts = (f"unix:{LOCAL_SOCKET}",)
+    if not texts:
+        raise InvalidInputError(
+            "director", "director: none is given, and no agent runs on this host; use --director HOST[:PORT]"
+        )
+    for key in ("timeout", "lock_timeout"):
+        if not 0 < _number(values[key]) <= 3600:
+            raise InvalidInputError(key, f"{key}: {values[key]} s is out of range (above 0, to 3600 s)")
+    return Site(
+        directors=parse_directors(texts),
+        rs_agents=parse_rs_agents(_texts(values["rs_agent"])),
+        tls=tls_files(str(values["tls_ca"]), str(values["tls_cert"]), str(values["tls_key"])),
+        insecure=bool(values["insecure"]),
+        timeout=_number(values["timeout"]),
+        lock_timeout=_number(values["lock_timeout"]),
+    )
+
+
+def _texts(value: Value) -> tuple[str, ...]:
+    assert isinstance(value, tuple)  # noqa: S101  # load keeps the default's type
+    return value
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, float)  # noqa: S101  # load keeps the default's type
+    return value

@@ -1,0 +1,75 @@
+"""What a person or a script sees: steps as they happen on stderr, data on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from cli.outcome import Outcome, StepReport, StepResult
+from cli.plan import Plan
+
+_COLOURS = {
+    StepResult.DONE: "32",
+    StepResult.IN_PLACE: "36",
+    StepResult.FAILED: "31",
+    StepResult.UNDONE: "33",
+    StepResult.KEPT: "33",
+    StepResult.UNKNOWN: "31",
+}
+
+
+class Terminal:
+    """Prints for one command; output is table or json."""
+
+    def __init__(self, output: str, *, debug: bool) -> None:
+        self.json = output == "json"
+        self._debug = debug
+        self._colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+    def data(self, text: str) -> None:
+        """Print data."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def document(self, document: Any) -> None:
+        """Print one JSON document."""
+        self.data(json.dumps(document, indent=2))
+
+    def say(self, text: str) -> None:
+        """Print something that is not data."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def step(self, step: StepReport) -> None:
+        """Print a step that has just happened."""
+        word = f"{step.result.value:9}"
+        if self._colour:
+            word = f"\x1b[{_COLOURS[step.result]}m{word}\x1b[0m"
+        self.say(f"{word} {step.agent}: {step.title}")
+        if step.result not in (StepResult.DONE, StepResult.IN_PLACE):
+            for line in step.details:
+                self.say(f"          {line}")
+
+    def plan(self, plan: Plan) -> None:
+        """Print what the operator should know before anything happens."""
+        for line in plan.in_place:
+            self.say(f"in place  {line}")
+        for warning in plan.warnings:
+            self.say(f"warning   {warning}")
+
+    def debug(self, text: str) -> None:
+        """Print a line that --debug asks for."""
+        if self._debug:
+            self.say(f"debug     {text}")
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Print how a command ended."""
+        if self.json:
+            self.document(outcome.as_json())
+            return
+        printer = self.data if not outcome.status else self.say
+        printer(f"lvs: {outcome.message}" if outcome.status else outcome.message)
+        for command in outcome.commands:
+            self.say(f"  {command}")

@@ -1,0 +1,99 @@
+"""Somebody who runs lvs on a site of the lab, as a library in this process or as the command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+from agent_common.endpoint import Endpoint
+from agent_common.virtual_server import parse_address
+from cli.client import Clients
+from cli.outcome import Outcome
+from cli.request import AddBackend, parse_backend
+from cli.runner import Interrupt
+from cli.site import Site as AgentSite
+from cli.workflow import Run, add_backend
+from lab.agents import Agent
+from lab.host import Host
+from lab.site import VIP, VIP6, Site, diff, snapshot
+
+PORT = 10000
+LVS = Path(__file__).resolve().parents[2] / ".venv/bin/lvs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """The site, its agents by host name, and commands."""
+
+    site: Site
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, site: Site) -> Operator:
+        """Start web servers and agents on every host of the site, all at once."""
+        for rs in site.real_servers:
+            site.serve_http(rs, PORT, address="::")
+        roles = [(host, "director") for host in site.directors] + [(host, "realserver") for host in site.real_servers]
+        with ThreadPoolExecutor(len(roles)) as pool:
+            agents = pool.map(lambda each: site.start_agent(each[0], each[1]), roles)  # type: ignore[arg-type]
+            return cls(site=site, agents={host.name: agent for (host, _), agent in zip(roles, agents, strict=True)})
+
+    def vip(self, family: int, port: int = PORT) -> str:
+        """The site's VIP with a port, as --vip takes it."""
+        return f"{VIP}:{port}" if family == 4 else f"[{VIP6}]:{port}"
+
+    def rs(self, family: int) -> list[str]:
+        """The real servers' addresses."""
+        return [address_of(host, family) for host in self.site.real_servers]
+
+    def lvs(self, *argv: str, status: int | None = 0, timeout: float = 60) -> CompletedProcess[str]:
+        """Run the command on the director; fails unless it ends with the status."""
+        done = self.site.director.run(str(LVS), "--insecure", *argv, check=False, timeout=timeout)
+        if status is not None:
+            assert done.returncode == status, f"lvs {' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def lvs_json(self, *argv: str, status: int = 0) -> Any:
+        """Run the command with --output json, and return the document."""
+        return json.loads(self.lvs("--output", "json", *argv, status=status).stdout)
+
+    def add(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
+        """Run add-backend as a library, over the agents' unix sockets."""
+        request = AddBackend(backend=parse_backend(vip, rs, protocol), **options)
+        return asyncio.run(self._run(lambda run: add_backend(request, run)))
+
+    def snapshots(self) -> dict[str, dict[str, str]]:
+        """What every host looks like now."""
+        return {host.name: snapshot(host) for host in self.site.hosts}
+
+    def differences(self, before: Mapping[str, Mapping[str, str]]) -> str:
+        """How the hosts differ from a snapshot; empty if they do not."""
+        found = {host.name: diff(before[host.name], snapshot(host)) for host in self.site.hosts}
+        return "\n".join(f"{name}:\n{text}" for name, text in found.items() if text)
+
+    def agent_site(self) -> AgentSite:
+        """The agents as the library reaches them from this process: by unix socket, in whatever namespace they are."""
+        return AgentSite(
+            directors=tuple(Endpoint(path=str(self.agents[host.name].socket)) for host in self.site.directors),
+            rs_agents={
+                parse_address(address_of(host, family), "rs"): Endpoint(path=str(self.agents[host.name].socket))
+                for host in self.site.real_servers
+                for family in (4, 6)
+            },
+        )
+
+    async def _run(self, workflow: Any) -> Outcome:
+        async with Clients(self.agent_site(), lambda call: None) as clients:
+            outcome: Outcome = await workflow(Run(clients=clients, interrupt=Interrupt()))
+            return outcome
+
+
+def address_of(host: Host, family: int) -> str:
+    """A host's own address."""
+    return host.ipv4 if family == 4 else host.ipv6
