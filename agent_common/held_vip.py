@@ -33,6 +33,9 @@ class VipPolicy(Protocol):
     def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
         """Return the VIP with device and mode chosen; raises what forbids to have it here."""
 
+    def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
+        """Return why the hold itself must stay, or ""."""
+
     def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
         """Return why the address must stay though its last holder goes, or ""; raises RefusedError to refuse."""
 
@@ -121,12 +124,16 @@ class HeldVips:
             if request.allow_missing:
                 return _change(current, current, holder, [], [])
             raise NotFoundError(
-                f"{holder} does not hold VIP {current.address} on this host",
+                f"{holder.label} does not hold VIP {current.address} on this host",
                 Reason.VIP_NOT_FOUND,
                 vip=str(current.address),
             )
+        stays = self._policy.keeps_hold(request, holder)
+        if stays:
+            change = _change(current, current, holder, [], [])
+            change.warnings.append(f"VIP {current.address} stays: {stays}")
+            return change
         after = replace(current, holders=holders)
-        stays = ""
         if not holders:
             stays = "" if request.force else self._policy.plan_last(request, current)
             if not stays:
@@ -160,7 +167,7 @@ class HeldVips:
     def _revert_creation(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> Reverted:
         current = self.get(after.address)
         holders = tuple(each for each in current.holders if each not in after.holders or each in before.holders)
-        newcomers = [str(each) for each in holders if each not in before.holders]
+        newcomers = [each.label for each in holders if each not in before.holders]
         if newcomers:
             self._store(replace(current, holders=holders))
             why = f"VIP {after.address} stays: {', '.join(newcomers)} needs it by now"
@@ -265,7 +272,7 @@ def _creation_lines(before: Vip, after: Vip, sysctls: SysctlChanges) -> list[str
     if after.route_present and not before.route_present:
         lines.append(f"added route {after.address} scope host dev {after.present_device}")
     if after.holders != before.holders:
-        lines.append(f"VIP {after.address} is held by {after.holders[-1]}")
+        lines.append(f"VIP {after.address} is held for {after.holders[-1].label}")
     return lines
 
 
@@ -276,8 +283,8 @@ def _deletion_lines(before: Vip, after: Vip, holder: Holder) -> list[str]:
     if before.present and not after.present:
         lines.append(f"removed {before.address}/{before.prefix_length} from {before.present_device}")
     elif after.holders:
-        lines.append(f"{holder} no longer holds VIP {before.address}; {len(after.holders)} others do")
-    return lines or [f"{holder} no longer holds VIP {before.address}"]
+        lines.append(f"VIP {before.address} is no longer held for {holder.label}; {len(after.holders)} others hold it")
+    return lines or [f"VIP {before.address} is no longer held for {holder.label}"]
 
 
 def _change(before: Vip, after: Vip, holder: Holder, actions: list[str], sysctls: SysctlChanges) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lvsagent.v1 import host_service_pb2, host_service_pb2_grpc
@@ -16,7 +16,7 @@ from agent_common.handlers import Context
 from agent_common.procfs_settings import forwarding_settings
 from agent_common.procfs_sockets import accepts_tcp
 from agent_common.sockets import Binding, Sockets, listening_on
-from agent_common.virtual_server import Protocol, check_port, parse_address
+from agent_common.virtual_server import IpAddress, Protocol, VirtualServerKey, check_port, parse_address
 from agent_common.worker import Run
 
 _CONNECT_SECONDS = 1.0
@@ -31,15 +31,23 @@ class Identity:
 
 
 class HostServicer(host_service_pb2_grpc.HostServiceServicer):
-    """Serves HostService; ipvs_version returns "" where there is no IPVS, or on a real server."""
+    """Serves HostService; a director's says its version of IPVS ("" without IPVS) and what was left on real servers."""
 
     def __init__(
-        self, identity: Identity, addresses: Addresses, sockets: Sockets, ipvs_version: Callable[[], str], run: Run
+        self,
+        identity: Identity,
+        addresses: Addresses,
+        sockets: Sockets,
+        run: Run,
+        *,
+        ipvs_version: Callable[[], str] = lambda: "",
+        leftovers: Callable[[], Sequence[tuple[VirtualServerKey, IpAddress]]] = lambda: (),
     ) -> None:
         self._identity = identity
         self._addresses = addresses
         self._sockets = sockets
         self._ipvs_version = ipvs_version
+        self._leftovers = leftovers
         self._run = run
 
     async def GetHost(
@@ -82,9 +90,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             ipvs_version=self._ipvs_version(),
         )
         for each in self._addresses.addresses():
-            response.addresses.add(
-                address=str(each.address), prefix_length=each.prefix_length, device=each.device
-            )
+            response.addresses.add(address=str(each.address), prefix_length=each.prefix_length, device=each.device)
         for target in targets:
             route = self._addresses.route_to(target)
             response.routes.add(
@@ -95,6 +101,8 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
                 device=route.device,
                 source=str(route.source or ""),
             )
+        for key, address in self._leftovers():
+            response.leftovers.add(virtual_server=wire.pack_key(key), real_server=str(address))
         for name, value in forwarding_settings().items():
             response.settings.add(name=name, value=value)
         return response

@@ -1,15 +1,21 @@
-"""Reads the network settings that decide about forwarding, from /proc/sys/net."""
+"""Reads the network settings that decide about forwarding and expiry, from /proc/sys/net."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _NET = Path("/proc/sys/net")
-_PATTERNS = ("ipv4/ip_forward", "ipv4/conf/*/rp_filter", "ipv4/conf/*/send_redirects", "ipv6/conf/*/forwarding")
+_PATTERNS = (
+    "ipv4/ip_forward",
+    "ipv4/conf/*/rp_filter",
+    "ipv4/conf/*/send_redirects",
+    "ipv4/vs/expire_*",
+    "ipv6/conf/*/forwarding",
+)
 
 
 def forwarding_settings() -> dict[str, int]:
-    """Return ip_forward, every rp_filter, send_redirects and IPv6 forwarding, by their path below /proc/sys/net."""
+    """Return what routing and IPVS are set to, by the path below /proc/sys/net; what is not there is left out."""
     values = {}
     for pattern in _PATTERNS:
         for path in sorted(_NET.glob(pattern)):

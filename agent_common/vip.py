@@ -27,6 +27,11 @@ class VirtualServerHolder:
     def __str__(self) -> str:
         return f"{self.key}@{self.authority}"
 
+    @property
+    def label(self) -> str:
+        """What people are shown: the authority's identity is for machines."""
+        return str(self.key)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorHolder:
@@ -39,6 +44,11 @@ class OperatorHolder:
 
     def __str__(self) -> str:
         return f"operator/{self.name}"
+
+    @property
+    def label(self) -> str:
+        """What people are shown."""
+        return f"operator {self.name}"
 
 
 Holder = VirtualServerHolder | OperatorHolder

@@ -23,9 +23,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
         self._changes = changes
         self._run = run
 
-    async def GetVip(
-        self, request: vip_service_pb2.GetVipRequest, context: Context
-    ) -> vip_service_pb2.GetVipResponse:
+    async def GetVip(self, request: vip_service_pb2.GetVipRequest, context: Context) -> vip_service_pb2.GetVipResponse:
         """Read one VIP."""
         address = parse_unicast(request.address, "address")
         vip = await self._run(lambda: self._vips.get(address))
@@ -39,9 +37,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
         part, token = page(vips, request.page_size, request.page_token, lambda vip: str(vip.address))
         return vip_service_pb2.ListVipsResponse(vips=[wire.pack_vip(vip) for vip in part], next_page_token=token)
 
-    async def CreateVip(
-        self, request: CreateVipRequest, context: Context
-    ) -> vip_service_pb2.CreateVipResponse:
+    async def CreateVip(self, request: CreateVipRequest, context: Context) -> vip_service_pb2.CreateVipResponse:
         """Make sure that a VIP is there, and hold it."""
         peer = peer_address(context)
         if peer:
@@ -50,9 +46,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
         change = await self._changes.apply(operation, request.change_id, validate_only=request.validate_only)
         return vip_service_pb2.CreateVipResponse(change=change)
 
-    async def DeleteVip(
-        self, request: DeleteVipRequest, context: Context
-    ) -> vip_service_pb2.DeleteVipResponse:
+    async def DeleteVip(self, request: DeleteVipRequest, context: Context) -> vip_service_pb2.DeleteVipResponse:
         """Give up a hold."""
         operation = operation_pb2.Operation(delete_vip=request)
         change = await self._changes.apply(operation, request.change_id, validate_only=request.validate_only)

@@ -95,7 +95,14 @@ def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity:
         (
             host_service_pb2,
             "HostService",
-            HostServicer(identity, addresses, sockets, lambda: _ipvs_version(kernel.ipvs), worker),
+            HostServicer(
+                identity,
+                addresses,
+                sockets,
+                worker,
+                ipvs_version=lambda: _ipvs_version(kernel.ipvs),
+                leftovers=destinations.leftovers,
+            ),
         ),
     )
     return [

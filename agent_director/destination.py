@@ -5,6 +5,7 @@ Whether a destination drains, and the weight that waits for its end, are in the 
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,11 +22,12 @@ from agent_common.destination import (
 )
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason
 from agent_common.state import State
-from agent_common.virtual_server import VirtualServerKey
+from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import check_etag, check_mask
 
 _KIND = "destination"
+_LEFTOVER = "leftover"
 _FIELDS = {
     "forwarding_method": "forwarding",
     "weight": "weight",
@@ -100,22 +102,39 @@ class Destinations:
         server = wire.unpack_key(request.virtual_server, "virtual_server")
         key = wire.unpack_destination_key(request.destination, "destination")
         current = self._find(server, key)
-        if current is None:
-            if not request.allow_missing:
-                raise _missing(server, key)
-            return _change(server, None, None)
-        check_etag(request.etag, wire.pack_destination(current.destination), f"destination {key}")
-        change = _change(server, current.destination, None, f"removed {key} from {server}")
-        change.foreign = not current.managed
+        if current is None and not request.allow_missing:
+            raise _missing(server, key)
+        before = current.destination if current else None
+        if before is not None:
+            check_etag(request.etag, wire.pack_destination(before), f"destination {key}")
+        change = _change(server, before, None, f"removed {key} from {server}" if before else "")
+        change.foreign = current is not None and not current.managed
+        noted = (server, key.address) in self.leftovers()
+        change.destination.leftover_before = noted
+        change.destination.leftover_after = request.real_server_keeps_vip
+        change.destination.address = str(key.address)
+        change.made = change.made or noted != request.real_server_keeps_vip
         return change
+
+    def leftovers(self) -> list[tuple[VirtualServerKey, IpAddress]]:
+        """Return the real servers that may still hold a VIP for a destination that is gone."""
+        bodies = self._state.list(_LEFTOVER).values()
+        return [(parse_key(body["virtual_server"]), ipaddress.ip_address(body["real_server"])) for body in bodies]
 
     def write(self, change: operation_pb2.DestinationChange) -> None:
         """Bring the kernel from before to after, and read it back."""
-        self._put(*_sides(change))
+        server, before, after = _sides(change)
+        if change.leftover_after:  # noted before the destination goes, since nobody would know afterwards
+            self._note(server, change.address, left=True)
+        self._put(server, before, after)
+        if not change.leftover_after:
+            self._note(server, change.address or str(after.key.address if after else ""), left=False)
 
     def revert(self, change: operation_pb2.DestinationChange) -> Reverted:
         """Bring back what was before, if the destination still is as the change left it."""
         server, before, after = _sides(change)
+        if change.address:
+            self._note(server, change.address, left=change.leftover_before)
         either = after or before
         if either is None:
             return Reverted(outcome=Outcome.NOTHING)
@@ -149,6 +168,13 @@ class Destinations:
             raise ConflictError(
                 f"{after.key} of {server} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
             )
+
+    def _note(self, server: VirtualServerKey, address: str, *, left: bool) -> None:
+        name = f"{server} {address}"
+        if left:
+            self._state.put(_LEFTOVER, name, {"virtual_server": str(server), "real_server": address})
+        elif self._state.get(_LEFTOVER, name) is not None:
+            self._state.delete(_LEFTOVER, name)
 
     def _record(self, server: VirtualServerKey, before: Destination | None, after: Destination) -> None:
         """Put on disk, before the kernel is touched, who made it and the weight that waits for the end of a drain."""

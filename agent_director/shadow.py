@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Callable, Sequence
 
 from agent_common.address import Addresses
-from agent_common.errors import Reason, RefusedError
 from agent_common.endpoint import Endpoint
+from agent_common.errors import Reason, RefusedError
 from agent_common.sockets import Listener, Sockets
 from agent_common.virtual_server import IpAddress, Protocol, ServiceAddress, VirtualServerKey, format_endpoint
 

@@ -12,7 +12,7 @@ from agent_common import wire
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import SysctlChanges
-from agent_common.vip import Vip, VipMode
+from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer
 
 
@@ -38,6 +38,13 @@ class DirectorVips:
         if mode is VipMode.EXTERNAL:
             return replace(current, mode=mode)
         return replace(current, mode=mode, device=self._device(request.vip.device, current))
+
+    def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
+        """With keep_if_used a virtual server that is still there keeps its hold."""
+        if not request.keep_if_used or not isinstance(holder, VirtualServerHolder):
+            return ""
+        there = any(server.key == holder.key for server in self._virtual_servers())
+        return f"{holder.key} uses it" if there else ""
 
     def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
         """Refuse, or with keep_if_used explain, if a virtual server, a foreign one too, still needs the address."""

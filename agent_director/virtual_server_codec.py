@@ -173,7 +173,7 @@ def _unpack_persistence(
     data: bytes, found: Mapping[int, int], key: VirtualServerKey, persistent: bool
 ) -> Persistence | None:
     timeout = u32(data, found, n.IPVS_SVC_ATTR_TIMEOUT)
-    prefix_length = _unpack_prefix_length(data, place(found, n.IPVS_SVC_ATTR_NETMASK), key)
+    netmask = place(found, n.IPVS_SVC_ATTR_NETMASK)
     at = found.get(n.IPVS_SVC_ATTR_PE_NAME)
     engine = text_at(data, at, n.IP_VS_PENAME_MAXLEN) if at is not None else ""
     if not persistent:
@@ -184,7 +184,7 @@ def _unpack_persistence(
             )
         return None  # timeout and netmask mean nothing then
     try:
-        return Persistence(timeout=timeout, prefix_length=prefix_length, engine=engine)
+        return Persistence(timeout=timeout, prefix_length=_unpack_prefix_length(data, netmask, key), engine=engine)
     except InvalidInputError as error:
         raise CodecError(f"cannot read virtual server {key}: {error}") from error
 

@@ -72,7 +72,7 @@ def _services(kernel: Kernel, worker: Worker, identity: Identity) -> list[Servic
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
-        (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, lambda: "", worker)),
+        (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, worker)),
     )
     return [
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)

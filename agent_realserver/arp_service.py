@@ -23,9 +23,7 @@ class ArpServicer(arp_service_pb2_grpc.ArpServiceServicer):
         self._changes = changes
         self._run = run
 
-    async def GetArp(
-        self, request: arp_service_pb2.GetArpRequest, context: Context
-    ) -> arp_service_pb2.GetArpResponse:
+    async def GetArp(self, request: arp_service_pb2.GetArpRequest, context: Context) -> arp_service_pb2.GetArpResponse:
         """Read the sysctls and judge every interface."""
         return await self._run(self._read)
 

@@ -12,7 +12,7 @@ from agent_common.address import LOOPBACK, Addresses, Placement
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import SysctlChanges
 from agent_common.sockets import Sockets
-from agent_common.vip import Vip, VipMode, VirtualServerHolder
+from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 from agent_realserver.silence import Silence
 
@@ -54,6 +54,10 @@ class LoopbackVips:
         if not current.present:
             self._refuse_cut(request, current.address)
         return replace(current, device=LOOPBACK, mode=VipMode.AGENT)
+
+    def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
+        """A real server gives up a hold whenever it is told to."""
+        return ""
 
     def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
         """Nothing keeps a VIP here but its holders."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import cmd_backend
+from cli import cmd_backend, cmd_weight
 from cli.options import Global, Output, Timeout
 
 app = typer.Typer(
@@ -70,3 +70,7 @@ def _global(
 
 
 app.command("add-backend")(cmd_backend.add_backend)
+app.command("remove-backend")(cmd_backend.remove_backend)
+app.command("drain")(cmd_weight.drain)
+app.command("undrain")(cmd_weight.undrain)
+app.command("weight")(cmd_weight.weight)

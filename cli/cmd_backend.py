@@ -10,7 +10,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.vip import VipMode
 from agent_common.virtual_server import Persistence
 from cli import options
-from cli.request import AddBackend, check_lease, parse_backend, parse_forwarding
+from cli.request import AddBackend, RemoveBackend, check_lease, parse_backend, parse_forwarding
 
 
 def add_backend(
@@ -42,7 +42,6 @@ def add_backend(
     output: options.Output = None,
 ) -> None:
     """Put real servers behind a VIP: on the director and on the real servers, or nowhere."""
-    site, terminal = options.settings(context, director, timeout, output)
     check_lease(lease)
     if vip_mode is not None and vip_mode not in set(VipMode):
         raise InvalidInputError("vip_mode", f"vip_mode: {vip_mode!r} is unknown; use agent or external")
@@ -59,8 +58,44 @@ def add_backend(
         ready_timeout=None if no_ready_check or no_rs_agent else ready_timeout,
         force=force,
     )
-    from cli import session, workflow
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import session
+    from cli.add_backend import add_backend as work
 
-    raise typer.Exit(
-        session.run_workflow(site, terminal, lambda run: workflow.add_backend(request, run), dry_run=dry_run)
+    raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run))
+
+
+def remove_backend(
+    context: typer.Context,
+    vip: options.VipOption,
+    rs: options.RsOption,
+    protocol: options.ProtocolOption = "tcp",
+    drain_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait so long for connections to end; then they are cut.")
+    ] = 60.0,
+    no_drain: Annotated[bool, typer.Option("--no-drain", help="Remove at once.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove virtual server and VIP too, if lvs made them and nothing uses them.")
+    ] = False,
+    no_rs_agent: options.NoRsAgent = False,
+    lease: options.Lease = 60,
+    force: options.ForceOption = False,
+    dry_run: options.DryRun = False,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """Take real servers out from behind a VIP: drain, wait, remove, and give the VIP back."""
+    check_lease(lease)
+    request = RemoveBackend(
+        backend=parse_backend(vip, rs, protocol),
+        drain_timeout=None if no_drain else drain_timeout,
+        prune=prune,
+        ask_real_servers=not no_rs_agent,
+        force=force,
     )
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import session
+    from cli.remove_backend import remove_backend as work
+
+    raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run))

@@ -9,6 +9,7 @@ from lvsagent.v1 import host_service_pb2, operation_pb2
 
 from agent_common.destination import DestinationKey, DestinationStatus
 from agent_common.errors import LvsError
+from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress, VirtualServer
 from cli.site import AgentName
 
@@ -29,6 +30,10 @@ class DirectorFacts:
         """Return how the director reaches an address that preflight asked about."""
         return next(route for route in self.host.routes if route.destination == str(address))
 
+    def settings(self) -> dict[str, int]:
+        """Return its network settings by their path below /proc/sys/net."""
+        return {each.name: each.value for each in self.host.settings}
+
     def addresses(self) -> set[str]:
         """Return the director's own addresses."""
         return {each.address for each in self.host.addresses}
@@ -36,12 +41,13 @@ class DirectorFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealServerFacts:
-    """A real server: itself, and what it says to the VIP; change None: nothing is prepared there."""
+    """A real server: itself, the VIP there, and what it says to the operation; change None: nothing was asked."""
 
     agent: AgentName
     host: host_service_pb2.GetHostResponse
     change: operation_pb2.Change | None = None
     error: LvsError | None = None
+    vip: Vip | None = None
 
     def addresses(self) -> set[str]:
         """Return the real server's own addresses."""

@@ -61,13 +61,16 @@ def update_destination(
     )
 
 
-def delete_destination(key: VirtualServerKey, destination: DestinationKey) -> Operation:
-    """Remove a destination, if it is there."""
+def delete_destination(
+    key: VirtualServerKey, destination: DestinationKey, *, real_server_keeps_vip: bool = False
+) -> Operation:
+    """Remove a destination, if it is there, and note or forget that its real server still holds the VIP."""
     return Operation(
         delete_destination=destination_pb2.DeleteDestinationRequest(
             virtual_server=wire.pack_key(key),
             destination=wire.pack_destination_key(destination),
             allow_missing=True,
+            real_server_keeps_vip=real_server_keeps_vip,
         )
     )
 

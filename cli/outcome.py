@@ -24,17 +24,21 @@ class StepResult(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """A step and what became of it; details are lines for people."""
+    """A step and what became of it; details and warnings are lines for people."""
 
     agent: AgentName
     title: str
     result: StepResult
     details: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """The end of a command: status, one sentence, the steps as they happened, what to know and what to type."""
+    """The end of a command: status, one sentence, the steps as they happened, what to know and what to type.
+
+    plan is filled by a dry run only.
+    """
 
     status: ExitStatus = ExitStatus.DONE
     message: str = ""
@@ -42,6 +46,7 @@ class Outcome:
     steps: list[StepReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
+    plan: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that --output json prints."""
@@ -53,6 +58,7 @@ class Outcome:
             "hosts": _by_host(self.steps),
             "warnings": self.warnings,
             "commands": self.commands,
+            "plan": self.plan,
         }
 
 
@@ -71,6 +77,11 @@ _WORDS = {
 def _by_host(steps: Iterable[StepReport]) -> list[dict[str, Any]]:
     hosts: dict[AgentName, list[dict[str, Any]]] = {}
     for step in steps:
-        entry = {"step": step.title, "result": step.result.value, "details": list(step.details)}
+        entry = {
+            "step": step.title,
+            "result": step.result.value,
+            "details": list(step.details),
+            "warnings": list(step.warnings),
+        }
         hosts.setdefault(step.agent, []).append(entry)
     return [{"role": agent.role.value, "host": agent.name, "steps": entries} for agent, entries in hosts.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from lvsagent.v1 import ipvs_service_pb2
+from lvsagent.v1 import ipvs_service_pb2, vip_service_pb2
 
 from agent_common import wire
 from agent_common.changes import Operation
@@ -52,10 +52,12 @@ async def validate_director(
 
 
 async def read_real_server(client: AgentClient, vip: IpAddress, operation: Operation | None) -> RealServerFacts:
-    """Read a real server, and have it check the operation on its VIP if there is one."""
+    """Read a real server and its VIP, or have it check the operation on the VIP if there is one."""
     host = await client.host([ELSEWHERE[vip.version]])
     if operation is None:
-        return RealServerFacts(agent=client.agent, host=host)
+        request = vip_service_pb2.GetVipRequest(address=str(vip))
+        answer: vip_service_pb2.GetVipResponse = await client.ask(client.vip.GetVip, request)
+        return RealServerFacts(agent=client.agent, host=host, vip=wire.unpack_vip(answer.vip))
     try:
         change = await client.apply(operation, "", validate_only=True)
     except LvsError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent_common.destination import FORWARDING_NAMES, Destination, DestinationKey, Forwarding
+from agent_common.destination import FORWARDING_NAMES, MAX_WEIGHT, Destination, DestinationKey, Forwarding
 from agent_common.errors import InvalidInputError
 from agent_common.vip import VipMode
 from agent_common.virtual_server import (
@@ -85,12 +85,20 @@ class RemoveBackend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetWeight:
-    """What drain, undrain and weight ask for: a weight, or a drain begun or ended."""
+    """What drain, undrain and weight ask for: a weight, or a drain begun or ended.
+
+    wait is in seconds: for the connections of a drain, for the application before an undrain; None does not wait.
+    """
 
     backend: Backend
     weight: int | None = None
     draining: bool | None = None
+    wait: float | None = None
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0 <= self.weight <= MAX_WEIGHT:
+            raise InvalidInputError("weight", f"weight: {self.weight} is out of range (0 to {MAX_WEIGHT})")
 
 
 def parse_backend(vip: str, real_servers: Sequence[str], protocol: str) -> Backend:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lvsagent.v1 import change_service_pb2, operation_pb2
+from lvsagent.v1 import change_service_pb2
 
 from agent_common.errors import LvsError, Reason, RefusedError
 from cli.client import Clients
+from cli.drain import wait_until_drained
 from cli.errors import Interrupted, NoAnswerError
 from cli.outcome import StepReport, StepResult
 from cli.plan import Step
@@ -66,6 +67,7 @@ class Runner:
         self._interrupt = interrupt
         self._report = report
         self._made: list[tuple[Step, str]] = []
+        self._forward = 0
 
     async def run(self, steps: Sequence[Step]) -> Failed | None:
         """Run the steps in order; return the one that failed, or None."""
@@ -83,6 +85,26 @@ class Runner:
                 return Failed(step=step, error=error)
         return None
 
+    async def forward(self, step: Step) -> bool:
+        """Run a step after the decision: a failure is reported, and nothing is taken back."""
+        self._forward += 1
+        change_id = f"{self._transaction}.f{self._forward}"
+        try:
+            await self._run_step(step, change_id)
+        except (LvsError, NoAnswerError) as error:
+            result = StepResult.UNKNOWN if isinstance(error, NoAnswerError) and error.sent else StepResult.FAILED
+            self._report(StepReport(agent=step.agent, title=step.title, result=result, details=(_text(error),)))
+            return False
+        return True
+
+    async def wait(self, step: Step) -> None:
+        """Wait as a step says; raises Interrupted, and reports an agent that does not answer."""
+        try:
+            await self._run_step(step, "")
+        except (LvsError, NoAnswerError) as error:
+            why = (_text(error),)
+            self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
+
     async def undo(self) -> bool:
         """Take back every change, the last first, whatever fails; return whether nothing of them is left.
 
@@ -99,6 +121,9 @@ class Runner:
         if step.listener is not None:
             await self._wait_until_ready(step)
             return
+        if step.drained is not None:
+            await self._wait_until_drained(step)
+            return
         client = self._clients[step.agent]
         if len(step.operations) == 1:
             changes = [await client.apply(step.operations[0], change_id)]
@@ -112,7 +137,8 @@ class Runner:
                 agent=step.agent,
                 title=step.title,
                 result=StepResult.DONE if made else StepResult.IN_PLACE,
-                details=_lines(changes),
+                details=tuple(line for change in changes for line in change.actions),
+                warnings=tuple(line for change in changes for line in change.warnings),
             )
         )
 
@@ -128,8 +154,17 @@ class Runner:
                     f"nothing takes connections there after {step.seconds:g} s: {answer.detail}", Reason.IN_USE
                 )
             await self._interrupt.sleep(min(_READY_PAUSE, max(deadline - time.monotonic(), 0.01)))
-        details = (step.wildcard_warning,) if answer.wildcard and step.wildcard_warning else ()
-        self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, details=details))
+        warnings = (step.wildcard_warning,) if answer.wildcard and step.wildcard_warning else ()
+        self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, warnings=warnings))
+
+    async def _wait_until_drained(self, step: Step) -> None:
+        assert step.drained is not None  # noqa: S101  # the caller has looked
+        server, destination = step.drained
+        left = await wait_until_drained(
+            self._clients[step.agent], server, destination, step.seconds, self._interrupt.sleep
+        )
+        warnings = (f"{left} connections of {destination} are cut",) if left else ()
+        self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, warnings=warnings))
 
     async def _undo_step(self, step: Step, change_id: str) -> StepReport:
         title = f"undo: {step.undo or step.title}"
@@ -140,10 +175,6 @@ class Runner:
         kept = answer.outcome == change_service_pb2.REVERT_OUTCOME_KEPT
         result = StepResult.KEPT if kept else StepResult.UNDONE
         return StepReport(agent=step.agent, title=title, result=result, details=tuple(answer.details))
-
-
-def _lines(changes: Sequence[operation_pb2.Change]) -> tuple[str, ...]:
-    return tuple(line for change in changes for line in (*change.actions, *change.warnings))
 
 
 def _text(error: Failure) -> str:

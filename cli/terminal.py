@@ -48,9 +48,11 @@ class Terminal:
         if self._colour:
             word = f"\x1b[{_COLOURS[step.result]}m{word}\x1b[0m"
         self.say(f"{word} {step.agent}: {step.title}")
-        if step.result not in (StepResult.DONE, StepResult.IN_PLACE):
-            for line in step.details:
-                self.say(f"          {line}")
+        for line in step.details:
+            if line != step.title:
+                self.say(f"            {line}")
+        for line in step.warnings:
+            self.say(f"warning   {line}")
 
     def plan(self, plan: Plan) -> None:
         """Print what the operator should know before anything happens."""
@@ -69,6 +71,8 @@ class Terminal:
         if self.json:
             self.document(outcome.as_json())
             return
+        for line in outcome.plan:
+            self.data(line)
         printer = self.data if not outcome.status else self.say
         printer(f"lvs: {outcome.message}" if outcome.status else outcome.message)
         for command in outcome.commands:

@@ -1,26 +1,22 @@
-"""The workflows as a library: no printing, no typer. Each takes a request and returns an Outcome."""
+"""What the workflows share: one run of a plan, with undo, and how it ends. A library: no printing, no typer."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from agent_common.errors import InvalidInputError, LvsError
-from agent_common.vip import VipMode
-from agent_common.virtual_server import IpAddress
-from cli import add_backend as adding
+from agent_common.errors import LvsError
 from cli.client import Clients
 from cli.errors import ExitStatus, Interrupted, NoAnswerError, status_of
-from cli.facts import DirectorFacts, RealServerFacts
+from cli.facts import DirectorFacts
 from cli.outcome import Outcome, StepReport, StepResult
 from cli.plan import Plan
-from cli.preflight import read_director, read_real_server, validate_director
-from cli.request import AddBackend
+from cli.preflight import read_director
+from cli.request import Backend
 from cli.runner import Failed, Interrupt, Runner
-from cli.site import real_server
 
 _T = TypeVar("_T")
 
@@ -41,65 +37,35 @@ class Run:
     dry_run: bool = False
 
 
-async def add_backend(request: AddBackend, run: Run) -> Outcome:
-    """Put real servers behind a virtual server, on all hosts or on none.
+async def read_directors(backend: Backend, run: Run) -> list[DirectorFacts]:
+    """Read every director, the authority first."""
+    addresses = list(dict.fromkeys(key.address for key in backend.real_servers))
+    names = run.clients.site.director_names()
+    return await together(read_director(run.clients[name], backend.key, addresses) for name in names)
 
-    Returns the outcome with its exit status; raises nothing that an operator could be told.
-    """
-    outcome = Outcome(transaction=run.transaction)
-    try:
-        plan = await plan_add_backend(request, run)
-    except (LvsError, NoAnswerError, Interrupted) as error:
-        return refused(outcome, error)
+
+def begin(plan: Plan, run: Run, outcome: Outcome) -> bool:
+    """Tell of the plan; return whether it is to be carried out."""
     outcome.warnings.extend(plan.warnings)
     run.on_plan(plan)
-    names = ", ".join(str(key) for key in request.backend.real_servers)
     if run.dry_run:
+        outcome.plan = plan.lines()
         outcome.message = "dry run: nothing was changed"
-        return outcome
-    if not plan.steps:
-        outcome.message = f"nothing to do: {names} in place behind {request.backend.key}"
-        return outcome
-    return await run_with_undo(plan, run, outcome, f"{names} added behind {request.backend.key}")
-
-
-async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
-    """Read every agent and return the plan; raises what forbids it."""
-    clients = run.clients
-    names = clients.site.director_names()
-    if request.vip_mode is VipMode.AGENT and len(names) > 1:
-        raise InvalidInputError(
-            "vip_mode", "vip_mode: agent with several directors would make two hosts answer for one VIP; use external"
-        )
-    addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
-    directors = await together(read_director(clients[name], request.backend.key, addresses) for name in names)
-    authority = directors[0].host.agent_id
-    wanted = adding.director_operations(request, authority, len(names))
-    asked = [
-        address
-        for address in addresses
-        if request.ask_real_servers and not any(facts.route(address).local for facts in directors)
-    ]
-    validated, prepared = await asyncio.gather(
-        together(validate_director(clients[facts.agent], facts, wanted) for facts in directors),
-        together(_read_real_server(request, run, directors, address) for address in asked),
-    )
-    run.interrupt.check()
-    return adding.plan(request, validated, dict(zip(asked, prepared, strict=True)))
+    return not run.dry_run
 
 
 async def run_with_undo(plan: Plan, run: Run, outcome: Outcome, done: str) -> Outcome:
     """Carry out a plan whose steps can all be taken back; on failure take them back."""
-
-    def report(step: StepReport) -> None:
-        outcome.steps.append(step)
-        run.on_step(step)
-
-    runner = Runner(run.clients, run.transaction, run.interrupt, report)
+    runner = make_runner(run, outcome)
     failed = await runner.run(plan.steps)
     if failed is None:
         outcome.message = done
         return outcome
+    return await undo(runner, failed, outcome)
+
+
+async def undo(runner: Runner, failed: Failed, outcome: Outcome) -> Outcome:
+    """Take back what was made before a step failed, and say what is true now."""
     clean = await runner.undo()
     outcome.message = _why(failed)
     if clean:
@@ -108,10 +74,19 @@ async def run_with_undo(plan: Plan, run: Run, outcome: Outcome, done: str) -> Ou
         return outcome
     outcome.status = ExitStatus.UNFINISHED
     left = [step for step in outcome.steps if step.result is StepResult.UNKNOWN]
-    outcome.message += "; not everything could be taken back: " + "; ".join(
-        f"{step.agent}: {step.title.removeprefix('undo: ')}" for step in left
-    )
+    outcome.message += "; not everything could be taken back"
+    outcome.warnings.extend(f"left on {step.agent}: {step.title.removeprefix('undo: ')}" for step in left)
     return outcome
+
+
+def make_runner(run: Run, outcome: Outcome) -> Runner:
+    """Return a runner whose reports go into the outcome and to whoever listens."""
+
+    def report(step: StepReport) -> None:
+        outcome.steps.append(step)
+        run.on_step(step)
+
+    return Runner(run.clients, run.transaction, run.interrupt, report)
 
 
 def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> Outcome:
@@ -134,13 +109,6 @@ async def together(questions: Iterable[Awaitable[_T]]) -> list[_T]:
             raise answer
         good.append(answer)
     return good
-
-
-async def _read_real_server(
-    request: AddBackend, run: Run, directors: Sequence[DirectorFacts], address: IpAddress
-) -> RealServerFacts:
-    operation = adding.real_server_operation(request, directors[0].host.agent_id, directors, address)
-    return await read_real_server(run.clients[real_server(address)], request.backend.key.address, operation)
 
 
 def _why(failed: Failed) -> str:

@@ -13,12 +13,15 @@ from typing import Any
 
 from agent_common.endpoint import Endpoint
 from agent_common.virtual_server import parse_address
+from cli.add_backend import add_backend
 from cli.client import Clients
 from cli.outcome import Outcome
-from cli.request import AddBackend, parse_backend
+from cli.remove_backend import remove_backend
+from cli.request import AddBackend, RemoveBackend, SetWeight, parse_backend
 from cli.runner import Interrupt
+from cli.set_weight import set_weight
 from cli.site import Site as AgentSite
-from cli.workflow import Run, add_backend
+from cli.workflow import Run
 from lab.agents import Agent
 from lab.host import Host
 from lab.site import VIP, VIP6, Site, diff, snapshot
@@ -41,7 +44,7 @@ class Operator:
             site.serve_http(rs, PORT, address="::")
         roles = [(host, "director") for host in site.directors] + [(host, "realserver") for host in site.real_servers]
         with ThreadPoolExecutor(len(roles)) as pool:
-            agents = pool.map(lambda each: site.start_agent(each[0], each[1]), roles)  # type: ignore[arg-type]
+            agents = pool.map(lambda each: site.start_agent(each[0], each[1]), roles)
             return cls(site=site, agents={host.name: agent for (host, _), agent in zip(roles, agents, strict=True)})
 
     def vip(self, family: int, port: int = PORT) -> str:
@@ -67,6 +70,31 @@ class Operator:
         """Run add-backend as a library, over the agents' unix sockets."""
         request = AddBackend(backend=parse_backend(vip, rs, protocol), **options)
         return asyncio.run(self._run(lambda run: add_backend(request, run)))
+
+    def remove(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
+        """Run remove-backend as a library."""
+        request = RemoveBackend(backend=parse_backend(vip, rs, protocol), **options)
+        return asyncio.run(self._run(lambda run: remove_backend(request, run)))
+
+    def weigh(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
+        """Run drain, undrain or weight as a library."""
+        request = SetWeight(backend=parse_backend(vip, rs, protocol), **options)
+        return asyncio.run(self._run(lambda run: set_weight(request, run)))
+
+    def curl(self, vip: str, *, seconds: int = 2) -> str:
+        """Ask a VIP from the client; the name of the real server that answers, or nothing."""
+        argv = ["curl", "--silent", "--max-time", str(seconds), f"http://{vip}/"]
+        return self.site.client.run(*argv, check=False).stdout.strip()
+
+    def leftovers(self) -> list[str]:
+        """The real servers of which the director knows that they may still hold a VIP."""
+
+        async def read() -> list[str]:
+            async with Clients(self.agent_site(), lambda call: None) as clients:
+                (authority,) = clients.site.director_names()
+                return [each.real_server for each in (await clients[authority].host()).leftovers]
+
+        return asyncio.run(read())
 
     def snapshots(self) -> dict[str, dict[str, str]]:
         """What every host looks like now."""

@@ -382,6 +382,7 @@ class DeleteDestinationRequest(_message.Message):
     CHANGE_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REAL_SERVER_KEEPS_VIP_FIELD_NUMBER: _builtins.int
     allow_missing: _builtins.bool
     """No error if it is not there (made = false)."""
     change_id: _builtins.str
@@ -390,6 +391,10 @@ class DeleteDestinationRequest(_message.Message):
     """See CreateDestinationRequest."""
     etag: _builtins.str
     """If set, the etag that the destination must still have."""
+    real_server_keeps_vip: _builtins.bool
+    """The real server still holds the VIP for this virtual server: the director notes it (GetHostResponse.leftovers) until
+    the same call without this field, or CreateDestination, says otherwise.
+    """
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Virtual server."""
@@ -407,10 +412,11 @@ class DeleteDestinationRequest(_message.Message):
         change_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         etag: _builtins.str = ...,
+        real_server_keeps_vip: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "change_id", b"change_id", "destination", b"destination", "etag", b"etag", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "change_id", b"change_id", "destination", b"destination", "etag", b"etag", "real_server_keeps_vip", b"real_server_keeps_vip", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

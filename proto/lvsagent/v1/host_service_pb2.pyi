@@ -181,6 +181,7 @@ class GetHostResponse(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     IPVS_VERSION_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
+    LEFTOVERS_FIELD_NUMBER: _builtins.int
     kind: Global___AgentKind.ValueType
     """Kind of agent."""
     version: _builtins.str
@@ -205,6 +206,10 @@ class GetHostResponse(_message.Message):
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkSetting]:
         """rp_filter and forwarding of every interface and of "all"."""
 
+    @_builtins.property
+    def leftovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Leftover]:
+        """Director: real servers that may still hold a VIP for a destination that is gone."""
+
     def __init__(
         self,
         *,
@@ -217,14 +222,43 @@ class GetHostResponse(_message.Message):
         settings: _abc.Iterable[Global___NetworkSetting] | None = ...,
         ipvs_version: _builtins.str = ...,
         peer_address: _builtins.str = ...,
+        leftovers: _abc.Iterable[Global___Leftover] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "peer_address", b"peer_address", "routes", b"routes", "settings", b"settings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "routes", b"routes", "settings", b"settings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHostResponse: _TypeAlias = GetHostResponse  # noqa: Y015
+
+@_typing.final
+class Leftover(_message.Message):
+    """A real server that may still hold a VIP: its destination was removed, and its agent not asked or not reached."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    REAL_SERVER_FIELD_NUMBER: _builtins.int
+    real_server: _builtins.str
+    """The real server's own address."""
+    @_builtins.property
+    def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Virtual server of the destination."""
+
+    def __init__(
+        self,
+        *,
+        virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
+        real_server: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["real_server", b"real_server", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Leftover: _TypeAlias = Leftover  # noqa: Y015
 
 @_typing.final
 class CheckListenerRequest(_message.Message):

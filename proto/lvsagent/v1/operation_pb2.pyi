@@ -147,6 +147,15 @@ class DestinationChange(_message.Message):
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LEFTOVER_BEFORE_FIELD_NUMBER: _builtins.int
+    LEFTOVER_AFTER_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The real server's address, where a leftover was noted or forgotten."""
+    leftover_before: _builtins.bool
+    """Whether it was noted before that the real server still holds the VIP."""
+    leftover_after: _builtins.bool
+    """Whether it is noted after."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Its virtual server."""
@@ -165,10 +174,13 @@ class DestinationChange(_message.Message):
         virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
         before: _destination_pb2.Destination | None = ...,
         after: _destination_pb2.Destination | None = ...,
+        address: _builtins.str = ...,
+        leftover_before: _builtins.bool = ...,
+        leftover_after: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "after", b"after", "before", b"before", "leftover_after", b"leftover_after", "leftover_before", b"leftover_before", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,216 @@
+"""The plan of remove-backend: a pure function of the request and of what preflight has read.
+
+The drain on the authority is the decision; from then on the removal only goes forward. A real server gives its VIP up
+only when every director has answered that the destination is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent_common import wire
+from agent_common.destination import DestinationKey, Forwarding
+from agent_common.errors import Reason, RefusedError
+from agent_common.vip import VirtualServerHolder
+from agent_common.virtual_server import IpAddress
+from cli import operations
+from cli.facts import DirectorFacts, RealServerFacts
+from cli.plan import Plan, Step
+from cli.plan_weight import check_zero, last_destination, persistence_warning
+from cli.request import RemoveBackend
+from cli.site import AgentName, real_server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What a removal does, in the order of its parts; each part waits for the one before."""
+
+    drains: tuple[Step, ...] = ()
+    waits: tuple[Step, ...] = ()
+    deletes: tuple[Step, ...] = ()
+    releases: tuple[Step, ...] = ()
+    prunes: tuple[Step, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def as_plan(self) -> Plan:
+        """Return it as one list of steps, for people."""
+        steps = (*self.drains, *self.waits, *self.deletes, *self.releases, *self.prunes)
+        return Plan(steps=steps, in_place=self.notes, warnings=self.warnings)
+
+
+def plan(
+    request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Removal:
+    """Return the parts; raises RefusedError for what forbids them."""
+    for facts in directors:
+        _check(request, facts)
+    ours = {facts.agent: [key for key in request.backend.real_servers if _is_ours(facts, key)] for facts in directors}
+    drains = [facts for facts in directors if ours[facts.agent]] if request.drain_timeout is not None else []
+    return Removal(
+        drains=tuple(_drain(request, facts, ours[facts.agent]) for facts in drains if _to_drain(facts, ours)),
+        waits=tuple(_wait(request, facts, key) for facts in drains for key in ours[facts.agent]),
+        deletes=tuple(_delete(request, facts, ours[facts.agent]) for facts in directors if ours[facts.agent]),
+        releases=tuple(_releases(request, directors, real_servers)),
+        prunes=tuple(_prunes(request, directors)),
+        notes=tuple(_notes(request, directors)),
+        warnings=tuple(_warnings(request, directors, real_servers)),
+    )
+
+
+def asks_real_server(request: RemoveBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
+    """Whether the real server may hold the VIP for this virtual server, so that its agent must be asked."""
+    if not request.ask_real_servers or any(facts.route(address).local for facts in directors):
+        return False
+    statuses = [
+        facts.destinations[key]
+        for facts in directors
+        for key in request.backend.real_servers
+        if key.address == address and key in facts.destinations
+    ]
+    return not statuses or any(each.destination.forwarding is not Forwarding.MASQUERADING for each in statuses)
+
+
+def _check(request: RemoveBackend, facts: DirectorFacts) -> None:
+    """Refuse what would leave clients without an answer."""
+    ours = [key for key in request.backend.real_servers if _is_ours(facts, key)]
+    if facts.server is None or not ours:
+        return
+    if not (request.prune or request.force) and last_destination(facts, ours):
+        raise RefusedError(
+            f"{facts.agent}: {request.backend.key} would have no destination left that takes connections; "
+            "use --prune to remove it too, or --force",
+            Reason.LAST_DESTINATION,
+        )
+    if request.drain_timeout is not None:
+        check_zero(facts, "use --no-drain")
+
+
+def _is_ours(facts: DirectorFacts, key: DestinationKey) -> bool:
+    status = facts.destinations.get(key)
+    return status is not None and status.managed
+
+
+def _to_drain(facts: DirectorFacts, ours: Mapping[AgentName, Sequence[DestinationKey]]) -> bool:
+    return any(not facts.destinations[key].destination.draining for key in ours[facts.agent])
+
+
+def _drain(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[DestinationKey]) -> Step:
+    waiting = [key for key in keys if not facts.destinations[key].destination.draining]
+    return Step(
+        agent=facts.agent,
+        title=f"drain {_names(waiting)} in {request.backend.key}",
+        undo="end the drain",
+        operations=tuple(operations.update_destination(request.backend.key, key, draining=True) for key in waiting),
+    )
+
+
+def _wait(request: RemoveBackend, facts: DirectorFacts, key: DestinationKey) -> Step:
+    return Step(
+        agent=facts.agent,
+        title=f"wait at most {request.drain_timeout:g} s for the connections of {key}",
+        drained=(request.backend.key, key),
+        seconds=request.drain_timeout or 0.0,
+    )
+
+
+def _delete(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[DestinationKey]) -> Step:
+    """Remove destinations; until its agent has answered, the director remembers that a real server holds the VIP."""
+    deletions = [
+        operations.delete_destination(
+            request.backend.key,
+            key,
+            real_server_keeps_vip=facts.destinations[key].destination.forwarding is not Forwarding.MASQUERADING
+            and not facts.route(key.address).local,
+        )
+        for key in keys
+    ]
+    return Step(agent=facts.agent, title=f"remove {_names(keys)}", operations=tuple(deletions))
+
+
+def _releases(
+    request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Iterator[Step]:
+    key = request.backend.key
+    holder = VirtualServerHolder(key=key, authority=directors[0].host.agent_id)
+    for address, facts in real_servers.items():
+        if _still_used(request, directors, address):
+            continue
+        if facts.vip is not None and holder in facts.vip.holders:
+            yield Step(
+                agent=facts.agent,
+                title=f"give VIP {key.address} back",
+                operations=(operations.delete_vip(key.address, holder),),
+            )
+        for director in directors:
+            yield from _forgets(request, director, address)
+
+
+def _forgets(request: RemoveBackend, director: DirectorFacts, address: IpAddress) -> Iterator[Step]:
+    """Let a director forget its note that the real server holds the VIP."""
+    keys = [key for key in request.backend.real_servers if key.address == address]
+    if any(_is_ours(director, key) for key in keys) or is_leftover(director, request, address):
+        yield Step(
+            agent=director.agent,
+            title=f"note that {address} has given the VIP back",
+            operations=(operations.delete_destination(request.backend.key, keys[0]),),
+        )
+
+
+def is_leftover(director: DirectorFacts, request: RemoveBackend, address: IpAddress) -> bool:
+    """Whether the director has noted that the real server still holds the VIP for this virtual server."""
+    return any(
+        each.real_server == str(address) and wire.unpack_key(each.virtual_server) == request.backend.key
+        for each in director.host.leftovers
+    )
+
+
+def _still_used(request: RemoveBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
+    """Whether a director keeps a destination there: a foreign one, or one with another port."""
+    return any(
+        key.address == address and not (key in request.backend.real_servers and _is_ours(facts, key))
+        for facts in directors
+        for key in facts.destinations
+    )
+
+
+def _prunes(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
+    if not request.prune:
+        return
+    key = request.backend.key
+    holder = VirtualServerHolder(key=key, authority=directors[0].host.agent_id)
+    for facts in directors:
+        yield Step(
+            agent=facts.agent,
+            title=f"remove virtual server {key} and its hold on the VIP, if nothing uses them",
+            operations=(
+                operations.delete_virtual_server(key),
+                operations.delete_vip(key.address, holder, keep_if_used=True),
+            ),
+        )
+
+
+def _notes(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Iterator[str]:
+    for facts in directors:
+        for key in request.backend.real_servers:
+            if key not in facts.destinations:
+                yield f"{facts.agent}: {key} is not in {request.backend.key}"
+            elif not _is_ours(facts, key):
+                yield f"{facts.agent}: {key} is foreign (not made by lvs) and stays; remove it with ipvsadm"
+
+
+def _warnings(
+    request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Iterator[str]:
+    for facts in directors:
+        if request.drain_timeout is not None and any(_is_ours(facts, key) for key in request.backend.real_servers):
+            yield from persistence_warning(facts)
+    for key in request.backend.real_servers:
+        local = any(facts.route(key.address).local for facts in directors)
+        if not request.ask_real_servers and not local:
+            yield f"{real_server(key.address)} is not asked (--no-rs-agent): it keeps the VIP; the director notes that"
+
+
+def _names(keys: Sequence[DestinationKey]) -> str:
+    return ", ".join(str(key) for key in keys)

@@ -1,0 +1,196 @@
+"""The plans of drain, undrain and weight, and the rules that they share with remove-backend. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lvsagent.v1 import host_service_pb2
+
+from agent_common import wire
+from agent_common.changes import Operation
+from agent_common.destination import DestinationKey, Forwarding
+from agent_common.errors import NotFoundError, Reason, RefusedError
+from agent_common.vip import VirtualServerHolder
+from agent_common.virtual_server import IpAddress
+from cli import operations
+from cli.facts import DirectorFacts, RealServerFacts
+from cli.plan import Plan, Step
+from cli.request import SetWeight
+from cli.site import real_server
+
+
+def plan(
+    request: SetWeight, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Plan:
+    """Return the steps; raises LvsError for what forbids them."""
+    for facts in directors:
+        _check(request, facts)
+    for found in real_servers.values():
+        if found.error is not None:
+            found.error.message = f"{found.agent}: {found.error.message}"
+            raise found.error
+    steps = [
+        *_real_server_steps(request, directors, real_servers),
+        *_wait_steps(request, directors, real_servers),
+        *_director_steps(request, directors),
+    ]
+    return Plan(
+        steps=tuple(steps),
+        in_place=tuple(_in_place(request, directors)),
+        warnings=tuple(line for facts in directors if is_zero(request) for line in persistence_warning(facts)),
+    )
+
+
+def describe(request: SetWeight) -> str:
+    """Return in a word or two what was asked for."""
+    if request.draining is None:
+        return f"weight {request.weight}"
+    return "draining" if request.draining else "no longer draining"
+
+
+def is_zero(request: SetWeight) -> bool:
+    """Whether the destinations will get no new connections."""
+    return request.weight == 0 or request.draining is True
+
+
+def raises_from_zero(request: SetWeight, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
+    """Whether a real server that the VIP must be on begins to get connections: then its agent is asked again (P1)."""
+    if any(facts.route(address).local for facts in directors):
+        return False
+    return any(
+        status.current_weight == 0 and not _stays_at_zero(request, status.destination.draining)
+        for facts in directors
+        for key in request.backend.real_servers
+        if key.address == address and (status := facts.destinations.get(key)) is not None
+        if status.destination.forwarding is not Forwarding.MASQUERADING
+    )
+
+
+def real_server_operation(request: SetWeight, directors: Sequence[DirectorFacts], address: IpAddress) -> Operation:
+    """Return what the real server is asked for: the VIP, as add-backend does."""
+    holder = VirtualServerHolder(key=request.backend.key, authority=directors[0].host.agent_id)
+    return operations.create_vip(request.backend.key.address, holder)
+
+
+def last_destination(facts: DirectorFacts, keys: Sequence[DestinationKey]) -> bool:
+    """Whether the virtual server would be left without a destination that takes connections, and has one now."""
+    taking = {key for key, status in facts.destinations.items() if status.current_weight > 0}
+    return bool(taking) and taking <= set(keys)
+
+
+def check_zero(facts: DirectorFacts, instead: str) -> None:
+    """Raise RefusedError where weight 0 refuses clients instead of sending them elsewhere (KERNEL.md)."""
+    server = facts.server
+    if server is None or not server.refuses_at_weight_zero:
+        return
+    fallback = "" if server.scheduler == "dh" else f", or set {server.scheduler}-fallback first (lvs service edit)"
+    raise RefusedError(
+        f"{facts.agent}: under scheduler {server.scheduler} weight 0 refuses the clients of that real server instead "
+        f"of sending them elsewhere; {instead}{fallback}",
+        Reason.WEIGHT_ZERO_REFUSES,
+        virtual_server=str(server.key),
+    )
+
+
+def persistence_warning(facts: DirectorFacts) -> Iterator[str]:
+    """Say that clients come back to a drained server, where they do."""
+    if facts.server is None or facts.server.persistence is None:
+        return
+    if not facts.settings().get("ipv4/vs/expire_quiescent_template"):
+        yield (
+            f"{facts.agent}: {facts.server.key} is persistent and net.ipv4.vs.expire_quiescent_template is 0: "
+            "returning clients still reach the drained real server"
+        )
+
+
+def _check(request: SetWeight, facts: DirectorFacts) -> None:
+    key = request.backend.key
+    for destination in request.backend.real_servers:
+        if destination not in facts.destinations:
+            raise NotFoundError(
+                f"{facts.agent}: there is no destination {destination} in {key}", Reason.DESTINATION_NOT_FOUND
+            )
+    if not is_zero(request):
+        return
+    if any(facts.destinations[destination].current_weight for destination in request.backend.real_servers):
+        check_zero(facts, "remove it with: lvs remove-backend --no-drain")
+        if not request.force and last_destination(facts, request.backend.real_servers):
+            raise RefusedError(
+                f"{facts.agent}: {key} would have no destination left that takes connections; use --force",
+                Reason.LAST_DESTINATION,
+            )
+
+
+def _real_server_steps(
+    request: SetWeight, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Iterator[Step]:
+    for address, facts in real_servers.items():
+        if facts.change is not None and facts.change.made:
+            yield Step(
+                agent=facts.agent,
+                title=f"prepare VIP {request.backend.key.address}",
+                undo="give the VIP back, with what this made",
+                operations=(real_server_operation(request, directors, address),),
+            )
+
+
+def _wait_steps(
+    request: SetWeight, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Iterator[Step]:
+    """With --wait: undrain asks whether the application is there before it gets connections."""
+    key = request.backend.key
+    if request.wait is None or is_zero(request) or key.port == 0:
+        return
+    for address in real_servers:
+        listener = host_service_pb2.CheckListenerRequest(
+            protocol=wire.pack_enum(wire.PROTOCOLS, key.protocol), address=str(key.address), port=key.port
+        )
+        yield Step(
+            agent=real_server(address),
+            title=f"wait until something takes {key.protocol.name} on {key.address} port {key.port}",
+            listener=listener,
+            seconds=request.wait,
+        )
+
+
+def _director_steps(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
+    for facts in directors:
+        keys = [key for key in request.backend.real_servers if not _is_so(request, facts, key)]
+        if keys:
+            names = ", ".join(str(key) for key in keys)
+            yield Step(
+                agent=facts.agent,
+                title=f"{_verb(request)} {names} in {request.backend.key}",
+                undo="put back what was",
+                operations=tuple(
+                    operations.update_destination(
+                        request.backend.key, key, weight=request.weight, draining=request.draining
+                    )
+                    for key in keys
+                ),
+            )
+
+
+def _in_place(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[str]:
+    for facts in directors:
+        for key in request.backend.real_servers:
+            if _is_so(request, facts, key):
+                yield f"{facts.agent}: {key} in {request.backend.key}"
+
+
+def _is_so(request: SetWeight, facts: DirectorFacts, key: DestinationKey) -> bool:
+    destination = facts.destinations[key].destination
+    if request.draining is not None:
+        return destination.draining is request.draining
+    return destination.weight == request.weight
+
+
+def _stays_at_zero(request: SetWeight, draining: bool) -> bool:
+    """A weight that is set during a drain waits for its end."""
+    return is_zero(request) or (draining and request.draining is None)
+
+
+def _verb(request: SetWeight) -> str:
+    if request.draining is None:
+        return f"set weight {request.weight} of"
+    return "drain" if request.draining else "end the drain of"

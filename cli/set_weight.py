@@ -1,0 +1,73 @@
+"""drain, undrain and weight, from reading the agents to the outcome. A library: no printing, no typer."""
+
+from __future__ import annotations
+
+from agent_common.errors import LvsError
+from cli import plan_weight
+from cli.drain import wait_until_drained
+from cli.errors import ExitStatus, Interrupted, NoAnswerError
+from cli.outcome import Outcome
+from cli.plan import Plan
+from cli.preflight import read_real_server
+from cli.request import SetWeight
+from cli.site import real_server
+from cli.workflow import Run, begin, read_directors, refused, run_with_undo, together
+
+
+async def set_weight(request: SetWeight, run: Run) -> Outcome:
+    """Drain, end a drain, or set a weight, on every director or on none.
+
+    Returns the outcome with its exit status; raises nothing that an operator could be told.
+    """
+    outcome = Outcome(transaction=run.transaction)
+    try:
+        plan = await plan_set_weight(request, run)
+    except (LvsError, NoAnswerError, Interrupted) as error:
+        return refused(outcome, error)
+    if not begin(plan, run, outcome):
+        return outcome
+    names = ", ".join(str(key) for key in request.backend.real_servers)
+    done = f"{names} in {request.backend.key}: {plan_weight.describe(request)}"
+    if plan.steps:
+        await run_with_undo(plan, run, outcome, done)
+    else:
+        outcome.message = f"nothing to do: {done}"
+    if outcome.status is ExitStatus.DONE and request.draining and request.wait is not None:
+        return await _wait(request, run, outcome)
+    return outcome
+
+
+async def plan_set_weight(request: SetWeight, run: Run) -> Plan:
+    """Read every agent that matters and return the plan; raises what forbids it."""
+    directors = await read_directors(request.backend, run)
+    addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
+    asked = [each for each in addresses if plan_weight.raises_from_zero(request, directors, each)]
+    vip = request.backend.key.address
+    found = await together(
+        read_real_server(
+            run.clients[real_server(each)], vip, plan_weight.real_server_operation(request, directors, each)
+        )
+        for each in asked
+    )
+    run.interrupt.check()
+    return plan_weight.plan(request, directors, dict(zip(asked, found, strict=True)))
+
+
+async def _wait(request: SetWeight, run: Run, outcome: Outcome) -> Outcome:
+    """Wait for the connections of a drain; the drain stays, whatever comes of it."""
+    try:
+        left = await together(
+            wait_until_drained(run.clients[agent], request.backend.key, key, request.wait or 0.0, run.interrupt.sleep)
+            for agent in run.clients.site.director_names()
+            for key in request.backend.real_servers
+        )
+    except (LvsError, NoAnswerError, Interrupted) as error:
+        outcome.status = ExitStatus.UNFINISHED
+        outcome.message += f"; but cannot say whether its connections have ended: {error}"
+        return outcome
+    if sum(left):
+        outcome.status = ExitStatus.UNFINISHED
+        outcome.message += f"; {sum(left)} connections are left after {request.wait:g} s"
+    else:
+        outcome.message += "; no connections are left"
+    return outcome

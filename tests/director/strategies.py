@@ -1,0 +1,90 @@
+"""Hypothesis strategies for everything that the kernel can hold of virtual servers and destinations."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from agent_common.destination import (
+    MAX_WEIGHT,
+    Destination,
+    DestinationKey,
+    DestinationStatus,
+    Forwarding,
+    Tunnel,
+    TunnelChecksum,
+    TunnelType,
+)
+from agent_common.virtual_server import (
+    MAX_PERSISTENCE_SECONDS,
+    SCHEDULERS,
+    Family,
+    FirewallMark,
+    Persistence,
+    Protocol,
+    SchedulerFlags,
+    ServiceAddress,
+    VirtualServer,
+    VirtualServerKey,
+)
+from agent_director.ipvs import Statistics
+
+u16 = st.integers(0, 0xFFFF)
+u32 = st.integers(0, 0xFFFFFFFF)
+u64 = st.integers(0, 0xFFFFFFFFFFFFFFFF)
+
+keys: st.SearchStrategy[VirtualServerKey] = st.one_of(
+    st.builds(ServiceAddress, protocol=st.sampled_from(Protocol), address=st.ip_addresses(), port=u16),
+    st.builds(FirewallMark, mark=st.integers(1, 0xFFFFFFFF), family=st.sampled_from(Family)),
+)
+flags = st.builds(SchedulerFlags, flag_1=st.booleans(), flag_2=st.booleans(), flag_3=st.booleans())
+names = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=15)
+
+
+@st.composite
+def _virtual_servers(draw: st.DrawFn) -> VirtualServer:
+    key = draw(keys)
+    longest = 32 if key.family is Family.IPV4 else 128
+    persistence = st.builds(
+        Persistence,
+        timeout=st.integers(1, MAX_PERSISTENCE_SECONDS),
+        prefix_length=st.none() | st.integers(0, longest - 1),  # the longest is read as None
+        engine=st.sampled_from(["", "sip"]),
+    )
+    return VirtualServer(
+        key=key,
+        scheduler=draw(st.sampled_from(sorted(SCHEDULERS)) | names),
+        scheduler_flags=draw(flags),
+        persistence=draw(st.none() | persistence),
+        one_packet=draw(st.booleans()),
+    )
+
+
+virtual_servers = _virtual_servers()
+destination_keys = st.builds(DestinationKey, address=st.ip_addresses(), port=u16)
+tunnels = st.builds(Tunnel, type=st.sampled_from(TunnelType), port=u16, checksum=st.sampled_from(TunnelChecksum))
+destinations = st.builds(
+    Destination,
+    key=destination_keys,
+    forwarding=st.sampled_from(Forwarding),
+    weight=st.integers(0, MAX_WEIGHT),
+    draining=st.just(False),  # nothing that the kernel knows of
+    upper_threshold=u32,
+    lower_threshold=u32,
+    tunnel=tunnels,
+)
+
+
+@st.composite
+def _statuses(draw: st.DrawFn) -> DestinationStatus:
+    destination = draw(destinations)
+    return DestinationStatus(
+        destination=destination,
+        current_weight=destination.weight,
+        active=draw(u32),
+        inactive=draw(u32),
+        persistent=draw(u32),
+    )
+
+
+statuses = _statuses()
+statistics = st.builds(Statistics, **dict.fromkeys(Statistics.__slots__, u64))

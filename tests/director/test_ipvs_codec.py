@@ -1,0 +1,296 @@
+"""The IPVS codec writes what the kernel reads, reads what the kernel writes, and says so when it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_common.destination import MAX_WEIGHT, Destination, DestinationKey, DestinationStatus, Tunnel
+from agent_common.virtual_server import Family, Persistence, VirtualServer, VirtualServerKey
+from agent_director import ipvs_codec as codec
+from agent_director.ipvs import Statistics
+from agent_director.ipvs_codec import CodecError
+from tests.director import golden_ipvs as golden
+from tests.director import kernel_messages as kernel
+from tests.director import strategies
+
+families = st.sampled_from(Family)
+
+
+def unpack_virtual_server(data: bytes) -> VirtualServer:
+    """Read a virtual server from all of the bytes."""
+    return codec.unpack_virtual_server(data, 0, len(data))
+
+
+def unpack_destination(data: bytes, family: Family = Family.IPV4) -> DestinationStatus:
+    """Read a destination from all of the bytes."""
+    return codec.unpack_destination(data, 0, len(data), family)
+
+
+READERS: list[Callable[[bytes], object]] = [
+    unpack_virtual_server,
+    unpack_destination,
+    lambda data: codec.unpack_version(data, 0, len(data)),
+    lambda data: codec.unpack_virtual_server_statistics(data, 0, len(data)),
+    lambda data: codec.unpack_destination_statistics(data, 0, len(data)),
+]
+
+
+@pytest.mark.parametrize(("server", "data"), golden.DUMPED_VIRTUAL_SERVERS)
+def test_recorded_virtual_server_is_read(server: VirtualServer, data: bytes) -> None:
+    """A virtual server that the kernel sent is read as what ipvsadm had made."""
+    assert unpack_virtual_server(data) == server
+
+
+@pytest.mark.parametrize(("destination", "data"), golden.DUMPED_DESTINATIONS)
+def test_recorded_destination_is_read(destination: Destination, data: bytes) -> None:
+    """A destination that the kernel sent is read as what ipvsadm had made, idle, with the kernel's weight."""
+    status = unpack_destination(data)
+    assert status.destination == destination
+    assert (status.current_weight, status.managed) == (destination.weight, False)
+    assert (status.active, status.inactive, status.persistent) == (0, 0, 0)
+
+
+def test_recorded_version_is_read() -> None:
+    """The number of the kernel's version is read a byte a part."""
+    assert codec.unpack_version(golden.VERSION, 0, len(golden.VERSION)) == "1.2.1"
+
+
+def test_written_bytes_are_those_that_the_kernel_took() -> None:
+    """Every kind of request attribute is, byte for byte, what was tried on the kernel."""
+    for server, data in golden.SENT_VIRTUAL_SERVERS:
+        assert codec.pack_virtual_server(server) == data
+    for destination, data in golden.SENT_DESTINATIONS:
+        assert codec.pack_destination(destination) == data
+    for key, data in golden.SENT_KEYS:
+        assert codec.pack_key(key) == data
+    assert codec.pack_destination_key(golden.GUE.key) == golden.SENT_DESTINATION_KEY
+
+
+@given(strategies.virtual_servers)
+def test_virtual_server_there_and_back(server: VirtualServer) -> None:
+    """A virtual server that is written and read again is the same."""
+    assert unpack_virtual_server(codec.pack_virtual_server(server)) == server
+
+
+@given(strategies.virtual_servers)
+def test_virtual_server_of_the_kernel_is_written_back(server: VirtualServer) -> None:
+    """A virtual server that the kernel sent is read, and written back with the same attributes for an edit."""
+    attributes = kernel.virtual_server(server)
+    read = unpack_virtual_server(kernel.message(1, attributes))
+    assert read == server
+    written = kernel.split(kernel.split(codec.pack_virtual_server(read))[1])
+    flags = int.from_bytes(written.pop(7)[:4], "little")
+    kept = dict(attributes)
+    assert flags | 0x2 == int.from_bytes(kept.pop(7)[:4], "little")  # "hashed" is the kernel's own
+    assert written == kept
+
+
+@given(strategies.virtual_servers)
+def test_edit_leaves_flags_alone_that_we_do_not_know(server: VirtualServer) -> None:
+    """The mask of flags covers persistence, one-packet and the scheduler's three, and nothing else."""
+    flags = kernel.split(kernel.split(codec.pack_virtual_server(server))[1])[7]
+    assert flags[4:] == kernel.u32(0x01 | 0x04 | 0x08 | 0x10 | 0x20)
+
+
+@given(strategies.keys)
+def test_key_is_that_of_the_virtual_server(key: VirtualServerKey) -> None:
+    """What names a virtual server is written as in its whole configuration."""
+    named = kernel.split(kernel.split(codec.pack_key(key))[1])
+    whole = kernel.split(kernel.split(codec.pack_virtual_server(VirtualServer(key=key)))[1])
+    assert named == {kind: whole[kind] for kind in named}
+    assert set(whole) - set(named) == {6, 7, 8, 9}
+
+
+@given(strategies.statuses, families, st.randoms())
+def test_destination_of_the_kernel_is_read(status: DestinationStatus, family: Family, random: Any) -> None:
+    """A destination is read whole, in the kernel's order and in any other, whatever the virtual server's family."""
+    attributes = kernel.destination(status)
+    assert unpack_destination(kernel.message(2, attributes), family) == status
+    random.shuffle(attributes)
+    assert unpack_destination(kernel.message(2, attributes), family) == status
+
+
+@given(strategies.statuses)
+def test_destination_of_the_kernel_is_written_back(status: DestinationStatus) -> None:
+    """What was read of a destination is written back with the same attributes, without its connection counts."""
+    written = kernel.split(kernel.split(codec.pack_destination(status.destination))[2])
+    assert written == {kind: value for kind, value in kernel.destination(status) if kind not in (7, 8, 9)}
+
+
+@given(strategies.destinations)
+def test_draining_destination_is_written_with_weight_zero(destination: Destination) -> None:
+    """A draining destination goes out as the same one with weight 0."""
+    draining = dataclasses.replace(destination, draining=True)
+    assert codec.pack_destination(draining) == codec.pack_destination(dataclasses.replace(destination, weight=0))
+
+
+@given(strategies.destination_keys)
+def test_destination_key_is_that_of_the_destination(key: DestinationKey) -> None:
+    """What names a destination is written as in its whole configuration."""
+    named = kernel.split(kernel.split(codec.pack_destination_key(key))[2])
+    whole = kernel.split(kernel.split(codec.pack_destination(Destination(key=key)))[2])
+    assert named == {kind: whole[kind] for kind in (1, 2, 11)}
+
+
+@given(strategies.statuses)
+def test_old_kernels_leave_out_family_and_tunnel(status: DestinationStatus) -> None:
+    """Without the destination's own family the virtual server's counts; without tunnel attributes it is IPIP."""
+    family = Family.IPV4 if status.destination.key.address.version == 4 else Family.IPV6
+    attributes = [each for each in kernel.destination(status) if each[0] not in (11, 13, 14, 15)]
+    plain = dataclasses.replace(status.destination, tunnel=Tunnel())
+    assert unpack_destination(kernel.message(2, attributes), family) == dataclasses.replace(status, destination=plain)
+
+
+@given(strategies.statistics)
+def test_statistics_are_read(statistics: Statistics) -> None:
+    """The 64-bit counters are read where they are there, the 32-bit ones (cut off) where they are alone."""
+    wide = (12, kernel.counters(statistics, wide=True))
+    narrow = (10, kernel.counters(statistics, wide=False))
+    cut = {name: getattr(statistics, name) & 0xFFFFFFFF for name in Statistics.__slots__}
+    cut |= {"bytes_in": statistics.bytes_in, "bytes_out": statistics.bytes_out}
+    readers = {1: codec.unpack_virtual_server_statistics, 2: codec.unpack_destination_statistics}
+    for kind, read in readers.items():
+        both, old = kernel.message(kind, [narrow, wide]), kernel.message(kind, [narrow])
+        assert read(both, 0, len(both)) == statistics
+        assert read(old, 0, len(old)) == Statistics(**cut)
+
+
+@given(strategies.virtual_servers, strategies.statuses, strategies.statistics, st.integers(16, 0x3FFF), st.binary())
+def test_what_newer_kernels_add_is_passed_over(
+    server: VirtualServer, status: DestinationStatus, statistics: Statistics, kind: int, payload: bytes
+) -> None:
+    """Statistics, and attributes of types that we do not know, change nothing in what is read."""
+    more = [(10, kernel.counters(statistics, wide=False)), (12, kernel.counters(statistics, wide=True))]
+    more += [(kind, payload)]
+    assert unpack_virtual_server(kernel.message(1, kernel.virtual_server(server) + more)) == server
+    assert unpack_destination(kernel.message(2, kernel.destination(status) + more)) == status
+
+
+def replaced(attributes: kernel.Attributes, kind: int, payload: bytes) -> kernel.Attributes:
+    """Return the attributes with another payload for one type."""
+    assert any(each == kind for each, _ in attributes)
+    return [(each, payload if each == kind else value) for each, value in attributes]
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "what"),
+    [
+        (1, kernel.u16(1), "address family 1"),
+        (2, kernel.u16(1), "protocol 1"),
+        (6, b"\xff\0", "name"),
+        (6, b"x" * 16, "name"),
+        (7, kernel.u32(0x40) + kernel.u32(0), "flags 0x40"),
+        (8, kernel.u32(0), "timeout"),
+        (8, kernel.u32(31 * 86400 + 1), "timeout"),
+        (9, bytes((255, 0, 255, 0)), "255.0.255.0"),
+        (9, b"\0\0\0", "attribute 9"),
+        (3, b"\xc0\xa8\0\xc8", "attribute 3"),
+        (11, b"other\0", "engine"),
+    ],
+)
+def test_unknown_value_in_a_virtual_server_is_an_error(kind: int, payload: bytes, what: str) -> None:
+    """A value that we do not know, or cannot express, is told and never read as another."""
+    server = dataclasses.replace(golden.SH, persistence=Persistence(timeout=60, engine="sip"))
+    assert unpack_virtual_server(kernel.message(1, kernel.virtual_server(server))) == server
+    with pytest.raises(CodecError, match=what):
+        unpack_virtual_server(kernel.message(1, replaced(kernel.virtual_server(server), kind, payload)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "what"),
+    [
+        (3, kernel.u32(5), "forwarding method 5"),
+        (4, kernel.u32(MAX_WEIGHT + 1), "weight 2147483648"),
+        (4, b"\1", "attribute 4"),
+        (11, kernel.u16(0), "address family 0"),
+        (13, b"\3", "tunnel type 3"),
+        (15, kernel.u16(3), "tunnel flags 3"),
+    ],
+)
+def test_unknown_value_in_a_destination_is_an_error(kind: int, payload: bytes, what: str) -> None:
+    """A value that we do not know is told and never read as another, in the kernel's order and in any other."""
+    attributes = kernel.destination(unpack_destination(golden.DUMPED_DESTINATIONS[0][1]))
+    for ordered in (attributes, attributes[::-1]):
+        with pytest.raises(CodecError, match=what):
+            unpack_destination(kernel.message(2, replaced(ordered, kind, payload)))
+
+
+def test_engine_without_persistence_is_an_error() -> None:
+    """VirtualServer cannot say it (ipvsadm can), and a default would lose it at the next edit."""
+    attributes = kernel.virtual_server(golden.SIP)
+    alone = replaced(attributes, 7, kernel.u32(0x2) + kernel.u32(0))
+    with pytest.raises(CodecError, match="engine sip without persistence"):
+        unpack_virtual_server(kernel.message(1, alone))
+
+
+def test_netmask_and_timeout_mean_nothing_without_persistence() -> None:
+    """ipvsadm can set a netmask with holes on any virtual server; without persistence it is not looked at."""
+    attributes = replaced(kernel.virtual_server(golden.ONE_PACKET), 9, bytes((255, 0, 255, 0)))
+    assert unpack_virtual_server(kernel.message(1, replaced(attributes, 8, kernel.u32(7)))) == golden.ONE_PACKET
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: codec.pack_virtual_server(dataclasses.replace(golden.SH, scheduler="")),
+        lambda: codec.pack_virtual_server(dataclasses.replace(golden.SH, scheduler="x" * 16)),
+        lambda: codec.pack_virtual_server(dataclasses.replace(golden.SH, scheduler="r\0r")),
+        lambda: codec.pack_virtual_server(dataclasses.replace(golden.SH, scheduler="é")),
+        lambda: codec.pack_virtual_server(
+            dataclasses.replace(golden.SH, persistence=Persistence(timeout=1, prefix_length=33))
+        ),
+        lambda: codec.pack_destination(dataclasses.replace(golden.NAT, weight=-1)),
+        lambda: codec.pack_destination(dataclasses.replace(golden.NAT, weight=2**32)),
+        lambda: codec.pack_destination(dataclasses.replace(golden.NAT, upper_threshold=2**32)),
+        lambda: codec.pack_destination(dataclasses.replace(golden.GUE, tunnel=Tunnel(port=65536))),
+        lambda: codec.pack_destination_key(DestinationKey(address=golden.NAT.key.address, port=-1)),
+    ],
+)
+def test_what_does_not_fit_is_not_written(write: Callable[[], bytes]) -> None:
+    """A value without a place in the message is told before the kernel hears of it."""
+    with pytest.raises(CodecError, match="cannot write"):
+        write()
+
+
+@given(strategies.statuses, st.data())
+def test_truncated_message_is_an_error(status: DestinationStatus, data: st.DataObject) -> None:
+    """A message that ends early is never read as a shorter one."""
+    server = data.draw(strategies.virtual_servers)
+    for message in (kernel.message(1, kernel.virtual_server(server)), kernel.message(2, kernel.destination(status))):
+        end = data.draw(st.integers(0, len(message.rstrip(b"\0")) - 1))
+        for read in READERS:
+            with pytest.raises(CodecError):
+                read(message[:end])
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_raise_codec_error_or_nothing(data: bytes) -> None:
+    """Whatever bytes come, the answer is an object or CodecError."""
+    for read in READERS:
+        for message in (data, kernel.join([(1, data)]), kernel.join([(2, data)])):
+            try:
+                read(message)
+            except CodecError:
+                continue
+
+
+@given(strategies.virtual_servers, strategies.statuses, st.data())
+def test_changed_bytes_raise_codec_error_or_nothing(
+    server: VirtualServer, status: DestinationStatus, data: st.DataObject
+) -> None:
+    """A message of which some bytes are others is an object or CodecError."""
+    for whole in (kernel.message(1, kernel.virtual_server(server)), kernel.message(2, kernel.destination(status))):
+        message = bytearray(whole)
+        for _ in range(data.draw(st.integers(1, 4))):
+            message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+        for read in READERS:
+            try:
+                read(bytes(message))
+            except CodecError:
+                continue
