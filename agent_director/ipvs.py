@@ -13,8 +13,9 @@ from agent_common.virtual_server import VirtualServer, VirtualServerKey
 class Statistics:
     """Counters since the object was made or zeroed, and rates per second; bytes and packets as IPVS saw them.
 
-    The rates are the kernel's estimates over some seconds. With direct routing and tunnelling nothing comes back
-    through the director, and all that is "out" stays 0.
+    The kernel works them out every two seconds (net/netfilter/ipvs/ip_vs_est.c): they can be that old, counters too,
+    unlike the connection counts of a destination. With direct routing and tunnelling nothing comes back through the
+    director, and all that is "out" stays 0.
     """
 
     connections: int = 0

@@ -100,7 +100,7 @@ class VirtualServers:
             return change
         if statuses and not request.force:
             raise RefusedError(
-                f"cannot remove virtual server {key}: it has {len(statuses)} destinations; remove them first, or force",
+                f"cannot remove virtual server {key}: it has {_count(len(statuses))}; remove them, or force",
                 Reason.IN_USE,
                 virtual_server=str(key),
             )
@@ -161,7 +161,7 @@ class VirtualServers:
     def _why_it_stays(self, key: VirtualServerKey, destinations: int) -> str:
         if not self.is_managed(key):
             return "it is foreign (this agent did not make it)"
-        return f"it has {destinations} destinations" if destinations else ""
+        return f"it has {_count(destinations)}" if destinations else ""
 
     def managed_keys(self) -> list[VirtualServerKey]:
         """Return the keys that this agent made, whether or not the kernel still has them."""
@@ -214,6 +214,10 @@ def _sides(change: operation_pb2.VirtualServerChange) -> tuple[VirtualServer | N
     before = wire.unpack_virtual_server(change.before) if change.HasField("before") else None
     after = wire.unpack_virtual_server(change.after) if change.HasField("after") else None
     return before, after
+
+
+def _count(destinations: int) -> str:
+    return f"{destinations} destination{'s' if destinations != 1 else ''}"
 
 
 def _kept(why: str) -> Reverted:

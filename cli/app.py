@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import cmd_backend, cmd_weight
+from cli import cmd_backend, cmd_destination, cmd_rs, cmd_service, cmd_status, cmd_vip, cmd_weight
 from cli.options import Global, Output, Timeout
 
 app = typer.Typer(
@@ -74,3 +74,8 @@ app.command("remove-backend")(cmd_backend.remove_backend)
 app.command("drain")(cmd_weight.drain)
 app.command("undrain")(cmd_weight.undrain)
 app.command("weight")(cmd_weight.weight)
+app.add_typer(cmd_service.app, name="service")
+app.add_typer(cmd_destination.app, name="destination")
+app.add_typer(cmd_vip.app, name="vip")
+app.add_typer(cmd_rs.app, name="rs")
+app.command("status")(cmd_status.status)

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from agent_common.errors import InvalidInputError
-from agent_common.vip import VipMode
 from agent_common.virtual_server import Persistence
 from cli import options
 from cli.request import AddBackend, RemoveBackend, check_lease, parse_backend, parse_forwarding
@@ -43,15 +41,13 @@ def add_backend(
 ) -> None:
     """Put real servers behind a VIP: on the director and on the real servers, or nowhere."""
     check_lease(lease)
-    if vip_mode is not None and vip_mode not in set(VipMode):
-        raise InvalidInputError("vip_mode", f"vip_mode: {vip_mode!r} is unknown; use agent or external")
     request = AddBackend(
         backend=parse_backend(vip, rs, protocol),
         weight=weight,
         scheduler=scheduler,
         forwarding=parse_forwarding(forward),
         persistence=Persistence(timeout=persistent) if persistent is not None else None,
-        vip_mode=VipMode(vip_mode) if vip_mode is not None else None,
+        vip_mode=options.parse_vip_mode(vip_mode),
         vip_device=vip_device,
         create=not no_create,
         ask_real_servers=not no_rs_agent,

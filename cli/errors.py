@@ -35,6 +35,11 @@ class Interrupted(Exception):  # noqa: N818  # it is no error, but the operator'
     """Ctrl-C or SIGTERM."""
 
 
+def text_of(error: LvsError | NoAnswerError | Interrupted | None) -> str:
+    """Return what people are told of a failure."""
+    return error.message if isinstance(error, LvsError) else str(error)
+
+
 def status_of(error: LvsError | NoAnswerError) -> ExitStatus:
     """Return the exit status of a failure before the first change."""
     match error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Operation
-from agent_common.destination import DestinationKey, Forwarding
+from agent_common.destination import Destination, DestinationKey, Forwarding
 from agent_common.vip import Holder, VipMode
-from agent_common.virtual_server import IpAddress, Persistence, VirtualServerKey
+from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
 
 
 def create_virtual_server(key: VirtualServerKey, scheduler: str | None, persistence: Persistence | None) -> Operation:
@@ -23,11 +26,27 @@ def create_virtual_server(key: VirtualServerKey, scheduler: str | None, persiste
     return Operation(create_virtual_server=virtual_server_pb2.CreateVirtualServerRequest(virtual_server=server))
 
 
-def delete_virtual_server(key: VirtualServerKey) -> Operation:
-    """Remove a virtual server if the agent made it and nothing uses it."""
+def create_whole_virtual_server(server: VirtualServer, set_fields: Sequence[str]) -> Operation:
+    """Ask for a virtual server; only the fields that are named are compared with one that is there."""
+    message = virtual_server_pb2.VirtualServer(key=wire.pack_key(server.key))
+    _copy_fields(wire.pack_virtual_server(server), message, set_fields)
+    return Operation(create_virtual_server=virtual_server_pb2.CreateVirtualServerRequest(virtual_server=message))
+
+
+def update_virtual_server(server: VirtualServer, mask: Sequence[str]) -> Operation:
+    """Change the fields of a virtual server that are named."""
+    return Operation(
+        update_virtual_server=virtual_server_pb2.UpdateVirtualServerRequest(
+            virtual_server=wire.pack_virtual_server(server), update_mask=FieldMask(paths=mask)
+        )
+    )
+
+
+def delete_virtual_server(key: VirtualServerKey, *, force: bool = False, only_if_unused: bool = False) -> Operation:
+    """Remove a virtual server, if it is there; only_if_unused: if the agent made it and nothing uses it."""
     return Operation(
         delete_virtual_server=virtual_server_pb2.DeleteVirtualServerRequest(
-            key=wire.pack_key(key), only_if_unused=True, allow_missing=True
+            key=wire.pack_key(key), only_if_unused=only_if_unused, allow_missing=True, force=force
         )
     )
 
@@ -42,6 +61,28 @@ def create_destination(
     return Operation(
         create_destination=destination_pb2.CreateDestinationRequest(
             virtual_server=wire.pack_key(key), destination=message
+        )
+    )
+
+
+def create_whole_destination(key: VirtualServerKey, destination: Destination, set_fields: Sequence[str]) -> Operation:
+    """Ask for a destination; only the fields that are named are compared with one that is there."""
+    message = destination_pb2.Destination(key=wire.pack_destination_key(destination.key))
+    _copy_fields(wire.pack_destination(destination), message, set_fields)
+    return Operation(
+        create_destination=destination_pb2.CreateDestinationRequest(
+            virtual_server=wire.pack_key(key), destination=message
+        )
+    )
+
+
+def update_whole_destination(key: VirtualServerKey, destination: Destination, mask: Sequence[str]) -> Operation:
+    """Change the fields of a destination that are named."""
+    return Operation(
+        update_destination=destination_pb2.UpdateDestinationRequest(
+            virtual_server=wire.pack_key(key),
+            destination=wire.pack_destination(destination),
+            update_mask=FieldMask(paths=mask),
         )
     )
 
@@ -106,3 +147,14 @@ def delete_vip(address: IpAddress, holder: Holder, *, keep_if_used: bool = False
             force=force,
         )
     )
+
+
+def _copy_fields(whole: Message, into: Message, fields: Sequence[str]) -> None:
+    """Copy the named fields of a message, set or not, into another of its type."""
+    for name, field in whole.DESCRIPTOR.fields_by_name.items():
+        if name not in fields:
+            continue
+        if field.message_type is not None:
+            getattr(into, name).CopyFrom(getattr(whole, name))
+        else:
+            setattr(into, name, getattr(whole, name))

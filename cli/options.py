@@ -10,6 +10,7 @@ import typer
 
 from agent_common.errors import InvalidInputError
 from agent_common.settings import Value
+from agent_common.vip import VipMode
 from cli.settings import load_settings, make_site
 from cli.site import Site
 from cli.terminal import Terminal
@@ -42,7 +43,12 @@ Lease = Annotated[int, typer.Option("--lease", metavar="SECONDS", help="5 to 900
 
 
 def settings(
-    context: typer.Context, director: list[str] | None, timeout: float | None, output: str | None
+    context: typer.Context,
+    director: list[str] | None,
+    timeout: float | None,
+    output: str | None,
+    *,
+    needs_director: bool = True,
 ) -> tuple[Site, Terminal]:
     """Return the site and the terminal of a command; options after the command win over those before it."""
     given: Global = context.obj
@@ -54,10 +60,13 @@ def settings(
     if output is not None:
         flags["output"] = output
     values = load_settings(flags, given.config)
-    return make_site(values), Terminal(str(values["output"]), debug=given.debug)
+    return make_site(values, needs_director=needs_director), Terminal(str(values["output"]), debug=given.debug)
 
 
-def fail_usage(error: InvalidInputError) -> typer.Exit:
-    """Print what the command line alone shows to be wrong, and return the end of the program."""
-    typer.echo(f"lvs: {error.message}", err=True)
-    return typer.Exit(2)
+def parse_vip_mode(text: str | None) -> VipMode | None:
+    """Read --vip-mode."""
+    if text is None:
+        return None
+    if text not in set(VipMode):
+        raise InvalidInputError("vip_mode", f"vip_mode: {text!r} is unknown; use agent or external")
+    return VipMode(text)

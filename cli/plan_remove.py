@@ -185,7 +185,7 @@ def _prunes(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Itera
             agent=facts.agent,
             title=f"remove virtual server {key} and its hold on the VIP, if nothing uses them",
             operations=(
-                operations.delete_virtual_server(key),
+                operations.delete_virtual_server(key, only_if_unused=True),
                 operations.delete_vip(key.address, holder, keep_if_used=True),
             ),
         )

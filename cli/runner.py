@@ -14,7 +14,7 @@ from lvsagent.v1 import change_service_pb2
 from agent_common.errors import LvsError, Reason, RefusedError
 from cli.client import Clients
 from cli.drain import wait_until_drained
-from cli.errors import Interrupted, NoAnswerError
+from cli.errors import Interrupted, NoAnswerError, text_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Step
 
@@ -80,7 +80,7 @@ class Runner:
                 if isinstance(error, NoAnswerError) and error.sent and step.operations:
                     self._made.append((step, change_id))  # nobody knows: it is taken back like one that was made
                 else:
-                    why = (_text(error),)
+                    why = (text_of(error),)
                     self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
                 return Failed(step=step, error=error)
         return None
@@ -93,7 +93,7 @@ class Runner:
             await self._run_step(step, change_id)
         except (LvsError, NoAnswerError) as error:
             result = StepResult.UNKNOWN if isinstance(error, NoAnswerError) and error.sent else StepResult.FAILED
-            self._report(StepReport(agent=step.agent, title=step.title, result=result, details=(_text(error),)))
+            self._report(StepReport(agent=step.agent, title=step.title, result=result, details=(text_of(error),)))
             return False
         return True
 
@@ -102,7 +102,7 @@ class Runner:
         try:
             await self._run_step(step, "")
         except (LvsError, NoAnswerError) as error:
-            why = (_text(error),)
+            why = (text_of(error),)
             self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
 
     async def undo(self) -> bool:
@@ -171,11 +171,7 @@ class Runner:
         try:
             answer = await self._clients[step.agent].revert(change_id)
         except (LvsError, NoAnswerError) as error:
-            return StepReport(agent=step.agent, title=title, result=StepResult.UNKNOWN, details=(_text(error),))
+            return StepReport(agent=step.agent, title=title, result=StepResult.UNKNOWN, details=(text_of(error),))
         kept = answer.outcome == change_service_pb2.REVERT_OUTCOME_KEPT
         result = StepResult.KEPT if kept else StepResult.UNDONE
         return StepReport(agent=step.agent, title=title, result=result, details=tuple(answer.details))
-
-
-def _text(error: Failure) -> str:
-    return error.message if isinstance(error, LvsError) else str(error)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from agent_common.errors import LvsError
-from cli.client import Call, Clients
-from cli.errors import Interrupted, NoAnswerError
+from agent_common.changes import Operation
+from cli import tables
+from cli.client import AgentClient, Call, Clients
+from cli.errors import status_of, text_of
 from cli.outcome import Outcome
+from cli.reading import DirectorState, Reading, read_all, read_director, read_real_server, real_servers_of
 from cli.runner import Interrupt
-from cli.site import Site
+from cli.single import change_each
+from cli.site import AgentName, Site
 from cli.terminal import Terminal
-from cli.workflow import Run, refused
+from cli.workflow import Run
 
 _T = TypeVar("_T")
 
@@ -39,20 +42,77 @@ def run_workflow(
     return int(outcome.status)
 
 
-def run_query(site: Site, terminal: Terminal, query: Callable[[Clients], Awaitable[_T]]) -> _T | int:
-    """Run a reading command; returns what it read, or the exit status of what went wrong, which has been printed."""
+def run_single(
+    site: Site,
+    terminal: Terminal,
+    title: str,
+    operation: Operation,
+    agents: Sequence[AgentName],
+    *,
+    dry_run: bool,
+    warnings: Sequence[str] = (),
+) -> int:
+    """Carry out one operation on each of some agents, all or none, and return the exit status."""
+    return run_workflow(
+        site,
+        terminal,
+        lambda run: change_each(title, operation, agents, run, warnings=warnings),
+        dry_run=dry_run,
+    )
 
-    async def run(clients: Clients, interrupt: Interrupt) -> _T | Outcome:
-        try:
-            return await query(clients)
-        except (LvsError, NoAnswerError, Interrupted) as error:
-            return refused(Outcome(), error)
 
-    result = _run(site, terminal, run)
-    if isinstance(result, Outcome):
-        terminal.outcome(result)
-        return int(result.status)
-    return result
+def run_reading(
+    site: Site,
+    terminal: Terminal,
+    agents: Sequence[AgentName],
+    read: Callable[[AgentClient], Awaitable[_T]],
+    lines: Callable[[AgentName, _T], Sequence[str]],
+) -> int:
+    """Read agents, print what each answered, and return the exit status: of the first that did not, if one did not."""
+
+    async def run(clients: Clients, interrupt: Interrupt) -> list[Reading[_T]]:
+        return await read_all(clients, agents, read)
+
+    return _print(terminal, _run(site, terminal, run), lines)
+
+
+def run_status(site: Site, terminal: Terminal) -> int:
+    """Read every director, then the real servers that they send clients to; print all of it."""
+
+    async def run(clients: Clients, interrupt: Interrupt) -> tuple[list[Reading[DirectorState]], dict[str, str]]:
+        directors = await read_all(clients, site.director_names(), read_director)
+        states = [each.answer for each in directors if each.answer is not None]
+        real_servers = await read_all(clients, real_servers_of(states), read_real_server)
+        words = {
+            each.agent.name: tables.real_server_word(each.answer) if each.answer else f"unknown: {text_of(each.error)}"
+            for each in real_servers
+        }
+        return directors, words
+
+    directors, words = _run(site, terminal, run)
+    return _print(terminal, directors, lambda agent, state: tables.status_lines(agent, state, words), words)
+
+
+def _print(
+    terminal: Terminal,
+    readings: Sequence[Reading[_T]],
+    lines: Callable[[AgentName, _T], Sequence[str]],
+    real_servers: dict[str, str] | None = None,
+) -> int:
+    if terminal.json:
+        document: dict[str, object] = {"agents": [tables.reading_as_json(each) for each in readings]}
+        if real_servers is not None:
+            document["real_servers"] = real_servers
+        terminal.document(document)
+    for number, reading in enumerate(readings):
+        if reading.error is not None:
+            terminal.say(f"lvs: {text_of(reading.error)}")
+        elif reading.answer is not None and not terminal.json:
+            if len(readings) > 1 and real_servers is None:
+                terminal.data(("\n" if number else "") + f"{reading.agent}:")
+            for line in lines(reading.agent, reading.answer):
+                terminal.data(line)
+    return max((int(status_of(each.error)) for each in readings if each.error is not None), default=0)
 
 
 def _run(site: Site, terminal: Terminal, work: Callable[[Clients, Interrupt], Awaitable[_T]]) -> _T:

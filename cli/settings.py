@@ -42,12 +42,12 @@ def load_settings(flags: Mapping[str, Value | None], config: Path | None) -> dic
     return values
 
 
-def make_site(values: Mapping[str, Value]) -> Site:
+def make_site(values: Mapping[str, Value], *, needs_director: bool = True) -> Site:
     """Return the site that the settings name; without a director the local agent's socket, if it is there."""
     texts = _texts(values["director"])
     if not texts and LOCAL_SOCKET.exists():
         texts = (f"unix:{LOCAL_SOCKET}",)
-    if not texts:
+    if not texts and needs_director:
         raise InvalidInputError(
             "director", "director: none is given, and no agent runs on this host; use --director HOST[:PORT]"
         )

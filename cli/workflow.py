@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from agent_common.errors import LvsError
 from cli.client import Clients
-from cli.errors import ExitStatus, Interrupted, NoAnswerError, status_of
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, status_of, text_of
 from cli.facts import DirectorFacts
 from cli.outcome import Outcome, StepReport, StepResult
 from cli.plan import Plan
@@ -95,7 +95,7 @@ def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> 
         outcome.status, outcome.message = ExitStatus.ROLLED_BACK, "interrupted; nothing was changed"
         return outcome
     outcome.status = status_of(error)
-    text = error.message if isinstance(error, LvsError) else str(error)
+    text = text_of(error)
     outcome.message = text if outcome.status is ExitStatus.USAGE else f"{text}; nothing was changed"
     return outcome
 

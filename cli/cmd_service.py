@@ -1,0 +1,195 @@
+"""lvs service list, show, add, edit, remove."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agent_common.errors import InvalidInputError
+from agent_common.virtual_server import Persistence, SchedulerFlags, VirtualServer, parse_key
+from cli import options
+
+app = typer.Typer(help="Virtual servers, one at a time.", no_args_is_help=True)
+
+Key = Annotated[
+    str, typer.Argument(metavar="KEY", help="tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7 or fwmark6/7.")
+]
+Scheduler = Annotated[str | None, typer.Option(help="Scheduler (wlc).")]
+Flags = Annotated[
+    str | None,
+    typer.Option(metavar="FLAG,…", help="flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port; or none."),
+]
+Persistent = Annotated[int | None, typer.Option(metavar="SECONDS", help="Persistence; 0 ends it (edit).")]
+PrefixLength = Annotated[
+    int | None, typer.Option(metavar="BITS", help="Persistence: clients that share so many bits are one.")
+]
+OnePacket = Annotated[
+    bool | None, typer.Option("--one-packet/--no-one-packet", help="Schedule each datagram by itself.")
+]
+
+_FLAG_NAMES = {
+    "flag-1": ("flag_1", None),
+    "flag-2": ("flag_2", None),
+    "flag-3": ("flag_3", None),
+    "sh-fallback": ("flag_1", "sh"),
+    "sh-port": ("flag_2", "sh"),
+    "mh-fallback": ("flag_1", "mh"),
+    "mh-port": ("flag_2", "mh"),
+}
+
+
+@app.command("list")
+def list_services(
+    context: typer.Context,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """List the virtual servers of every director."""
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import tables
+    from cli.reading import list_virtual_servers
+    from cli.session import run_reading
+
+    raise typer.Exit(run_reading(site, terminal, site.director_names(), list_virtual_servers, tables.services_lines))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    key: Key,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """Show a virtual server and its destinations."""
+    server = parse_key(key)
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import tables
+    from cli.reading import get_virtual_server
+    from cli.session import run_reading
+
+    raise typer.Exit(
+        run_reading(
+            site,
+            terminal,
+            site.director_names(),
+            lambda client: get_virtual_server(client, server),
+            tables.service_lines,
+        )
+    )
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    key: Key,
+    scheduler: Scheduler = None,
+    scheduler_flags: Flags = None,
+    persistent: Persistent = None,
+    persistence_prefix: PrefixLength = None,
+    one_packet: OnePacket = None,
+    dry_run: options.DryRun = False,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """Add a virtual server, without VIP and destinations."""
+    server = _server(key, scheduler, scheduler_flags, persistent or None, persistence_prefix, one_packet)
+    server.check()
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import operations, session
+
+    operation = operations.create_whole_virtual_server(
+        server, set_fields=_given(scheduler, scheduler_flags, persistent, one_packet)
+    )
+    title = f"add virtual server {server.key}"
+    raise typer.Exit(session.run_single(site, terminal, title, operation, site.director_names(), dry_run=dry_run))
+
+
+@app.command()
+def edit(
+    context: typer.Context,
+    key: Key,
+    scheduler: Scheduler = None,
+    scheduler_flags: Flags = None,
+    persistent: Persistent = None,
+    persistence_prefix: PrefixLength = None,
+    one_packet: OnePacket = None,
+    dry_run: options.DryRun = False,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """Change a virtual server; what is not given stays as it is, and so do its connections."""
+    server = _server(key, scheduler, scheduler_flags, persistent or None, persistence_prefix, one_packet)
+    mask = _given(scheduler, scheduler_flags, persistent, one_packet)
+    if not mask:
+        raise InvalidInputError("options", "service edit: give at least one option to change")
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import operations, session
+
+    operation = operations.update_virtual_server(server, mask)
+    title = f"change {', '.join(mask)} of virtual server {server.key}"
+    raise typer.Exit(session.run_single(site, terminal, title, operation, site.director_names(), dry_run=dry_run))
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    key: Key,
+    force: options.ForceOption = False,
+    dry_run: options.DryRun = False,
+    director: options.Directors = None,
+    timeout: options.Timeout = None,
+    output: options.Output = None,
+) -> None:
+    """Remove a virtual server; one with destinations only with --force."""
+    server = parse_key(key)
+    site, terminal = options.settings(context, director, timeout, output)
+    from cli import operations, session
+
+    operation = operations.delete_virtual_server(server, force=force)
+    title = f"remove virtual server {server}"
+    raise typer.Exit(session.run_single(site, terminal, title, operation, site.director_names(), dry_run=dry_run))
+
+
+def _server(
+    key: str,
+    scheduler: str | None,
+    flags: str | None,
+    persistent: int | None,
+    prefix_length: int | None,
+    one_packet: bool | None,
+) -> VirtualServer:
+    if prefix_length is not None and persistent is None:
+        raise InvalidInputError("persistence_prefix", "persistence_prefix: needs --persistent")
+    defaults = VirtualServer(key=parse_key(key))
+    return VirtualServer(
+        key=defaults.key,
+        scheduler=scheduler or defaults.scheduler,
+        scheduler_flags=parse_flags(flags, scheduler) if flags is not None else defaults.scheduler_flags,
+        persistence=Persistence(timeout=persistent, prefix_length=prefix_length) if persistent else None,
+        one_packet=bool(one_packet),
+    )
+
+
+def _given(scheduler: str | None, flags: str | None, persistent: int | None, one_packet: bool | None) -> list[str]:
+    given = {"scheduler": scheduler, "scheduler_flags": flags, "persistence": persistent, "one_packet": one_packet}
+    return [name for name, value in given.items() if value is not None]
+
+
+def parse_flags(text: str, scheduler: str | None) -> SchedulerFlags:
+    """Read flags by their names; sh- and mh- ones only with their scheduler, if one is given. "none" is no flag."""
+    chosen: dict[str, bool] = {}
+    for name in [] if text == "none" else text.split(","):
+        if name not in _FLAG_NAMES:
+            raise InvalidInputError(
+                "scheduler_flags", f"scheduler_flags: {name!r} is unknown; use {', '.join(_FLAG_NAMES)} or none"
+            )
+        flag, owner = _FLAG_NAMES[name]
+        if owner and scheduler and owner != scheduler:
+            raise InvalidInputError("scheduler_flags", f"scheduler_flags: {name} needs scheduler {owner}")
+        chosen[flag] = True
+    return SchedulerFlags(**chosen)

@@ -1,0 +1,139 @@
+"""Reads agents, many at once and lists page by page. A library: no printing, no typer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from lvsagent.v1 import (
+    arp_service_pb2,
+    arp_service_pb2_grpc,
+    destination_pb2,
+    host_service_pb2,
+    ipvs_service_pb2,
+    vip_pb2,
+    vip_service_pb2,
+)
+
+from agent_common import wire
+from agent_common.errors import LvsError
+from agent_common.virtual_server import VirtualServerKey, parse_address
+from cli.client import AgentClient, Clients
+from cli.errors import NoAnswerError
+from cli.site import AgentName, real_server
+from cli.workflow import together
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading(Generic[_T]):
+    """What an agent answered, or why it did not."""
+
+    agent: AgentName
+    answer: _T | None = None
+    error: LvsError | NoAnswerError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectorState:
+    """A director: itself, its virtual servers with their destinations, and its VIPs."""
+
+    host: host_service_pb2.GetHostResponse
+    virtual_servers: list[ipvs_service_pb2.GetVirtualServerResponse]
+    vips: list[vip_pb2.Vip]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealServerState:
+    """A real server: itself, its VIPs and its ARP sysctls."""
+
+    host: host_service_pb2.GetHostResponse
+    vips: list[vip_pb2.Vip]
+    arp: arp_service_pb2.GetArpResponse
+
+
+async def read_all(
+    clients: Clients, agents: Iterable[AgentName], read: Callable[[AgentClient], Awaitable[_T]]
+) -> list[Reading[_T]]:
+    """Read several agents at once; what one does not answer does not keep the others from being read."""
+
+    async def one(agent: AgentName) -> Reading[_T]:
+        try:
+            return Reading(agent=agent, answer=await read(clients[agent]))
+        except (LvsError, NoAnswerError) as error:
+            return Reading(agent=agent, error=error)
+
+    return await together(one(agent) for agent in agents)
+
+
+async def read_director(client: AgentClient) -> DirectorState:
+    """Read a director; one without IPVS has no virtual servers, and says so in its version."""
+    host = await client.host()
+    servers = await list_virtual_servers(client) if host.ipvs_version else []
+    return DirectorState(host=host, virtual_servers=servers, vips=await list_vips(client))
+
+
+async def read_real_server(client: AgentClient) -> RealServerState:
+    """Read a real server."""
+    stub = arp_service_pb2_grpc.ArpServiceStub(client.channel)
+    return RealServerState(
+        host=await client.host(),
+        vips=await list_vips(client),
+        arp=await client.ask(stub.GetArp, arp_service_pb2.GetArpRequest()),
+    )
+
+
+async def get_virtual_server(client: AgentClient, key: VirtualServerKey) -> ipvs_service_pb2.GetVirtualServerResponse:
+    """Return one virtual server with its destinations; raises NotFoundError."""
+    request = ipvs_service_pb2.GetVirtualServerRequest(key=wire.pack_key(key))
+    answer: ipvs_service_pb2.GetVirtualServerResponse = await client.ask(client.ipvs.GetVirtualServer, request)
+    return answer
+
+
+async def list_destinations_of(client: AgentClient, key: VirtualServerKey) -> list[destination_pb2.DestinationStatus]:
+    """Return the destinations of a virtual server; raises NotFoundError."""
+    return list((await get_virtual_server(client, key)).destinations)
+
+
+async def list_virtual_servers(client: AgentClient) -> list[ipvs_service_pb2.GetVirtualServerResponse]:
+    """Return every virtual server of a director with its destinations."""
+    found = []
+    token = ""
+    while True:
+        page: ipvs_service_pb2.ListVirtualServersResponse = await client.ask(
+            client.ipvs.ListVirtualServers, ipvs_service_pb2.ListVirtualServersRequest(page_token=token)
+        )
+        for status in page.virtual_servers:
+            destinations = ipvs_service_pb2.GetVirtualServerRequest(key=status.virtual_server.key)
+            found.append(await client.ask(client.ipvs.GetVirtualServer, destinations))
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:
+    """Return every VIP that an agent holds."""
+    found: list[vip_pb2.Vip] = []
+    token = ""
+    while True:
+        page: vip_service_pb2.ListVipsResponse = await client.ask(
+            client.vip.ListVips, vip_service_pb2.ListVipsRequest(page_token=token)
+        )
+        found.extend(page.vips)
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def real_servers_of(states: Iterable[DirectorState]) -> list[AgentName]:
+    """Return the agents of the real servers that directors send clients to, and of those that may still hold a VIP."""
+    texts = {
+        status.destination.key.address
+        for state in states
+        for server in state.virtual_servers
+        for status in server.destinations
+    } | {leftover.real_server for state in states for leftover in state.host.leftovers}
+    addresses = [parse_address(text, "real server") for text in texts]
+    return [real_server(each) for each in sorted(addresses, key=lambda each: (each.version, each.packed))]

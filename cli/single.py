@@ -1,0 +1,48 @@
+"""Single-resource commands: one operation on each of some agents, all or none. A library: no printing, no typer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent_common.changes import Operation
+from agent_common.errors import LvsError
+from cli.errors import NoAnswerError
+from cli.outcome import Outcome
+from cli.plan import Plan, Step
+from cli.site import AgentName
+from cli.workflow import Run, begin, refused, run_with_undo, together
+
+
+async def change_each(
+    title: str, operation: Operation, agents: Sequence[AgentName], run: Run, *, warnings: Sequence[str] = ()
+) -> Outcome:
+    """Have every agent check the operation, then carry it out on one after the other; on failure take it back.
+
+    Returns the outcome with its exit status; raises nothing that an operator could be told.
+    """
+    outcome = Outcome(transaction=run.transaction)
+    copies = [_copy(operation) for _ in agents]
+    try:
+        changes = await together(
+            run.clients[agent].apply(copy, "", validate_only=True) for agent, copy in zip(agents, copies, strict=True)
+        )
+    except (LvsError, NoAnswerError) as error:
+        return refused(outcome, error)
+    steps = tuple(
+        Step(agent=agent, title=title, operations=(_copy(operation),), details=tuple(change.actions))
+        for agent, change in zip(agents, changes, strict=True)
+        if change.made
+    )
+    notes = [f"{agent}: {line}" for agent, each in zip(agents, changes, strict=True) for line in each.warnings]
+    if not begin(Plan(steps=steps, warnings=(*warnings, *notes)), run, outcome):
+        return outcome
+    if not steps:
+        outcome.message = f"nothing to do: {title}"
+        return outcome
+    return await run_with_undo(Plan(steps=steps), run, outcome, f"done: {title}")
+
+
+def _copy(operation: Operation) -> Operation:
+    copy = Operation()
+    copy.CopyFrom(operation)
+    return copy

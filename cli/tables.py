@@ -1,0 +1,198 @@
+"""Tables for people, from what agents answered. Pure functions; JSON is the agents' own messages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from lvsagent.v1 import destination_pb2, ipvs_service_pb2, vip_pb2, virtual_server_pb2
+
+from agent_common import wire
+from agent_common.destination import Forwarding, forwarding_name
+from cli.errors import text_of
+from cli.reading import DirectorState, Reading, RealServerState
+from cli.site import AgentName
+
+
+def as_json(message: Message) -> dict[str, Any]:
+    """Return a message as the proto3 mapping with proto field names and all fields."""
+    document: dict[str, Any] = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return document
+
+
+def reading_as_json(reading: Reading[Any]) -> dict[str, Any]:
+    """Return what an agent answered as the document that --output json prints."""
+    document: dict[str, Any] = {"role": reading.agent.role.value, "host": reading.agent.name}
+    if reading.error is not None:
+        return {**document, "error": text_of(reading.error)}
+    return {**document, "answer": _plain(reading.answer)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Message):
+        return as_json(value)
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return [_plain(each) for each in value]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return left-aligned columns; without rows only the head."""
+    lines = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+SERVICE_HEAD = ("VIRTUAL SERVER", "SCHEDULER", "PERSISTENT", "DESTINATIONS", "ORIGIN")
+
+
+def service_row(response: ipvs_service_pb2.GetVirtualServerResponse) -> tuple[str, ...]:
+    """Return a virtual server as a row."""
+    server = response.status.virtual_server
+    return (
+        str(wire.unpack_key(server.key)),
+        _scheduler(server),
+        f"{server.persistence.timeout.seconds} s" if server.HasField("persistence") else "-",
+        str(len(response.destinations)),
+        _origin(response.status.managed),
+    )
+
+
+def services_lines(_: AgentName, servers: Sequence[ipvs_service_pb2.GetVirtualServerResponse]) -> list[str]:
+    """Return what lvs service list prints of a director."""
+    return table(SERVICE_HEAD, map(service_row, servers)).splitlines()
+
+
+def service_lines(_: AgentName, server: ipvs_service_pb2.GetVirtualServerResponse) -> list[str]:
+    """Return what lvs service show prints of a director."""
+    head = table(SERVICE_HEAD, [service_row(server)]).splitlines()
+    return [*head, "", *destination_lines(_, server.destinations)]
+
+
+def destination_lines(_: AgentName, statuses: Sequence[destination_pb2.DestinationStatus]) -> list[str]:
+    """Return what lvs destination list prints of a director."""
+    return table(DESTINATION_HEAD, map(destination_row, statuses)).splitlines()
+
+
+def vip_lines(_: AgentName, vips: Sequence[vip_pb2.Vip]) -> list[str]:
+    """Return what lvs vip list prints of an agent."""
+    return table(VIP_HEAD, map(vip_row, vips)).splitlines()
+
+
+DESTINATION_HEAD = ("DESTINATION", "FORWARD", "WEIGHT", "ACTIVE", "INACTIVE", "STATE", "ORIGIN")
+
+
+def destination_row(status: destination_pb2.DestinationStatus) -> tuple[str, ...]:
+    """Return a destination as a row."""
+    destination = status.destination
+    return (
+        str(wire.unpack_destination_key(destination.key)),
+        forwarding_name(_forwarding(destination)),
+        str(destination.weight),
+        str(status.active_connections),
+        str(status.inactive_connections),
+        "draining" if destination.draining else "serving" if status.current_weight else "weight 0",
+        _origin(status.managed),
+    )
+
+
+VIP_HEAD = ("VIP", "DEVICE", "MODE", "ADDRESS", "HELD FOR")
+
+
+def vip_row(vip: vip_pb2.Vip) -> tuple[str, ...]:
+    """Return a VIP as a row."""
+    whose = "made by lvs" if vip.made_address else "foreign"
+    mode = "external" if vip.mode == vip_pb2.VIP_MODE_EXTERNAL else "agent"
+    return (
+        vip.address,
+        vip.present_device or "-",
+        mode,
+        whose if vip.present else "not there",
+        ", ".join(wire.unpack_holder(holder).label for holder in vip.holders) or "-",
+    )
+
+
+def status_lines(agent: AgentName, state: DirectorState, real_servers: dict[str, str]) -> list[str]:
+    """Return a director's part of lvs status; real_servers says a word about each real server, by address."""
+    ipvs = f"IPVS {state.host.ipvs_version}" if state.host.ipvs_version else "NO IPVS IN THIS KERNEL"
+    lines = [f"{agent} ({state.host.hostname}), lvs-agents {state.host.version}, {ipvs}"]
+    if state.vips:
+        lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2)
+    for server in state.virtual_servers:
+        lines.append("")
+        row = service_row(server)
+        persistent = "" if row[2] == "-" else f", persistent {row[2]}"
+        lines.append(f"  {row[0]}  {row[1]}{persistent}" + ("" if row[4] == "lvs" else f", {row[4]}"))
+        rows = [(*destination_row(each), _ready(each.destination, real_servers)) for each in server.destinations]
+        lines += _indent(table((*DESTINATION_HEAD, "REAL SERVER"), rows), 4)
+    for leftover in state.host.leftovers:
+        key = wire.unpack_key(leftover.virtual_server)
+        lines.append(f"  left behind: real server {leftover.real_server} may still hold the VIP of {key}; finish with:")
+        lines.append(f"    lvs remove-backend --vip {str(key).partition('/')[2]} --rs {leftover.real_server}")
+    return lines
+
+
+def real_server_word(state: RealServerState) -> str:
+    """Return in a few words whether a real server is ready: its VIPs, and its silence."""
+    if not any(vip.present for vip in state.vips):
+        return "no VIP on lo"
+    missing = [vip.address for vip in state.vips if not vip.present]
+    loud = [each.interface for each in state.arp.interfaces if not each.silent]
+    needs_silence = any(":" not in vip.address for vip in state.vips)
+    if missing:
+        return f"VIP {', '.join(missing)} IS GONE"
+    if loud and needs_silence:
+        return f"ANSWERS ARP on {', '.join(loud)}"
+    return "ready"
+
+
+def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
+    """Return what lvs rs show prints."""
+    lines = [f"{agent} ({state.host.hostname}), lvs-agents {state.host.version}", ""]
+    lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2) if state.vips else ["  no VIP is held here"]
+    sysctls = [
+        (f"{each.interface}/{each.name}", str(each.value), str(each.original) if each.HasField("original") else "-")
+        for each in state.arp.sysctls
+    ]
+    lines += ["", *_indent(table(("ARP SYSCTL", "VALUE", "ORIGINAL"), sysctls), 2)]
+    silence = [
+        (each.interface, str(each.arp_ignore), str(each.arp_announce), "yes" if each.silent else "NO")
+        for each in state.arp.interfaces
+    ]
+    head = ("INTERFACE", "EFFECTIVE ARP_IGNORE", "ARP_ANNOUNCE", "SILENT")
+    return [*lines, "", *_indent(table(head, silence), 2)]
+
+
+def _ready(destination: destination_pb2.Destination, real_servers: dict[str, str]) -> str:
+    """With nat nothing has to be ready on the real server."""
+    if _forwarding(destination) is Forwarding.MASQUERADING:
+        return "-"
+    return real_servers.get(destination.key.address, "-")
+
+
+def _forwarding(destination: destination_pb2.Destination) -> Forwarding:
+    return wire.unpack_enum(wire.FORWARDINGS, destination.forwarding_method, "forwarding_method")
+
+
+def _scheduler(server: virtual_server_pb2.VirtualServer) -> str:
+    flags = server.scheduler_flags
+    names = [f"flag-{number}" for number in (1, 2, 3) if getattr(flags, f"flag_{number}")]
+    if server.scheduler in ("sh", "mh"):
+        names = [{"flag-1": "fallback", "flag-2": "port"}.get(name, name) for name in names]
+        names = [name if name.startswith("flag") else f"{server.scheduler}-{name}" for name in names]
+    return f"{server.scheduler} ({','.join(names)})" if names else server.scheduler
+
+
+def _origin(managed: bool) -> str:
+    return "lvs" if managed else "foreign"
+
+
+def _indent(text: str, columns: int) -> list[str]:
+    return [" " * columns + line for line in text.splitlines()]
