@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,8 @@ from agent_common.settings import Value, load
 from agent_common.state import State
 
 VERSION = version("lvs-agents")
+
+_HEALTH_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -105,16 +107,20 @@ def set_up_log(program: str) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{stamp}{program} %(levelname)s %(message)s")
 
 
-async def serve(settings: AgentSettings, services: Sequence[Service], *, serving: bool) -> None:
+async def serve(
+    settings: AgentSettings, services: Sequence[Service], is_serving: Callable[[], Awaitable[bool]]
+) -> None:
     """Serve until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
 
-    serving False: health says NOT_SERVING, while reads and errors are still answered.
+    is_serving is asked every few seconds; while it says no, health says NOT_SERVING, and calls are answered anyway.
     """
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
     handlers = Handlers()
     handlers.register(server, services)
     names = [service.descriptor.full_name for service in services]
-    await _add_health(server, names, serving=serving)
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    await _set_health(servicer, names, serving=await is_serving())
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     listen.add_ports(server, list(settings.listen), settings.tls)
     stopped = asyncio.Event()
@@ -125,15 +131,23 @@ async def serve(settings: AgentSettings, services: Sequence[Service], *, serving
         safe = settings.tls is not None or endpoint.is_local
         danger = "" if safe else " WITHOUT TLS: anyone who reaches it is obeyed"
         _log.log(logging.INFO if safe else logging.WARNING, "version %s listens on %s%s", VERSION, endpoint, danger)
+    following = asyncio.ensure_future(_follow_health(servicer, names, is_serving))
     await stopped.wait()
+    following.cancel()
     _log.info("stopping: the kernel stays as it is")
     await server.stop(grace=5)
     await handlers.finish()
 
 
-async def _add_health(server: grpc.aio.Server, names: Sequence[str], *, serving: bool) -> None:
-    servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+async def _follow_health(
+    servicer: health.aio.HealthServicer, names: Sequence[str], is_serving: Callable[[], Awaitable[bool]]
+) -> None:
+    while True:
+        await asyncio.sleep(_HEALTH_SECONDS)
+        await _set_health(servicer, names, serving=await is_serving())
+
+
+async def _set_health(servicer: health.aio.HealthServicer, names: Sequence[str], *, serving: bool) -> None:
     codes = health_pb2.HealthCheckResponse
     for name in ("", *names):
         await servicer.set(name, codes.SERVING if serving else codes.NOT_SERVING)

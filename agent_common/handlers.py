@@ -7,7 +7,9 @@ errors to statuses, and keeps the text of unexpected exceptions in the log. Auth
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from agent_common.errors import InternalError, LvsError, Reason
 from agent_common.grpc_errors import to_status
 
 _log = logging.getLogger(__name__)
+
+_READS = ("Get", "List", "Check")
+"""How the names of RPCs begin that change nothing; all others are logged."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Message]]
@@ -65,9 +70,12 @@ class Handlers:
     def _wrap(self, name: str, call: Method) -> Method:
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             await _refuse_late(context)
+            begun = time.monotonic()
             task = asyncio.ensure_future(call(request, context))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+            if not name.rpartition(".")[2].startswith(_READS):
+                task.add_done_callback(lambda done: _log_change(name, context.peer(), begun, done))
             try:
                 # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
                 return await asyncio.shield(task)
@@ -84,6 +92,15 @@ class Handlers:
             raise AssertionError("abort_with_status raises")
 
         return handle
+
+
+def _log_change(name: str, peer: str, begun: float, task: asyncio.Task[Message]) -> None:
+    """Say in the log who asked for a change and how it ended."""
+    error = None if task.cancelled() else task.exception()
+    outcome = "ok" if error is None else error.reason if isinstance(error, LvsError) else "UNEXPECTED"
+    milliseconds = (time.monotonic() - begun) * 1000
+    said = f" message={json.dumps(error.message)}" if isinstance(error, LvsError) else ""
+    _log.info("change method=%s peer=%s outcome=%s ms=%.0f%s", name, peer, outcome, milliseconds, said)
 
 
 async def _refuse_late(context: Context) -> None:

@@ -10,6 +10,7 @@ _PATTERNS = (
     "ipv4/conf/*/rp_filter",
     "ipv4/conf/*/send_redirects",
     "ipv4/vs/expire_*",
+    "ipv6/conf/*/accept_redirects",
     "ipv6/conf/*/forwarding",
 )
 

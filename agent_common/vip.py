@@ -17,6 +17,15 @@ class VipMode(enum.StrEnum):
     EXTERNAL = "external"
 
 
+def parse_vip_mode(text: str | None) -> VipMode | None:
+    """Read agent or external; None stays None."""
+    if text is None:
+        return None
+    if text not in set(VipMode):
+        raise InvalidInputError("vip_mode", f"vip_mode: {text!r} is unknown; use agent or external")
+    return VipMode(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualServerHolder:
     """A virtual server that needs the VIP, as decided by the director with this agent id."""

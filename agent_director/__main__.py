@@ -11,7 +11,7 @@ from lvsagent.v1 import change_service_pb2, host_service_pb2, ipvs_service_pb2, 
 from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
-from agent_common.errors import RefusedError
+from agent_common.errors import Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
@@ -19,6 +19,7 @@ from agent_common.netlink_address import NetlinkAddresses
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.sqlite_state import SqliteState
 from agent_common.vip_service import VipServicer
+from agent_common.virtual_server import VirtualServer
 from agent_common.worker import Worker
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
@@ -64,8 +65,12 @@ async def _run(settings: AgentSettings) -> None:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=await worker(lambda: agent_id(kernel.state))
         )
-        version = await worker(lambda: _ipvs_version(kernel.ipvs))
-        await serve(settings, _services(settings, kernel, worker, identity), serving=bool(version))
+
+        async def is_serving() -> bool:
+            return bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
+
+        await worker(lambda: _warn_without_ipvs(kernel.ipvs))
+        await serve(settings, _services(settings, kernel, worker, identity), is_serving)
     finally:
         await worker(kernel.close)
         worker.close()
@@ -82,7 +87,7 @@ def _open(settings: AgentSettings) -> Kernel:
 
 def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
-    vips = HeldVips(addresses, state, DirectorVips(addresses, kernel.ipvs.virtual_servers))
+    vips = HeldVips(addresses, state, DirectorVips(addresses, lambda: _virtual_servers(kernel.ipvs)))
     shadow = Shadow(addresses, sockets, settings.listen, vips.made)
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow)
     destinations = Destinations(kernel.ipvs, state)
@@ -114,9 +119,25 @@ def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity:
 def _ipvs_version(ipvs: Ipvs) -> str:
     try:
         return ipvs.version()
+    except RefusedError:
+        return ""
+
+
+def _virtual_servers(ipvs: Ipvs) -> list[VirtualServer]:
+    """Return the virtual servers; a kernel without IPVS has none, which must not keep a VIP from being removed."""
+    try:
+        return ipvs.virtual_servers()
+    except RefusedError as error:
+        if error.reason is not Reason.IPVS_MISSING:
+            raise
+        return []
+
+
+def _warn_without_ipvs(ipvs: Ipvs) -> None:
+    try:
+        ipvs.version()
     except RefusedError as error:
         _log.warning("not serving: %s", error.message)
-        return ""
 
 
 if __name__ == "__main__":

@@ -55,10 +55,15 @@ async def _run(settings: AgentSettings) -> None:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
-        await serve(settings, _services(kernel, worker, identity), serving=True)
+        await serve(settings, _services(kernel, worker, identity), _always)
     finally:
         await worker(kernel.close)
         worker.close()
+
+
+async def _always() -> bool:
+    """A real server's agent serves whenever it runs."""
+    return True
 
 
 def _services(kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:

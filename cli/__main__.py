@@ -20,6 +20,9 @@ def main() -> None:
     except InvalidInputError as error:
         sys.stderr.write(f"lvs: {error.message}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("lvs: interrupted; nothing was changed\n")
+        sys.exit(10)
 
 
 if __name__ == "__main__":

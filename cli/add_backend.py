@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agent_common.errors import InvalidInputError, LvsError
 from agent_common.vip import VipMode
@@ -52,6 +53,8 @@ async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
             "vip_mode", "vip_mode: agent with several directors would make two hosts answer for one VIP; use external"
         )
     directors = await read_directors(request.backend, run)
+    if request.vip_mode is None:
+        request = replace(request, vip_mode=clients.site.vip_mode)
     wanted = plan_add.director_operations(request, directors[0].host.agent_id, len(names))
     addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
     asked = [

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Linux Virtual Server, both sides at once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text: one line for an error, and no second import for --help
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from agent_common.vip import parse_vip_mode
 from agent_common.virtual_server import Persistence
 from cli import options
 from cli.request import AddBackend, RemoveBackend, check_lease, parse_backend, parse_forwarding
@@ -47,7 +48,7 @@ def add_backend(
         scheduler=scheduler,
         forwarding=parse_forwarding(forward),
         persistence=Persistence(timeout=persistent) if persistent is not None else None,
-        vip_mode=options.parse_vip_mode(vip_mode),
+        vip_mode=parse_vip_mode(vip_mode),
         vip_device=vip_device,
         create=not no_create,
         ask_real_servers=not no_rs_agent,

@@ -13,7 +13,9 @@ from cli import options
 from cli.cmd_service import Key
 from cli.request import parse_forwarding
 
-app = typer.Typer(help="Destinations, one at a time; the real server is not asked.", no_args_is_help=True)
+app = typer.Typer(
+    help="Destinations, one at a time; the real server is not asked.", no_args_is_help=True, rich_markup_mode=None
+)
 
 RealServer = Annotated[str, typer.Argument(metavar="RS[:PORT]", help="The real server; without a port the VIP's.")]
 Weight = Annotated[int | None, typer.Option(help="0 to 2147483647 (1).")]

@@ -10,7 +10,7 @@ from agent_common.virtual_server import parse_unicast
 from cli import options
 from cli.site import real_server
 
-app = typer.Typer(help="Real servers.", no_args_is_help=True)
+app = typer.Typer(help="Real servers.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

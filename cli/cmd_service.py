@@ -10,7 +10,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import Persistence, SchedulerFlags, VirtualServer, parse_key
 from cli import options
 
-app = typer.Typer(help="Virtual servers, one at a time.", no_args_is_help=True)
+app = typer.Typer(help="Virtual servers, one at a time.", no_args_is_help=True, rich_markup_mode=None)
 
 Key = Annotated[
     str, typer.Argument(metavar="KEY", help="tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7 or fwmark6/7.")

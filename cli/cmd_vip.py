@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from agent_common.errors import InvalidInputError
-from agent_common.vip import OperatorHolder
+from agent_common.vip import OperatorHolder, parse_vip_mode
 from agent_common.virtual_server import parse_unicast
 from cli import options
 from cli.site import AgentName, Site, real_server
 
-app = typer.Typer(help="VIPs, one at a time, held for an operator.", no_args_is_help=True)
+app = typer.Typer(help="VIPs, one at a time, held for an operator.", no_args_is_help=True, rich_markup_mode=None)
 
 Address = Annotated[str, typer.Argument(metavar="ADDR", help="The VIP, without a port.")]
 OnRealServer = Annotated[
@@ -63,7 +63,7 @@ def add(
         raise InvalidInputError("vip_mode", "vip_mode: agent with several directors makes two hosts answer for one VIP")
     from cli import operations, session
 
-    mode = options.parse_vip_mode(vip_mode)
+    mode = parse_vip_mode(vip_mode)
     operation = operations.create_vip(vip, holder, mode=None if rs else mode, device=vip_device, force=force)
     title = f"add VIP {vip}"
     raise typer.Exit(session.run_single(site, terminal, title, operation, agents, dry_run=dry_run))

@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from agent_common.errors import InvalidInputError
 from agent_common.settings import Value
-from agent_common.vip import VipMode
 from cli.settings import load_settings, make_site
 from cli.site import Site
 from cli.terminal import Terminal
@@ -61,12 +59,3 @@ def settings(
         flags["output"] = output
     values = load_settings(flags, given.config)
     return make_site(values, needs_director=needs_director), Terminal(str(values["output"]), debug=given.debug)
-
-
-def parse_vip_mode(text: str | None) -> VipMode | None:
-    """Read --vip-mode."""
-    if text is None:
-        return None
-    if text not in set(VipMode):
-        raise InvalidInputError("vip_mode", f"vip_mode: {text!r} is unknown; use agent or external")
-    return VipMode(text)

@@ -287,6 +287,9 @@ def _nat_warnings(directors: Sequence[DirectorFacts], facts: RealServerFacts, ad
     if not any(route.gateway in director.addresses() for director in directors):
         via = route.gateway or "no gateway"
         yield f"{facts.agent}: its way to clients goes by {via}, not by a director: answers of nat get lost"
+    # IPv6 has no send_redirects: the director always tells, so the real server must not listen (seen in the lab).
+    if address.version == 6 and facts.settings().get(f"ipv6/conf/{route.device}/accept_redirects"):
+        yield f"{facts.agent}: accept_redirects is on for {route.device}: it learns a way to clients past the director"
 
 
 def _wildcard_warning(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> str:

@@ -37,7 +37,7 @@ def run_workflow(
         )
         return await workflow(settings)
 
-    outcome = _run(site, terminal, run)
+    outcome = _run(site, terminal, run, changes=True)
     terminal.outcome(outcome)
     return int(outcome.status)
 
@@ -115,13 +115,17 @@ def _print(
     return max((int(status_of(each.error)) for each in readings if each.error is not None), default=0)
 
 
-def _run(site: Site, terminal: Terminal, work: Callable[[Clients, Interrupt], Awaitable[_T]]) -> _T:
+def _run(
+    site: Site, terminal: Terminal, work: Callable[[Clients, Interrupt], Awaitable[_T]], *, changes: bool = False
+) -> _T:
+    """Run with connections; one that changes something is told of Ctrl-C, one that only reads just ends."""
+
     def trace(call: Call) -> None:
         terminal.debug(f"{call.seconds * 1000:7.1f} ms  {call.agent}  {call.method}  {call.result}")
 
     async def run() -> _T:
         interrupt = Interrupt()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM) if changes else ():
             asyncio.get_running_loop().add_signal_handler(number, interrupt.set)
         async with Clients(site, trace) as clients:
             result = await work(clients, interrupt)

@@ -9,6 +9,7 @@ from pathlib import Path
 from agent_common.endpoint import tls_files
 from agent_common.errors import InvalidInputError
 from agent_common.settings import Value, load
+from agent_common.vip import parse_vip_mode
 from cli.site import Site, parse_directors, parse_rs_agents
 
 LOCAL_SOCKET = Path("/run/lvs-director/api.sock")
@@ -23,6 +24,7 @@ DEFAULTS: dict[str, Value] = {
     "timeout": 10.0,
     "lock_timeout": 10.0,
     "output": "table",
+    "vip_mode": "",
 }
 
 
@@ -61,6 +63,7 @@ def make_site(values: Mapping[str, Value], *, needs_director: bool = True) -> Si
         insecure=bool(values["insecure"]),
         timeout=_number(values["timeout"]),
         lock_timeout=_number(values["lock_timeout"]),
+        vip_mode=parse_vip_mode(str(values["vip_mode"]) or None),
     )
 
 

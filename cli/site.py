@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agent_common.endpoint import Endpoint, TlsFiles, check_plaintext, parse_endpoint
 from agent_common.errors import InvalidInputError
+from agent_common.vip import VipMode
 from agent_common.virtual_server import IpAddress, parse_unicast
 
 DIRECTOR_PORT = 9710
@@ -34,7 +35,7 @@ class AgentName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Directors (the first is the authority), where real servers' agents are, and how to reach them all."""
+    """Directors (the first is the authority), real servers' agents, how to reach them, who puts VIPs on directors."""
 
     directors: Sequence[Endpoint]
     rs_agents: Mapping[IpAddress, Endpoint]
@@ -42,6 +43,7 @@ class Site:
     insecure: bool = False
     timeout: float = 10.0
     lock_timeout: float = 10.0
+    vip_mode: VipMode | None = None
 
     def director_names(self) -> list[AgentName]:
         """Return the directors, the authority first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from agent_common.endpoint import Endpoint
 from agent_common.virtual_server import parse_address
 from cli.add_backend import add_backend
 from cli.client import Clients
-from cli.outcome import Outcome
+from cli.outcome import Outcome, StepReport
 from cli.remove_backend import remove_backend
 from cli.request import AddBackend, RemoveBackend, SetWeight, parse_backend
 from cli.runner import Interrupt
@@ -67,9 +67,10 @@ class Operator:
         return json.loads(self.lvs("--output", "json", *argv, status=status).stdout)
 
     def add(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
-        """Run add-backend as a library, over the agents' unix sockets."""
+        """Run add-backend as a library, over the agents' unix sockets; on_step is called after each step."""
+        on_step = options.pop("on_step", lambda step: None)
         request = AddBackend(backend=parse_backend(vip, rs, protocol), **options)
-        return asyncio.run(self._run(lambda run: add_backend(request, run)))
+        return asyncio.run(self._run(lambda run: add_backend(request, run), on_step))
 
     def remove(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
         """Run remove-backend as a library."""
@@ -116,9 +117,9 @@ class Operator:
             },
         )
 
-    async def _run(self, workflow: Any) -> Outcome:
+    async def _run(self, workflow: Any, on_step: Callable[[StepReport], None] = lambda step: None) -> Outcome:
         async with Clients(self.agent_site(), lambda call: None) as clients:
-            outcome: Outcome = await workflow(Run(clients=clients, interrupt=Interrupt()))
+            outcome: Outcome = await workflow(Run(clients=clients, interrupt=Interrupt(), on_step=on_step))
             return outcome
 
 

@@ -1,0 +1,142 @@
+"""add-backend beyond DR with TCP: NAT, UDP, other schedulers, and what a rollback does to clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from agent_common.destination import Forwarding
+from agent_common.virtual_server import SCHEDULERS
+from lab.process import Process
+from lab.site import VIP, VIP6
+from lab.traffic import ask_http, ask_udp
+from tests.lab.operator import PORT, Operator, address_of
+
+WEB = 8080
+
+
+def endpoint(address: str, port: int) -> str:
+    """Address and port as options take them."""
+    return f"{address}:{port}" if "." in address else f"[{address}]:{port}"
+
+
+def test_nat_translates_the_port_and_leaves_the_real_server_alone(unchanged: Operator, family: int) -> None:
+    """A client's request to VIP:10000 is answered by port 8080 of a real server, on which nothing was changed."""
+    operator = unchanged
+    rs = operator.site.real_servers[0]
+    where = endpoint(address_of(rs, family), WEB)
+    vip = operator.vip(family)
+    with nat_routing(operator, family), serving(operator, name="translated"):
+        before = operator.snapshots()[rs.name]
+        outcome = operator.add(vip, [where], forwarding=Forwarding.MASQUERADING)
+        assert outcome.status == 0, outcome.message
+        assert not any("not forwarded" in warning for warning in outcome.warnings)
+        assert [operator.curl(vip) for _ in range(3)] == ["translated"] * 3
+        assert operator.snapshots()[rs.name] == before
+        assert operator.remove(vip, [where], prune=True).status == 0
+
+
+def test_nat_says_what_would_lose_packets(unchanged: Operator, family: int) -> None:
+    """Forwarding off on the director, and a real server whose way to clients does not lead through it: said, not refused."""
+    operator = unchanged
+    where = endpoint(address_of(operator.site.real_servers[0], family), WEB)
+    with serving(operator):
+        outcome = operator.add(operator.vip(family), [where], forwarding=Forwarding.MASQUERADING)
+        assert outcome.status == 0, outcome.message
+        assert any("is 0: packets of nat are not forwarded" in warning for warning in outcome.warnings)
+        assert any("not by a director" in warning for warning in outcome.warnings)
+        assert operator.remove(operator.vip(family), [where], prune=True).status == 0
+
+
+@contextmanager
+def serving(operator: Operator, name: str | None = None) -> Iterator[None]:
+    """A web server on port 8080 of the first real server."""
+    server = operator.site.serve_http(operator.site.real_servers[0], WEB, address="::", name=name)
+    yield
+    server.stop()
+
+
+@contextmanager
+def nat_routing(operator: Operator, family: int) -> Iterator[None]:
+    """The director forwards, the first real server answers clients through it, and no redirect tells it a shorter way."""
+    director, rs = operator.site.director, operator.site.real_servers[0]
+    way = [address_of(operator.site.client, family), "via", address_of(director, family), "dev", "eth0"]
+    ip = ["ip", "-6"] if family == 6 else ["ip"]
+    if family == 4:
+        settings = [
+            (director, f"net.ipv4.{name}", 1) for name in ("conf.all.send_redirects", "conf.eth0.send_redirects")
+        ]
+        settings.append((director, "net.ipv4.ip_forward", 0))
+    else:
+        settings = [(rs, "net.ipv6.conf.eth0.accept_redirects", 1), (director, "net.ipv6.conf.all.forwarding", 0)]
+    for host, name, was in settings:
+        host.run("sysctl", "-q", "-w", f"{name}={1 - was}")
+    rs.run(*ip, "route", "add", *way)
+    yield
+    rs.run(*ip, "route", "del", *way)
+    for host, name, was in settings:
+        host.run("sysctl", "-q", "-w", f"{name}={was}")
+
+
+def test_udp_is_served_by_a_program_that_binds_the_vip(unchanged: Operator, family: int) -> None:
+    """One on the wildcard address is taken with a warning; one that binds the VIP can start once the VIP is there."""
+    operator = unchanged
+    vip_address = VIP if family == 4 else VIP6
+    rs = operator.site.real_servers[0]
+    early = operator.site.serve_udp(rs, PORT, address="0.0.0.0" if family == 4 else "::", name="early")
+    outcome = operator.add(operator.vip(family), [address_of(rs, family)], protocol="udp")
+    assert outcome.status == 0, outcome.message
+    assert any("wildcard" in line for step in outcome.steps for line in step.warnings)
+    early.stop()
+    late = operator.site.serve_udp(rs, PORT, address=vip_address, name="late")
+    assert ask_udp(operator.site.client, vip_address, PORT) == "late"
+    late.stop()
+    outcome = operator.remove(
+        operator.vip(family), [address_of(rs, family)], protocol="udp", prune=True, drain_timeout=1.0
+    )
+    assert outcome.status == 0, outcome.message
+
+
+def test_the_director_still_reaches_the_real_servers_own_ipv6_address(unchanged: Operator) -> None:
+    """The VIP is deprecated on the director: its own connections do not take it as their source."""
+    operator = unchanged
+    rs = operator.rs(6)[0]
+    assert operator.add(operator.vip(6), [rs]).status == 0
+    route = operator.site.director.out("ip", "-6", "route", "get", rs)
+    assert f"src {operator.site.director.ipv6}" in route
+    assert operator.site.director.run("ping", "-6", "-c", "1", "-W", "2", rs).returncode == 0
+    assert operator.remove(operator.vip(6), [rs], prune=True).status == 0
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS - {"twos"}))
+def test_a_rolled_back_addition_changes_the_answer_of_no_client(
+    operator: Operator, one_server: Process, scheduler: str
+) -> None:
+    """100 source addresses, asked before, during and after an add-backend that fails, get the answers that they got."""
+    site = operator.site
+    first, second = operator.rs(4)
+    vip = operator.vip(4, WEB)
+    sources = site.client_sources(100).ipv4
+    assert operator.add(vip, [first], scheduler=scheduler).status == 0
+    before = operator.snapshots()
+
+    def answers() -> list[str]:
+        return [ask_http(site.client, VIP, WEB, source=source) for source in sources]
+
+    during: list[list[str]] = []
+    asked_before = answers()
+    outcome = operator.add(vip, [second], ready_timeout=0.0, on_step=lambda step: during.append(answers()))
+    assert outcome.status == 10, outcome.message
+    assert len(during) == 3  # prepared, nothing listens, undone
+    assert all(asked == asked_before for asked in (*during, answers()))
+    assert asked_before == ["rs1"] * 100
+    assert operator.differences(before) == ""
+    assert operator.remove(vip, [first], prune=True, drain_timeout=None).status == 0
+
+
+@pytest.fixture(scope="module")
+def one_server(operator: Operator) -> Process:
+    """A web server on port 8080 of the first real server only."""
+    return operator.site.serve_http(operator.site.real_servers[0], WEB)
