@@ -11,7 +11,6 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -24,8 +23,7 @@ from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
 from agent_common.settings import Value, load
 from agent_common.state import State
-
-VERSION = version("lvs-agents")
+from agent_common.version import VERSION
 
 _HEALTH_SECONDS = 5.0
 

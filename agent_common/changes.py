@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf import json_format
-from lvsagent.v1 import operation_pb2
 
 from agent_common.errors import ConflictError, InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.operation import Change, Operation
 from agent_common.state import State
 from agent_common.worker import Run
 
-Operation = operation_pb2.Operation
-Change = operation_pb2.Change
-
 KEPT_CHANGES = 1000
 """So many changes are remembered; older ones can no longer be reverted by name."""
+
+UNFINISHED = "unfinished"
+"""Metadata of an error that leaves something changed: the name of the change, which can be reverted by it."""
 
 _KIND = "change"
 
@@ -83,7 +83,7 @@ class NoNeighbours:
 
 
 class BatchError(Exception):
-    """An operation of several failed; those before it were reverted."""
+    """An operation of several failed; those before it were reverted, unless the error has UNFINISHED."""
 
     def __init__(self, earlier: Sequence[Change], error: LvsError) -> None:
         super().__init__(str(error))
@@ -123,15 +123,15 @@ class Changes:
             known = await self._run(lambda: self._known(change_id))
             if known is not None:
                 return known
-            made: list[Change] = []
-            try:
-                for operation in operations:
-                    await self._apply_next(operation, change_id, made)
-            except LvsError as error:
-                await self._run(lambda: self._give_up(change_id, made))
-                raise BatchError(made, error) from error
-            await self._run(lambda: self._record(change_id, made, done=True))
-            return made
+            begun: list[Change] = []
+            for number, operation in enumerate(operations):
+                try:
+                    await self._apply_next(operation, change_id, begun)
+                except LvsError as error:
+                    await self._take_back(change_id, begun, error)
+                    raise BatchError(begun[:number], error) from error
+            await self._run(lambda: self._record(change_id, begun, done=True))
+            return begun
 
     async def revert(self, change_id: str) -> Reverted:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
@@ -148,17 +148,23 @@ class Changes:
                 raise BatchError(planned, error) from error
         return planned
 
-    async def _apply_next(self, operation: Operation, change_id: str, made: list[Change]) -> None:
+    async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change]) -> None:
         change = await self._plan(operation, change_id, (), validate_only=False)
-        if change.made:
-            await self._neighbours.ask(change)
-            try:
-                await self._run(lambda: self._write(change, change_id, made))
-                await self._neighbours.confirm(change)
-            except LvsError:
-                await self._run(lambda: self._resources.revert(change))
-                raise
-        made.append(change)
+        if not change.made:
+            begun.append(change)
+            return
+        await self._neighbours.ask(change)
+        begun.append(change)
+        await self._run(lambda: self._write(change, change_id, begun))
+        await self._neighbours.confirm(change)
+
+    async def _take_back(self, change_id: str, begun: Sequence[Change], error: LvsError) -> None:
+        """Revert what was begun before an error; if that fails, too, the record stays and the error says so."""
+        try:
+            await self._run(lambda: self._give_up(change_id, begun))
+        except LvsError as failure:
+            error.message += f"; and not everything could be taken back: {failure.message}"
+            error.metadata[UNFINISHED] = change_id
 
     async def _plan(
         self, operation: Operation, change_id: str, earlier: Sequence[Change], *, validate_only: bool
@@ -167,12 +173,12 @@ class Changes:
         change.id = change_id
         return change
 
-    def _write(self, change: Change, change_id: str, made: Sequence[Change]) -> None:
-        self._record(change_id, [*made, change], done=False)
+    def _write(self, change: Change, change_id: str, begun: Sequence[Change]) -> None:
+        self._record(change_id, begun, done=False)
         self._resources.write(change)
 
-    def _give_up(self, change_id: str, made: Sequence[Change]) -> None:
-        self._revert_all(made)
+    def _give_up(self, change_id: str, begun: Sequence[Change]) -> None:
+        self._revert_all(begun)
         self._state.delete(_KIND, change_id)
 
     def _revert(self, change_id: str) -> Reverted:

@@ -53,6 +53,9 @@ class LvsError(Exception):
         self.field = field
         self.metadata = metadata
 
+    def __str__(self) -> str:
+        return self.message  # who passes an error on may have said more in it
+
 
 class InvalidInputError(LvsError):
     """A field breaks a rule (INVALID_ARGUMENT)."""

@@ -71,6 +71,11 @@ class FakeAddresses:
             )
         )
 
+    def put(self, address: InterfaceAddress) -> None:
+        """Add any address, as somebody with `ip address add` would; only the fake has this."""
+        self._check_device(address.device, f"add {address.address} to {address.device}")
+        self._addresses.append(address)
+
     def remove_address(self, address: IpAddress, prefix_length: int, device: str) -> None:
         """Remove exactly this address; the host route stays, as it does in the kernel."""
         doing = f"remove {address}/{prefix_length} from {device}"

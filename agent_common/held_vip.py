@@ -14,8 +14,9 @@ from lvsagent.v1 import operation_pb2, vip_pb2
 
 from agent_common import wire
 from agent_common.address import Addresses, Placement, find_address
-from agent_common.changes import Change, Outcome, Reverted
-from agent_common.errors import ConflictError, NotFoundError, Reason
+from agent_common.changes import Outcome, Reverted
+from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
+from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.vip import Holder, Vip, VipMode, parse_holder
 from agent_common.virtual_server import IpAddress, parse_unicast
@@ -45,8 +46,8 @@ class VipPolicy(Protocol):
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Write them, originals on disk first, and check that the host is silent."""
 
-    def unsilence(self, address: IpAddress, changes: SysctlChanges, *, last: bool) -> list[str]:
-        """Take back the sysctls of a change, or with the last holder all of them; return what was done or stays."""
+    def unsilence(self, address: IpAddress) -> list[str]:
+        """Put the sysctls back if nothing needs the silence any more; return what was done or stays."""
 
 
 class HeldVips:
@@ -95,6 +96,8 @@ class HeldVips:
         holder = wire.unpack_holder(request.holder)
         current = self.get(parse_unicast(request.vip.address, "vip.address"))
         after = self._policy.plan_new(request, current)
+        # Only now the interface is known: a route that somebody left there is theirs.
+        current = replace(current, route_present=current.route_present or self._has_route(after))
         sysctls = list(self._policy.plan_silence(current.address))
         holders = after.holders if holder in after.holders else (*after.holders, holder)
         adds_address = after.mode is VipMode.AGENT and not current.present
@@ -155,47 +158,46 @@ class HeldVips:
             self._add(before, after, change.sysctls)
             return []
         self._take_away(before, after)
-        return self._policy.unsilence(after.address, (), last=not after.holders)
+        return self._policy.unsilence(after.address)
 
     def revert(self, change: operation_pb2.VipChange) -> Reverted:
         """Take back the hold, and what of address, route and sysctls the change made and nobody else needs by now."""
         before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
         if _is_creation(before, after):
-            return self._revert_creation(before, after, change.sysctls)
-        return self._revert_deletion(before)
+            return self._revert_creation(before, after, made_more=bool(change.sysctls) or _adds(before, after))
+        return self._revert_deletion(before, after)
 
-    def _revert_creation(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> Reverted:
+    def _revert_creation(self, before: Vip, after: Vip, *, made_more: bool) -> Reverted:
+        """Give up the hold; address, route and sysctls go with the last holder, whichever change brought them."""
         current = self.get(after.address)
         holders = tuple(each for each in current.holders if each not in after.holders or each in before.holders)
-        newcomers = [each.label for each in holders if each not in before.holders]
-        if newcomers:
+        done = [
+            f"VIP {after.address} is no longer held for {each.label}" for each in current.holders if each not in holders
+        ]
+        if holders:
             self._store(replace(current, holders=holders))
-            why = f"VIP {after.address} stays: {', '.join(newcomers)} needs it by now"
-            return Reverted(outcome=Outcome.KEPT, details=(why,))
-        wanted = replace(current, holders=holders)
-        if before.holders and not holders:
+            if made_more:
+                why = f"VIP {after.address} stays: {', '.join(each.label for each in holders)} needs it by now"
+                return Reverted(outcome=Outcome.KEPT, details=(why,))
+            return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
+        wanted = replace(current, holders=())
+        if before.holders or not before.made_address:  # else it had stayed for somebody, though nobody held it
             wanted = _emptied(wanted)
-        else:
-            wanted = replace(
-                wanted,
-                present_device=before.present_device if current.made_address else current.present_device,
-                route_present=before.route_present if current.made_route else current.route_present,
-                made_address=before.made_address,
-                made_route=before.made_route,
-            )
-        done = self._take_away(current, wanted)
-        done.extend(self._policy.unsilence(wanted.address, sysctls, last=not holders))
+        done.extend(self._take_away(current, wanted))
+        done.extend(self._policy.unsilence(wanted.address))
         return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
 
-    def _revert_deletion(self, before: Vip) -> Reverted:
+    def _revert_deletion(self, before: Vip, after: Vip) -> Reverted:
+        """Take the hold again, and put back what the deletion removed, unless somebody else has by now."""
         current = self.get(before.address)
-        after = replace(
-            before,
-            holders=tuple(dict.fromkeys((*before.holders, *current.holders))),
-            present_device=current.present_device or before.present_device,
-            route_present=current.route_present or before.route_present,
-        )
-        self._add(current, after, self._policy.plan_silence(before.address))
+        wanted = current if current.holders else replace(current, device=before.device, mode=before.mode)
+        wanted = replace(wanted, holders=tuple(dict.fromkeys((*before.holders, *current.holders))))
+        if wanted.mode is VipMode.AGENT:
+            if before.present and not after.present and not current.present:
+                wanted = replace(wanted, present_device=before.present_device, made_address=True)
+            if before.route_present and not after.route_present and wanted.made_address and not self._has_route(wanted):
+                wanted = replace(wanted, route_present=True, made_route=True)
+        self._add(current, wanted, self._policy.plan_silence(before.address))
         return Reverted(outcome=Outcome.REVERTED, details=(f"put back VIP {before.address}",))
 
     def _add(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> None:
@@ -242,7 +244,12 @@ class HeldVips:
         device = vip.present_device or vip.device
         if not device or not isinstance(vip.address, ipaddress.IPv4Address):
             return False
-        return self._addresses.has_host_route(vip.address, device)
+        try:
+            return self._addresses.has_host_route(vip.address, device)
+        except RefusedError as error:
+            if error.reason is Reason.NO_DEVICE:  # with the interface its routes are gone
+                return False
+            raise
 
 
 def _wants_route(vip: Vip) -> bool:
@@ -263,6 +270,11 @@ def _emptied(vip: Vip) -> Vip:
 
 def _is_creation(before: Vip, after: Vip) -> bool:
     return bool(after.holders) and len(after.holders) >= len(before.holders)
+
+
+def _adds(before: Vip, after: Vip) -> bool:
+    """Whether the address or its route is there after a change, and was not before."""
+    return (after.present and not before.present) or (after.route_present and not before.route_present)
 
 
 def _creation_lines(before: Vip, after: Vip, sysctls: SysctlChanges) -> list[str]:

@@ -11,11 +11,11 @@ from lvsagent.v1 import host_service_pb2, host_service_pb2_grpc
 
 from agent_common import wire
 from agent_common.address import Addresses
-from agent_common.agent import VERSION
 from agent_common.handlers import Context
 from agent_common.procfs_settings import forwarding_settings
 from agent_common.procfs_sockets import accepts_tcp
 from agent_common.sockets import Binding, Sockets, listening_on
+from agent_common.version import VERSION
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServerKey, check_port, parse_address
 from agent_common.worker import Run
 

@@ -41,12 +41,11 @@ class SqliteState:
             raise RefusedError(
                 f"cannot use state directory {directory}: {error}", Reason.KERNEL_REFUSED, path=str(directory)
             ) from error
-        with self._errors():
-            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            with self.transaction():  # takes the lock for good
-                self._migrate()
+        try:
+            self._open()
+        except BaseException:
+            self._connection.close()
+            raise
 
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
@@ -98,15 +97,25 @@ class SqliteState:
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            with self._errors():
+                self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            # SQLite itself has rolled back after some errors, a full disk among them, and not after others.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
-        with self._errors():
-            self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file and its lock."""
         self._connection.close()
+
+    def _open(self) -> None:
+        with self._errors():
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with self.transaction():  # takes the lock for good
+                self._migrate()
 
     def _migrate(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()

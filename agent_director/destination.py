@@ -12,7 +12,7 @@ from dataclasses import replace
 from lvsagent.v1 import destination_pb2, operation_pb2
 
 from agent_common import wire
-from agent_common.changes import Change, Outcome, Reverted
+from agent_common.changes import Outcome, Reverted
 from agent_common.destination import (
     Destination,
     DestinationKey,
@@ -21,6 +21,7 @@ from agent_common.destination import (
     forwarding_name,
 )
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason
+from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 from agent_director.ipvs import Ipvs

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent_common.changes import Change, Operation, Reverted
+from agent_common.changes import Reverted
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import HeldVips
+from agent_common.operation import Change, Operation
 from agent_director.destination import Destinations
 from agent_director.virtual_server import VirtualServers
 

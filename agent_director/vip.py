@@ -71,7 +71,7 @@ class DirectorVips:
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Nothing."""
 
-    def unsilence(self, address: IpAddress, changes: SysctlChanges, *, last: bool) -> list[str]:
+    def unsilence(self, address: IpAddress) -> list[str]:
         """Nothing."""
         return []
 

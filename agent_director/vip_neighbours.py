@@ -8,12 +8,13 @@ import logging
 
 from agent_common import wire
 from agent_common.address import Addresses
-from agent_common.changes import Change
 from agent_common.errors import ConflictError, LvsError, Reason, RefusedError
+from agent_common.operation import Change
 from agent_common.vip import Vip
+from agent_common.virtual_server import IpAddress
 from agent_common.worker import Run
 from agent_director.neighbour import DadOutcome, Neighbours, wait_for_dad, who_has
-from agent_director.packet_announce import announce_thrice
+from agent_director.packet_announce import announce, announce_thrice
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class VipNeighbours:
         self._neighbours = neighbours
         self._addresses = addresses
         self._run = run
-        self._announcing: dict[ipaddress.IPv4Address | ipaddress.IPv6Address, asyncio.Task[None]] = {}
+        self._announcing: dict[IpAddress, asyncio.Task[None]] = {}
 
     async def ask(self, change: Change) -> None:
         """Raise RefusedError (VIP_TAKEN) if another host answers for an IPv4 address that the change would add."""
@@ -67,10 +68,15 @@ class VipNeighbours:
 
     async def _announce(self, vip: Vip) -> None:
         try:
-            await announce_thrice(vip.address, vip.present_device, self._run)
+            await announce_thrice(vip.address, vip.present_device, self._run, send=self._announce_if_there)
         except LvsError as error:
             # The VIP serves all the same; hosts with an old entry find it when that has run out.
             _log.warning("VIP %s was not announced: %s", vip.address, error.message)
+
+    def _announce_if_there(self, address: IpAddress, device: str) -> None:
+        """Send nothing for a VIP that was taken back, or removed by hand, meanwhile."""
+        if any((each.address, each.device) == (address, device) for each in self._addresses.addresses()):
+            announce(address, device)
 
     def _stop_announcing(self, vip: Vip) -> None:
         task = self._announcing.pop(vip.address, None)

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from lvsagent.v1 import operation_pb2, virtual_server_pb2
 
 from agent_common import wire
-from agent_common.changes import Change, Outcome, Reverted
+from agent_common.changes import Outcome, Reverted
 from agent_common.destination import destination_order
 from agent_common.errors import (
     ConflictError,
@@ -19,6 +19,7 @@ from agent_common.errors import (
     Reason,
     RefusedError,
 )
+from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.virtual_server import VirtualServer, VirtualServerKey, key_order, parse_key
 from agent_director.ipvs import Ipvs

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from lvsagent.v1 import arp_pb2, operation_pb2
 
 from agent_common.address import LOOPBACK, Addresses
-from agent_common.changes import Change, Outcome, Reverted
+from agent_common.changes import Outcome, Reverted
 from agent_common.errors import NotFoundError, Reason, RefusedError
 from agent_common.held_vip import SysctlChanges
+from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.vip import check_name
 from agent_realserver.arp import (
@@ -81,19 +82,6 @@ class Silence:
         if loud:
             raise RefusedError("; ".join(each.problem for each in loud), Reason.ARP_NOT_SILENT)
 
-    def take_back(self, changes: SysctlChanges) -> list[str]:
-        """Undo just these writes, of a change that is reverted while the need for silence was there before it."""
-        done = []
-        for change in reversed(changes):
-            name = f"{change.interface}/{change.name}"
-            if self._sysctls.read(change.interface, ArpName(change.name)) == change.after:
-                self._sysctls.write(change.interface, ArpName(change.name), change.before)
-                done.append(f"set {name} back to {change.before}")
-            record = self._state.get(_SYSCTL, name)
-            if record and record["original"] == change.before:
-                self._state.delete(_SYSCTL, name)
-        return done
-
     def release(self) -> list[str]:
         """Put back the originals if nothing needs the silence any more; return what was done, or why it stays."""
         records = self._state.list(_SYSCTL)
@@ -120,9 +108,11 @@ class Silence:
 
     def write(self, change: operation_pb2.ArpChange) -> list[str]:
         """Take or give up a hold; return what was put back."""
-        for operator in set(change.after) - set(change.before):
+        newcomers = set(change.after) - set(change.before)
+        for operator in newcomers:
             self._state.put(_HOLD, operator, {})
-        self.silence(change.sysctls)
+        if newcomers or change.sysctls:
+            self.silence(change.sysctls)
         return self._give_up(set(change.before) - set(change.after))
 
     def revert(self, change: operation_pb2.ArpChange) -> Reverted:
@@ -133,7 +123,10 @@ class Silence:
                 self._state.put(_HOLD, operator, {})
             self.silence(self.plan())
             return Reverted(outcome=Outcome.REVERTED, details=("silenced ARP again",))
-        done = self._give_up(set(change.after) - set(change.before)) or self.take_back(change.sysctls)
+        done = self._give_up(set(change.after) - set(change.before))
+        if change.sysctls and not done and self._needed():
+            why = "ARP sysctls stay: a VIP or another operator needs them by now"
+            return Reverted(outcome=Outcome.KEPT, details=(why,))
         return Reverted(outcome=Outcome.REVERTED, details=tuple(done))
 
     def _give_up(self, operators: set[str]) -> list[str]:

@@ -72,11 +72,9 @@ class LoopbackVips:
         if address.version == 4:
             self._silence.silence(changes)
 
-    def unsilence(self, address: IpAddress, changes: SysctlChanges, *, last: bool) -> list[str]:
-        """Take back the sysctls of one change, or with the last holder all that nothing else needs."""
-        if address.version != 4:
-            return []
-        return self._silence.release() if last else self._silence.take_back(changes)
+    def unsilence(self, address: IpAddress) -> list[str]:
+        """Put the sysctls back if neither a VIP nor an operator needs them any more."""
+        return self._silence.release() if address.version == 4 else []
 
     def _refuse_host_address(self, current: Vip) -> None:
         tunnels = {device.name for device in self._addresses.devices() if device.is_tunnel}
@@ -103,7 +101,8 @@ class LoopbackVips:
                     Reason.VIP_CUTS_PATH,
                     vip=str(vip),
                 )
-        connections = self._sockets.established_to(vip)
+        # One from the VIP itself was made on this host while it had the VIP, and has no other end that could be cut.
+        connections = [each for each in self._sockets.established_to(vip) if each.local_address != vip]
         if connections and not request.force:
             raise RefusedError(
                 f"this host itself has {len(connections)} connections open to VIP {vip}, which would be reset; "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from agent_common.version import VERSION
 from cli import cmd_backend, cmd_destination, cmd_rs, cmd_service, cmd_status, cmd_vip, cmd_weight
 from cli.options import Global, Output, Timeout
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lvs {distribution_version('lvs-agents')}")
+        typer.echo(f"lvs {VERSION}")
         raise typer.Exit
 
 

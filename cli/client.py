@@ -21,14 +21,14 @@ from lvsagent.v1 import (
     vip_service_pb2_grpc,
 )
 
-from agent_common.changes import Change, Operation
 from agent_common.errors import LvsError
 from agent_common.grpc_errors import from_item, from_rpc_error
+from agent_common.operation import Change, Operation
 from cli.errors import NoAnswerError
 from cli.site import AgentName, Role, Site
 
 FRESH_SECONDS = 0.5
-"""An agent that answered within so many seconds is not asked whether it is there before it is sent a change."""
+"""An agent that answered within so many seconds is not asked whether it is there before it is sent a further change."""
 
 _KINDS = {
     Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
@@ -61,6 +61,7 @@ class AgentClient:
         self._timeout = site.timeout
         self._trace = trace
         self._answered = float("-inf")
+        self._was_changed = False
         self._endpoint = site.endpoint(agent)
         self._channel = _open(site, str(self._endpoint), is_unix=bool(self._endpoint.path))
         ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self._channel)
@@ -153,12 +154,16 @@ class AgentClient:
         return response
 
     async def make_sure(self) -> None:
-        """Ask a silent agent whether it is there, so that a change is not sent to one that is stopped."""
-        if time.monotonic() - self._answered > FRESH_SECONDS:
+        """Ask an agent that is silent, or was sent no change yet, whether it is there.
+
+        One that died or stands still since preflight is found out before a change is sent whose end nobody would know.
+        """
+        if not self._was_changed or time.monotonic() - self._answered > FRESH_SECONDS:
             try:
                 await self.host()
             except NoAnswerError as error:
                 raise NoAnswerError(error.agent, error.why, sent=False) from error
+        self._was_changed = True
 
     async def close(self) -> None:
         """Close the connection."""

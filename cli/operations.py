@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
 
 from agent_common import wire
-from agent_common.changes import Operation
 from agent_common.destination import Destination, DestinationKey, Forwarding
+from agent_common.operation import Operation
 from agent_common.vip import Holder, VipMode
 from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
 

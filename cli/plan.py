@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from lvsagent.v1 import host_service_pb2
 
-from agent_common.changes import Operation
 from agent_common.destination import DestinationKey
+from agent_common.operation import Operation
 from agent_common.virtual_server import VirtualServerKey
 from cli.site import AgentName
 

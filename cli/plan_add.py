@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from lvsagent.v1 import host_service_pb2
 
 from agent_common import wire
-from agent_common.changes import Operation
 from agent_common.destination import DestinationKey, Forwarding, forwarding_name
 from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason, RefusedError
+from agent_common.operation import Operation
 from agent_common.vip import VipMode, VirtualServerHolder
 from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, Protocol
 from cli import operations

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from lvsagent.v1 import host_service_pb2
 
 from agent_common import wire
-from agent_common.changes import Operation
 from agent_common.destination import DestinationKey, Forwarding
 from agent_common.errors import NotFoundError, Reason, RefusedError
+from agent_common.operation import Operation
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations

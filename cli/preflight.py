@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from lvsagent.v1 import ipvs_service_pb2, vip_service_pb2
 
 from agent_common import wire
-from agent_common.changes import Operation
 from agent_common.errors import LvsError, NotFoundError
+from agent_common.operation import Operation
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 from cli.client import AgentClient
 from cli.facts import DirectorFacts, RealServerFacts
+from cli.site import AgentName
 
 ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
 """An address that no host has (RFC 5737, RFC 3849): the route to it is the route to the world."""
@@ -22,7 +24,8 @@ async def read_director(
     client: AgentClient, key: VirtualServerKey, routes_to: Iterable[IpAddress] = ()
 ) -> DirectorFacts:
     """Read a director: itself, its routes, the virtual server and its destinations."""
-    host, answer = await asyncio.gather(client.host(str(each) for each in routes_to), _read_server(client, key))
+    with _naming(client.agent):
+        host, answer = await asyncio.gather(client.host(str(each) for each in routes_to), _read_server(client, key))
     if answer is None:
         return DirectorFacts(agent=client.agent, host=host)
     statuses = [wire.unpack_destination_status(each) for each in answer.destinations]
@@ -53,16 +56,28 @@ async def validate_director(
 
 async def read_real_server(client: AgentClient, vip: IpAddress, operation: Operation | None) -> RealServerFacts:
     """Read a real server and its VIP, or have it check the operation on the VIP if there is one."""
-    host = await client.host([ELSEWHERE[vip.version]])
+    with _naming(client.agent):
+        host = await client.host([ELSEWHERE[vip.version]])
     if operation is None:
         request = vip_service_pb2.GetVipRequest(address=str(vip))
-        answer: vip_service_pb2.GetVipResponse = await client.ask(client.vip.GetVip, request)
+        with _naming(client.agent):
+            answer: vip_service_pb2.GetVipResponse = await client.ask(client.vip.GetVip, request)
         return RealServerFacts(agent=client.agent, host=host, vip=wire.unpack_vip(answer.vip))
     try:
         change = await client.apply(operation, "", validate_only=True)
     except LvsError as error:
         return RealServerFacts(agent=client.agent, host=host, error=error)
     return RealServerFacts(agent=client.agent, host=host, change=change)
+
+
+@contextlib.contextmanager
+def _naming(agent: AgentName) -> Iterator[None]:
+    """Add to what an agent refuses which agent it was."""
+    try:
+        yield
+    except LvsError as error:
+        error.message = f"{agent}: {error.message}"
+        raise
 
 
 async def _read_server(client: AgentClient, key: VirtualServerKey) -> ipvs_service_pb2.GetVirtualServerResponse | None:

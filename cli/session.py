@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from agent_common.changes import Operation
+from agent_common.operation import Operation
 from cli import tables
 from cli.client import AgentClient, Call, Clients
 from cli.errors import status_of, text_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent_common.changes import Operation
 from agent_common.errors import LvsError
+from agent_common.operation import Operation
 from cli.errors import NoAnswerError
 from cli.outcome import Outcome
 from cli.plan import Plan, Step

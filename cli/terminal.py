@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.outcome import Outcome, StepReport, StepResult
-from cli.plan import Plan
+
+if TYPE_CHECKING:  # cli.plan brings protobuf, which --help does not need
+    from cli.plan import Plan
 
 _COLOURS = {
     StepResult.DONE: "32",

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.site import Site
+from lab.site import Site, diff
 from tests.lab.operator import Operator
+
+Hosts = dict[str, dict[str, str]]
+"""Snapshots by host name."""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,30 @@ def unchanged(operator: Operator) -> Iterator[Operator]:
     before = operator.snapshots()
     yield operator
     assert operator.differences(before) == ""
+
+
+@pytest.fixture(scope="module")
+def baseline(operator: Operator) -> Hosts:
+    """Every host as it was before the module's first test."""
+    return operator.snapshots()
+
+
+@pytest.fixture
+def pristine(operator: Operator, baseline: Hosts) -> Iterator[Operator]:
+    """Like `unchanged`, at half the price: every test of the module must leave the hosts as the first one found them.
+
+    Agents that a test has killed or stopped run again for the next one.
+    """
+    yield operator
+    now = operator.snapshots()
+    found = {name: diff(baseline[name], now[name]) for name in now}
+    baseline.update(now)  # one test that leaves something does not fail those after it
+    for agent in operator.agents.values():
+        if agent.is_running:
+            agent.resume()
+        else:
+            agent.start()
+    assert "\n".join(f"{name}:\n{text}" for name, text in found.items() if text) == ""
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

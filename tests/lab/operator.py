@@ -73,9 +73,10 @@ class Operator:
         return asyncio.run(self._run(lambda run: add_backend(request, run), on_step))
 
     def remove(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
-        """Run remove-backend as a library."""
+        """Run remove-backend as a library; on_step is called after each step."""
+        on_step = options.pop("on_step", lambda step: None)
         request = RemoveBackend(backend=parse_backend(vip, rs, protocol), **options)
-        return asyncio.run(self._run(lambda run: remove_backend(request, run)))
+        return asyncio.run(self._run(lambda run: remove_backend(request, run), on_step))
 
     def weigh(self, vip: str, rs: Sequence[str], *, protocol: str = "tcp", **options: Any) -> Outcome:
         """Run drain, undrain or weight as a library."""

@@ -39,7 +39,7 @@ def test_nat_translates_the_port_and_leaves_the_real_server_alone(unchanged: Ope
 
 
 def test_nat_says_what_would_lose_packets(unchanged: Operator, family: int) -> None:
-    """Forwarding off on the director, and a real server whose way to clients does not lead through it: said, not refused."""
+    """Forwarding off, and a real server whose way to clients does not lead through the director: not refused."""
     operator = unchanged
     where = endpoint(address_of(operator.site.real_servers[0], family), WEB)
     with serving(operator):
@@ -60,7 +60,7 @@ def serving(operator: Operator, name: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def nat_routing(operator: Operator, family: int) -> Iterator[None]:
-    """The director forwards, the first real server answers clients through it, and no redirect tells it a shorter way."""
+    """The director forwards, the real server answers through it, and no redirect tells it a shorter way."""
     director, rs = operator.site.director, operator.site.real_servers[0]
     way = [address_of(operator.site.client, family), "via", address_of(director, family), "dev", "eth0"]
     ip = ["ip", "-6"] if family == 6 else ["ip"]

@@ -1,0 +1,111 @@
+"""Hosts in memory: agents as __main__ wires them, on the fakes that stand beside the Protocols."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address
+from typing import TypeVar
+
+from agent_common.address import InterfaceAddress
+from agent_common.changes import Changes, Neighbours, NoNeighbours
+from agent_common.endpoint import Endpoint
+from agent_common.fake_address import FakeAddresses
+from agent_common.fake_sockets import FakeSockets
+from agent_common.fake_state import FakeState
+from agent_common.held_vip import HeldVips
+from agent_common.vip import VirtualServerHolder
+from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
+from agent_director.destination import Destinations
+from agent_director.fake_ipvs import FakeIpvs
+from agent_director.resources import DirectorResources
+from agent_director.shadow import Shadow
+from agent_director.vip import DirectorVips
+from agent_director.virtual_server import VirtualServers
+from agent_realserver.fake_arp import FakeArpSysctls
+from agent_realserver.resources import RealServerResources
+from agent_realserver.silence import Silence
+from agent_realserver.vip import LoopbackVips
+
+T = TypeVar("T")
+
+VIP = ip_address("192.168.0.200")
+VIP6 = ip_address("2001:db8::200")
+WEB = parse_key("tcp/192.168.0.200:80")
+WEB6 = parse_key("tcp/[2001:db8::200]:80")
+
+
+async def run(function: Callable[[], T], /) -> T:
+    """Stands for the worker thread; gives others their turn, as that does."""
+    await asyncio.sleep(0)
+    return function()
+
+
+def own_address(address: str, prefix_length: int = 24, device: str = "eth0") -> InterfaceAddress:
+    """Return an address of the host itself."""
+    return InterfaceAddress(address=ip_address(address), prefix_length=prefix_length, device=device)
+
+
+def holder(key: VirtualServerKey | str = WEB, authority: str = "director-1") -> VirtualServerHolder:
+    """Return a virtual server as the holder of a VIP."""
+    return VirtualServerHolder(key=parse_key(key) if isinstance(key, str) else key, authority=authority)
+
+
+class DirectorHost:
+    """A director: its kernel and state, and everything that decides on top of them."""
+
+    def __init__(
+        self,
+        *,
+        ipvs: FakeIpvs | None = None,
+        addresses: FakeAddresses | None = None,
+        state: FakeState | None = None,
+        neighbours: Neighbours | None = None,
+        own: Iterable[Endpoint] = (),
+        address: str = "192.168.0.10",
+    ) -> None:
+        self.ipvs = ipvs or FakeIpvs()
+        self.addresses = addresses or FakeAddresses([own_address(address), own_address("2001:db8::10", 64)])
+        self.state = state or FakeState()
+        self.sockets = FakeSockets()
+        self.vips = HeldVips(self.addresses, self.state, DirectorVips(self.addresses, self.ipvs.virtual_servers))
+        self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)
+        self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow)
+        self.destinations = Destinations(self.ipvs, self.state)
+        self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips)
+        self.changes = Changes(self.resources, self.state, run, neighbours or NoNeighbours())
+
+    def restarted(self) -> DirectorHost:
+        """Return a new agent on the same kernel and state directory."""
+        return DirectorHost(ipvs=self.ipvs, addresses=self.addresses, state=self.state)
+
+
+class RealServerHost:
+    """A real server: its kernel and state, and everything that decides on top of them."""
+
+    def __init__(
+        self,
+        *,
+        sysctls: FakeArpSysctls | None = None,
+        addresses: FakeAddresses | None = None,
+        state: FakeState | None = None,
+        serves: Callable[[VirtualServerKey], bool] = lambda key: False,
+        name_servers: Iterable[IpAddress] = (),
+        address: str = "192.168.0.104",
+    ) -> None:
+        self.sysctls = sysctls or FakeArpSysctls()
+        self.addresses = addresses or FakeAddresses([own_address(address)])
+        self.state = state or FakeState()
+        self.sockets = FakeSockets()
+        self.silence = Silence(self.sysctls, self.addresses, self.state)
+        self.vips = HeldVips(
+            self.addresses,
+            self.state,
+            LoopbackVips(self.silence, self.addresses, self.sockets, serves, lambda: frozenset(name_servers)),
+        )
+        self.resources = RealServerResources(self.vips, self.silence)
+        self.changes = Changes(self.resources, self.state, run, NoNeighbours())
+
+    def restarted(self) -> RealServerHost:
+        """Return a new agent on the same kernel and state directory."""
+        return RealServerHost(sysctls=self.sysctls, addresses=self.addresses, state=self.state)

@@ -1,0 +1,109 @@
+"""Several directors: the VIP is external, every director gets the same, and one that fails is undone on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from lvsagent.v1 import vip_pb2, vip_service_pb2_grpc
+
+from agent_common import wire
+from agent_common.vip import VipMode
+from agent_common.virtual_server import parse_key
+from lab.site import VIP, Site
+from tests.lab.operator import PORT, Operator
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """A site of two directors."""
+    with Site.make(real_servers=1, directors=2) as made:
+        yield made
+
+
+def rules(operator: Operator) -> list[str]:
+    """The IPVS tables of the directors."""
+    return [director.out("ipvsadm", "-Sn") for director in operator.site.directors]
+
+
+def test_both_directors_get_the_backend_and_neither_the_vip(unchanged: Operator, family: int) -> None:
+    """Something else moves the VIP between directors: two of them must not both answer for it."""
+    operator = unchanged
+    rs = operator.rs(family)[0]
+    assert operator.add(operator.vip(family), [rs]).status == 0
+    first, second = rules(operator)
+    assert first == second != ""
+    for director in operator.site.directors:
+        assert VIP not in director.out("ip", "-o", "addr")
+    assert operator.remove(operator.vip(family), [rs], prune=True).status == 0
+
+
+def test_agent_mode_with_two_directors_is_refused(unchanged: Operator) -> None:
+    """Two hosts would answer for one address."""
+    outcome = unchanged.add(unchanged.vip(4), [unchanged.rs(4)[0]], vip_mode=VipMode.AGENT)
+    assert outcome.status == 2
+    assert "vip_mode" in outcome.message
+
+
+def test_a_second_director_that_refuses_is_undone_on_the_first(operator: Operator) -> None:
+    """The virtual server is there on the second, foreign, with another scheduler: nothing is changed anywhere."""
+    second = operator.site.directors[1]
+    second.run("ipvsadm", "-A", "-t", f"{VIP}:{PORT}", "-s", "sed")
+    before = operator.snapshots()
+    outcome = operator.add(operator.vip(4), [operator.rs(4)[0]], scheduler="rr")
+    assert outcome.status == 13
+    assert "sed" in outcome.message
+    assert operator.differences(before) == ""
+    second.run("ipvsadm", "-D", "-t", f"{VIP}:{PORT}")
+
+
+def test_a_second_director_that_dies_is_undone_on_the_first(operator: Operator) -> None:
+    """It is killed once the first has its virtual server: 10, and every host is as before."""
+    before = operator.snapshots()
+    second = operator.agents[operator.site.directors[1].name]
+
+    def kill(step: object) -> None:
+        if "virtual server" in str(step) and second.is_running:
+            second.kill()
+
+    outcome = operator.add(operator.vip(4), [operator.rs(4)[0]], on_step=kill)
+    second.start()
+    assert outcome.status == 10, outcome.message
+    assert operator.differences(before) == ""
+
+
+def test_a_removal_that_one_director_misses_leaves_the_vip_on_the_real_server(operator: Operator) -> None:
+    """11: the real server keeps its VIP while a director may still send it clients; the command finishes later."""
+    before = operator.snapshots()
+    rs = operator.site.real_servers[0]
+    assert operator.add(operator.vip(4), [rs.ipv4]).status == 0
+    second = operator.agents[operator.site.directors[1].name]
+
+    def kill(step: object) -> None:
+        if "drain" in str(step) and second.is_running:
+            second.kill()
+
+    outcome = operator.remove(operator.vip(4), [rs.ipv4], prune=True, on_step=kill)
+    assert outcome.status == 11, outcome.message
+    assert f"{VIP}/32" in rs.out("ip", "-o", "addr", "show", "dev", "lo")
+    second.start()
+    assert operator.remove(operator.vip(4), [rs.ipv4], prune=True).status == 0
+    assert operator.differences(before) == ""
+
+
+def test_the_mode_of_a_vip_cannot_change_under_way(operator: Operator) -> None:
+    """It belongs to the VIP and was recorded by the first command."""
+    before = operator.snapshots()
+    rs = operator.rs(4)[0]
+    assert operator.add(operator.vip(4), [rs]).status == 0
+    key = wire.pack_key(parse_key(f"tcp/{VIP}:{PORT}"))
+    holder = vip_pb2.VipHolder(virtual_server=vip_pb2.VirtualServerHolder(key=key, authority="somebody"))
+    vip = vip_pb2.Vip(address=VIP, mode=vip_pb2.VIP_MODE_AGENT)
+    with grpc.insecure_channel(f"unix:{operator.agents['lb1'].socket}") as channel:
+        stub = vip_service_pb2_grpc.VipServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="mode external, not agent") as refused:
+            stub.CreateVip(vip_pb2.CreateVipRequest(vip=vip, holder=holder))
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert operator.remove(operator.vip(4), [rs], prune=True).status == 0
+    assert operator.differences(before) == ""
