@@ -48,6 +48,10 @@ $(GEN)/ready: constraints-gen.txt
 	$(GEN)/bin/pip install --quiet --disable-pip-version-check --requirement constraints-gen.txt
 	touch $@
 
+bench: setup ## how long lvs takes to start, and what one add-backend costs
+	$(BIN)/python -m bench.start_up
+	$(GUEST) --timeout 240 -- python -m bench.add_backend
+
 clean: ## remove what the verbs made, except what was fetched
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

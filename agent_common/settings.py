@@ -6,7 +6,6 @@ nobody reads is an error, since it is what somebody mistyped.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,8 @@ def load(
 
 
 def _from_file(path: Path, defaults: Mapping[str, Value]) -> dict[str, Value]:
+    import tomllib  # only where there is a file
+
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -27,7 +27,7 @@ from agent_common.operation import Change, Operation
 from cli.errors import NoAnswerError
 from cli.site import AgentName, Role, Site
 
-FRESH_SECONDS = 0.5
+FRESH_SECONDS = 1.0
 """An agent that answered within so many seconds is not asked whether it is there before it is sent a further change."""
 
 _KINDS = {
