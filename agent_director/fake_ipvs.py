@@ -142,9 +142,9 @@ class FakeIpvs:
 
     def _stored(self, request: Request, virtual_server: VirtualServer) -> VirtualServer:
         """Return the virtual server as the kernel would show it, or refuse it."""
+        message = codec.pack_virtual_server(virtual_server)
         if virtual_server.scheduler not in self.schedulers:
             raise refusal(request, errno.ENOENT)
-        message = codec.pack_virtual_server(virtual_server)
         return codec.unpack_virtual_server(message, 0, len(message))
 
 

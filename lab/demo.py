@@ -14,6 +14,7 @@ from lab.site import VIP, Site, diff, snapshot
 
 PORT = 10000
 SERVICE = f"{VIP}:{PORT}"
+OTHER_VIP = "192.168.0.201"
 
 
 def main() -> int:
@@ -68,10 +69,10 @@ def answers(site: Site) -> bool:
 
 def failing_change(site: Site) -> bool:
     """Try to add backends of which one has no application, and compare every host before and after."""
-    heading("A change that fails: nothing listens on port 10001 of rs2")
+    heading("A change that fails: a second VIP, and nothing listens on port 10001 of rs2")
     site.serve_http(site.real_servers[0], PORT + 1)
     before = {host.name: snapshot(host) for host in site.hosts}
-    command = ["lvs", "--insecure", "add-backend", "--vip", f"{VIP}:{PORT + 1}", "--ready-timeout", "2"]
+    command = ["lvs", "--insecure", "add-backend", "--vip", f"{OTHER_VIP}:{PORT + 1}", "--ready-timeout", "2"]
     status = run(site.director, *command, *(word for rs in site.real_servers for word in ("--rs", rs.ipv4)))
     say(f"exit status {status} (10: failed, and rolled back completely)", "")
     same = status == 10

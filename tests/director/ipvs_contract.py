@@ -13,6 +13,7 @@ from agent_common.destination import MAX_WEIGHT, Destination, Forwarding, Tunnel
 from agent_common.errors import DiffersError, LvsError, NotFoundError, Reason, RefusedError
 from agent_common.virtual_server import Family, Persistence, VirtualServer, parse_key
 from agent_director.ipvs import Ipvs
+from agent_director.ipvs_codec import CodecError
 from tests.director.ipvs_samples import KERNEL_SCHEDULERS, KEYS, WEB, destination, destinations, virtual_servers
 
 
@@ -214,6 +215,17 @@ def check_refused_values(ipvs: Ipvs) -> None:
     assert table(ipvs) == {VirtualServer(key=WEB): set()}
 
 
+def check_values_without_a_place(ipvs: Ipvs) -> None:
+    """What fits into no message is told without asking the kernel, and nothing is added."""
+    with raises(Reason.INTERNAL, CodecError):
+        ipvs.add_virtual_server(VirtualServer(key=WEB, scheduler="x" * 16))
+    ipvs.add_virtual_server(VirtualServer(key=WEB))
+    for wanted in (destination(weight=-1), destination(port=65536), destination(upper_threshold=2**32)):
+        with raises(Reason.INTERNAL, CodecError, wanted.key):
+            ipvs.add_destination(WEB, wanted)
+    assert table(ipvs) == {VirtualServer(key=WEB): set()}
+
+
 def check_refused_addresses(ipvs: Ipvs) -> None:
     """IPv6 addresses that no other host can have are refused; loopback ones are taken, and so are IPv4's last ones."""
     web6 = parse_key("tcp/[2001:db8::200]:80")
@@ -256,6 +268,7 @@ CHECKS: list[Callable[[Ipvs], None]] = [
     check_destination_missing,
     check_destinations_go_with_virtual_server,
     check_refused_values,
+    check_values_without_a_place,
     check_refused_addresses,
     check_many,
 ]

@@ -87,8 +87,7 @@ def virtual_servers() -> list[VirtualServer]:
         VirtualServer(key=key, persistence=Persistence(timeout=60, engine="sip"), one_packet=one_packet)
         for key, one_packet in product((udp, udp6), (False, True))
     ]
-    every_port = parse_key("tcp/192.168.0.202:0")
-    return [*found, VirtualServer(key=every_port, persistence=Persistence(timeout=300))]
+    return [*found, VirtualServer(key=parse_key("tcp/192.168.0.202:0"), persistence=Persistence(timeout=300))]
 
 
 def destination(address: str = "192.168.0.104", port: int = 80, **fields: object) -> Destination:

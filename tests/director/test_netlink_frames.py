@@ -124,3 +124,13 @@ def test_impossible_length_is_an_error(length: int) -> None:
     data = kernel.u32(length) + kernel.frame(2, b"")[4:]
     with pytest.raises(CodecError):
         list(frames.unpack_frames(data))
+
+
+def test_error_that_contradicts_itself_is_an_error() -> None:
+    """A positive number is no errno, and a request that is longer than its answer hides no sentence."""
+    longer = kernel.u32(2**32 - 1) + kernel.u32(400) + bytes(12)
+    for payload, what in ((kernel.u32(1) + bytes(16), "not an errno"), (longer, "not within")):
+        data = kernel.frame(2, payload, flags=0x200)
+        (frame,) = frames.unpack_frames(data)
+        with pytest.raises(CodecError, match=what):
+            frames.unpack_error(data, frame)

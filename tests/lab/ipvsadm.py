@@ -1,4 +1,4 @@
-"""Virtual servers and destinations as ipvsadm 1.31 writes and reads them: written from its manual page, not from our code."""
+"""Virtual servers and destinations as ipvsadm 1.31 writes and reads them, by its manual page and not by our code."""
 
 from __future__ import annotations
 
