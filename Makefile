@@ -29,7 +29,7 @@ lab: setup ## an LVS site to play with, in a shell
 
 test: lint ## lint, the tests that need no kernel, and those that run in the lab
 	$(BIN)/python -m pytest tests --ignore tests/lab
-	$(GUEST) --timeout 840 -- python -m pytest -p no:cacheprovider tests/lab
+	$(BIN)/python -m lab.suite
 
 lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committed stubs are those of the protos
 	$(BIN)/ruff check .
@@ -51,6 +51,10 @@ $(GEN)/ready: constraints-gen.txt
 bench: setup ## how long lvs takes to start, and what one add-backend costs
 	$(BIN)/python -m bench.start_up
 	$(GUEST) --timeout 240 -- python -m bench.add_backend
+
+docs: setup ## the generated references in docs/, from the commands and the protos
+	$(BIN)/python -m docs.generate_cli
+	$(BIN)/python -m docs.generate_api
 
 clean: ## remove what the verbs made, except what was fetched
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

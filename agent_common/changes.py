@@ -15,16 +15,13 @@ from typing import Protocol
 
 from google.protobuf import json_format
 
-from agent_common.errors import ConflictError, InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.errors import UNFINISHED, ConflictError, InvalidInputError, LvsError, Reason, RefusedError
 from agent_common.operation import Change, Operation
 from agent_common.state import State
 from agent_common.worker import Run
 
 KEPT_CHANGES = 1000
 """So many changes are remembered; older ones can no longer be reverted by name."""
-
-UNFINISHED = "unfinished"
-"""Metadata of an error that leaves something changed: the name of the change, which can be reverted by it."""
 
 _KIND = "change"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def parse_endpoint(text: str, field: str, default_port: int) -> Endpoint:
     else:
         host, colon, port = text.partition(":")
         rest = colon + port
-    if not host or (rest and not rest.startswith(":")):
+    if not _is_host(host) or (":" not in host and text.startswith("[")) or (rest and not rest.startswith(":")):
         raise InvalidInputError(field, f"{field}: cannot read {text!r}; write HOST:PORT, [IPV6]:PORT or unix:PATH")
     port_number = parse_port(rest[1:], field) if rest else default_port
     return Endpoint(host=host, port=check_port(port_number, field, zero=False))
@@ -83,6 +84,17 @@ def check_plaintext(endpoints: list[Endpoint], field: str, *, insecure: bool) ->
                 field,
                 f"{field}: {endpoint} needs --tls-ca, --tls-cert and --tls-key; or --insecure, which all can read",
             )
+
+
+def _is_host(text: str) -> bool:
+    """Whether a text can be an address or a host's name; numbers and dots alone are an address or a mistake."""
+    if ":" in text or re.fullmatch(r"[0-9.]+", text):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            return False
+        return True
+    return re.fullmatch(r"[A-Za-z0-9._-]+", text) is not None
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 
+UNFINISHED = "unfinished"
+"""Metadata of an error that leaves something changed: the name of the change, which can be reverted by it."""
+
 
 class Reason(enum.StrEnum):
     """Why something failed: the names of lvsagent.v1.Reason without their prefix (a test holds the two together)."""

@@ -50,8 +50,8 @@ def to_item(error: LvsError) -> error_pb2.ItemError:
 
 def from_item(item: error_pb2.ItemError) -> LvsError:
     """Return the error that an item of a batch carries."""
-    reason = Reason(error_pb2.Reason.Name(item.reason).removeprefix("REASON_"))
-    return _build(item.code, item.message, reason, item.field, dict(item.metadata))
+    known = error_pb2.Reason.DESCRIPTOR.values_by_number.get(item.reason)
+    return _build(item.code, item.message, known.name if known else "", item.field, dict(item.metadata))
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> LvsError | None:
@@ -68,11 +68,13 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> LvsError | None:
             detail.Unpack(info)
     if info.domain != DOMAIN:
         return None
-    return _build(status.code, status.message, Reason(info.reason.removeprefix("REASON_")), field, dict(info.metadata))
+    return _build(status.code, status.message, info.reason, field, dict(info.metadata))
 
 
-def _build(code: int, message: str, reason: Reason, field: str, metadata: dict[str, str]) -> LvsError:
+def _build(code: int, message: str, name: str, field: str, metadata: dict[str, str]) -> LvsError:
     kind = _CLASSES.get(code, errors.InternalError)
+    # A newer agent may have reasons that this client does not know; what it says is worth hearing all the same.
+    reason = next((each for each in Reason if f"REASON_{each}" == name), Reason.INTERNAL)
     if kind is InvalidInputError:
         return InvalidInputError(field, message, **metadata)
     return kind(message, reason, field=field, **metadata)

@@ -70,12 +70,12 @@ class Handlers:
     def _wrap(self, name: str, call: Method) -> Method:
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             await _refuse_late(context)
-            begun = time.monotonic()
+            begun, peer = time.monotonic(), context.peer()  # asked for later, when the client is gone, it is a segfault
             task = asyncio.ensure_future(call(request, context))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             if not name.rpartition(".")[2].startswith(_READS):
-                task.add_done_callback(lambda done: _log_change(name, context.peer(), begun, done))
+                task.add_done_callback(lambda done: _log_change(name, peer, begun, done))
             try:
                 # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
                 return await asyncio.shield(task)

@@ -54,8 +54,9 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         self, request: host_service_pb2.GetHostRequest, context: Context
     ) -> host_service_pb2.GetHostResponse:
         """Read the host."""
+        peer = peer_address(context)
         response = await self._run(lambda: self._read(request))
-        response.peer_address = peer_address(context)
+        response.peer_address = peer
         return response
 
     async def CheckListener(
@@ -109,7 +110,10 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
 
 
 def peer_address(context: Context) -> str:
-    """Return the address from which a call came: empty on a unix socket. gRPC writes ipv4:A:P and ipv6:%5BA%5D:P."""
+    """Return the address from which a call came: empty on a unix socket. gRPC writes ipv4:A:P and ipv6:%5BA%5D:P.
+
+    Only before the first await: once the client is gone, grpcio 1.85 ends the process with a segmentation fault.
+    """
     kind, _, rest = urllib.parse.unquote(context.peer()).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return ""

@@ -58,7 +58,11 @@ def parse_address(text: str, field: str) -> IpAddress:
 
 def parse_unicast(text: str, field: str) -> IpAddress:
     """Read an address that a host can have beside loopback ones: a VIP or a real server's own address."""
-    address = parse_address(text, field)
+    return check_unicast(parse_address(text, field), field)
+
+
+def check_unicast(address: IpAddress, field: str) -> IpAddress:
+    """Return an address that can be a VIP or a real server's own; the kernel takes others, made by other programs."""
     kinds = {
         "the unspecified address": address.is_unspecified,
         "a loopback address": address.is_loopback,
@@ -68,7 +72,7 @@ def parse_unicast(text: str, field: str) -> IpAddress:
     }
     for kind, applies in kinds.items():
         if applies:
-            raise InvalidInputError(field, f"{field}: {text} is {kind}, which cannot be served")
+            raise InvalidInputError(field, f"{field}: {address} is {kind}, which cannot be served")
     return address
 
 

@@ -32,8 +32,8 @@ from agent_common.virtual_server import (
     VirtualServer,
     VirtualServerKey,
     check_port,
+    check_unicast,
     parse_address,
-    parse_unicast,
 )
 
 _T = TypeVar("_T")
@@ -85,13 +85,13 @@ def pack_enum(table: dict[_V, _T], value: _T) -> _V:
 
 
 def unpack_key(message: virtual_server_pb2.VirtualServerKey, field: str = "key") -> VirtualServerKey:
-    """Read a virtual server's key."""
+    """Read a virtual server's key; whether it may be made is not asked: a foreign one may have any address."""
     match message.WhichOneof("key"):
         case "service_address":
             address = message.service_address
             return ServiceAddress(
                 protocol=unpack_enum(PROTOCOLS, address.protocol, f"{field}.service_address.protocol"),
-                address=parse_unicast(address.address, f"{field}.service_address.address"),
+                address=parse_address(address.address, f"{field}.service_address.address"),
                 port=check_port(address.port, f"{field}.service_address.port"),
             )
         case "firewall_mark":
@@ -100,6 +100,13 @@ def unpack_key(message: virtual_server_pb2.VirtualServerKey, field: str = "key")
             return FirewallMark(mark=mark.mark, family=family)
         case _:
             raise InvalidInputError(field, f"{field}: must be set to a service address or a firewall mark")
+
+
+def check_key(key: VirtualServerKey, field: str) -> VirtualServerKey:
+    """Return a key that a new virtual server can have."""
+    if isinstance(key, ServiceAddress):
+        check_unicast(key.address, f"{field}.service_address.address")
+    return key
 
 
 def pack_key(key: VirtualServerKey) -> virtual_server_pb2.VirtualServerKey:
@@ -125,7 +132,7 @@ def unpack_persistence(message: virtual_server_pb2.Persistence) -> Persistence:
 
 
 def unpack_virtual_server(message: virtual_server_pb2.VirtualServer) -> VirtualServer:
-    """Read a virtual server, with the defaults of a new one where nothing is set, and check it."""
+    """Read a virtual server, with the defaults of a new one where nothing is set; it is not checked."""
     flags = message.scheduler_flags
     return VirtualServer(
         key=unpack_key(message.key, "virtual_server.key"),
@@ -133,7 +140,7 @@ def unpack_virtual_server(message: virtual_server_pb2.VirtualServer) -> VirtualS
         scheduler_flags=SchedulerFlags(flag_1=flags.flag_1, flag_2=flags.flag_2, flag_3=flags.flag_3),
         persistence=unpack_persistence(message.persistence) if message.HasField("persistence") else None,
         one_packet=message.one_packet,
-    ).check()
+    )
 
 
 def pack_virtual_server(server: VirtualServer) -> virtual_server_pb2.VirtualServer:
@@ -164,7 +171,7 @@ def pack_persistence(persistence: Persistence) -> virtual_server_pb2.Persistence
 def unpack_destination_key(message: destination_pb2.DestinationKey, field: str = "destination.key") -> DestinationKey:
     """Read a destination's key."""
     return DestinationKey(
-        address=parse_unicast(message.address, f"{field}.address"), port=check_port(message.port, f"{field}.port")
+        address=parse_address(message.address, f"{field}.address"), port=check_port(message.port, f"{field}.port")
     )
 
 
@@ -250,8 +257,9 @@ def unpack_holder(message: vip_pb2.VipHolder, field: str = "holder") -> Holder:
     """Read the holder of a VIP."""
     match message.WhichOneof("holder"):
         case "virtual_server":
+            key = unpack_key(message.virtual_server.key, f"{field}.virtual_server.key")
             return VirtualServerHolder(
-                key=unpack_key(message.virtual_server.key, f"{field}.virtual_server.key"),
+                key=check_key(key, f"{field}.virtual_server.key"),
                 authority=check_name(f"{field}.virtual_server.authority", message.virtual_server.authority),
             )
         case "operator":

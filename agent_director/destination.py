@@ -23,7 +23,7 @@ from agent_common.destination import (
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
 from agent_common.state import State
-from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
+from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import check_etag, check_mask
 
@@ -68,10 +68,14 @@ class Destinations:
             raise InvalidInputError("draining", "draining: a new destination cannot drain")
         current = self._find(server, wanted.key)
         if current is None:
+            check_unicast(wanted.key.address, "destination.key.address")
             if not self._has_server(server, earlier) and not validate_only:
                 raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
             action = f"added {wanted.key} to {server}, {forwarding_name(wanted.forwarding)}, weight {wanted.weight}"
-            return _change(server, None, wanted, action)
+            change = _change(server, None, wanted, action)
+            change.destination.leftover_before = (server, wanted.key.address) in self.leftovers()
+            change.destination.address = str(wanted.key.address)
+            return change
         _refuse_other(request.destination, wanted, current, server)
         change = _change(server, current.destination, current.destination)
         change.foreign = not current.managed
@@ -110,6 +114,9 @@ class Destinations:
             check_etag(request.etag, wire.pack_destination(before), f"destination {key}")
         change = _change(server, before, None, f"removed {key} from {server}" if before else "")
         change.foreign = current is not None and not current.managed
+        if request.real_server_keeps_vip:
+            wire.check_key(server, "virtual_server")
+            check_unicast(key.address, "destination.address")
         noted = (server, key.address) in self.leftovers()
         change.destination.leftover_before = noted
         change.destination.leftover_after = request.real_server_keeps_vip
@@ -131,8 +138,11 @@ class Destinations:
         if not change.leftover_after:
             self._note(server, change.address or str(after.key.address if after else ""), left=False)
 
-    def revert(self, change: operation_pb2.DestinationChange) -> Reverted:
-        """Bring back what was before, if the destination still is as the change left it."""
+    def revert(self, change: operation_pb2.DestinationChange, *, foreign: bool) -> Reverted:
+        """Bring back what was before, if the destination still is as the change left it, or as it was left half done.
+
+        foreign: it was there and not made by this agent, and is so again.
+        """
         server, before, after = _sides(change)
         if change.address:
             self._note(server, change.address, left=change.leftover_before)
@@ -141,26 +151,32 @@ class Destinations:
             return Reverted(outcome=Outcome.NOTHING)
         current = self._find(server, either.key)
         if _is(current, before):
-            if before is None:
-                self._state.delete(_KIND, _name(server, either.key))
+            self._record(server, before, either.key, new=False)
             return Reverted(outcome=Outcome.NOTHING)
-        if not _is(current, after):
+        if not _is(current, after) and not self._is_between(server, before, after):
             why = f"{either.key} of {server} stays: somebody changed it meanwhile"
             return Reverted(outcome=Outcome.KEPT, details=(why,))
         if before is not None and after is None and not self._has_server(server, ()):
             why = f"{either.key} of {server} is not put back: somebody removed the virtual server"
             return Reverted(outcome=Outcome.KEPT, details=(why,))
-        self._put(server, after, before)
+        self._put(server, after, before, foreign=foreign)
         done = f"removed {either.key} from {server}" if before is None else f"put back {either.key} of {server}"
         return Reverted(outcome=Outcome.REVERTED, details=(done,))
 
-    def _put(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> None:
+    def _put(
+        self,
+        server: VirtualServerKey,
+        before: Destination | None,
+        after: Destination | None,
+        *,
+        foreign: bool = False,
+    ) -> None:
         if after is None:
             if before is not None:
                 self._ipvs.remove_destination(server, before.key)
-                self._state.delete(_KIND, _name(server, before.key))
+                self._record(server, None, before.key, new=False)
             return
-        self._record(server, before, after)
+        self._record(server, after, after.key, new=before is None and not foreign)
         if before is None:
             self._ipvs.add_destination(server, after)
         else:
@@ -177,15 +193,30 @@ class Destinations:
         elif self._state.get(_LEFTOVER, name) is not None:
             self._state.delete(_LEFTOVER, name)
 
-    def _record(self, server: VirtualServerKey, before: Destination | None, after: Destination) -> None:
+    def _record(
+        self, server: VirtualServerKey, destination: Destination | None, key: DestinationKey, *, new: bool
+    ) -> None:
         """Put on disk, before the kernel is touched, who made it and the weight that waits for the end of a drain."""
-        name = _name(server, after.key)
+        name = _name(server, key)
         record = self._state.get(_KIND, name)
-        managed = before is None or bool(record and record["managed"])
-        if managed or after.draining:
-            self._state.put(_KIND, name, {"managed": managed, "weight": after.weight, "draining": after.draining})
+        managed = new or bool(record and record["managed"])
+        if destination is not None and (managed or destination.draining):
+            body = {"managed": managed, "weight": destination.weight, "draining": destination.draining}
+            self._state.put(_KIND, name, body)
         elif record is not None:
             self._state.delete(_KIND, name)
+
+    def _is_between(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> bool:
+        """Whether an agent died between record and kernel: each of the two is as before or as after."""
+        if before is None or after is None:
+            return False
+        there = next((each for each in self._ipvs.destinations(server) if each.destination.key == after.key), None)
+        record = self._state.get(_KIND, _name(server, after.key))
+        recorded = (record["weight"], record["draining"]) if record else None
+        return any(
+            there is not None and there.destination == replace(side, weight=side.kernel_weight, draining=False)
+            for side in (before, after)
+        ) and recorded in [(side.weight, side.draining) for side in (before, after)]
 
     def _find(self, server: VirtualServerKey, key: DestinationKey) -> DestinationStatus | None:
         for status in self._ipvs.destinations(server):

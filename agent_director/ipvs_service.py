@@ -148,6 +148,9 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         operations = [operation for chunk in chunks for operation in chunk.operations]
         if not 1 <= len(operations) <= _MAX_BATCH:
             raise InvalidInputError("operations", f"operations: {len(operations)} are not 1 to {_MAX_BATCH}")
+        if [chunk.last for chunk in chunks] != [False] * (len(chunks) - 1) + [True]:
+            # gRPC ends the stream of a client that dies as it ends that of one that has said everything.
+            raise InvalidInputError("last", "last: must be set in the last chunk, and only there; nothing was applied")
         response = ipvs_service_pb2.BatchApplyResponse()
         validate_only = chunks[0].validate_only
         try:

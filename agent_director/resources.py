@@ -61,9 +61,9 @@ class DirectorResources:
         """Take back what of the change still stands."""
         match change.WhichOneof("resource"):
             case "virtual_server":
-                return self._virtual_servers.revert(change.virtual_server)
+                return self._virtual_servers.revert(change.virtual_server, foreign=change.foreign)
             case "destination":
-                return self._destinations.revert(change.destination)
+                return self._destinations.revert(change.destination, foreign=change.foreign)
             case "vip":
                 return self._vips.revert(change.vip)
             case other:

@@ -56,7 +56,11 @@ class VirtualServers:
         """Plan to add it, or nothing if it is there and equal in what is set."""
         wanted = wire.unpack_virtual_server(request.virtual_server)
         current = self._ipvs.virtual_server(wanted.key)
+        if current is not None and not request.virtual_server.HasField("persistence"):
+            wanted = replace(wanted, persistence=current.persistence)  # port 0 needs it, and need not be told again
+        wanted = wanted.check()
         if current is None:
+            wire.check_key(wanted.key, "virtual_server.key")
             self._shadow.check(wanted.key)
             return _change(None, wanted, f"added virtual server {wanted.key} {wanted.scheduler}")
         differences = _differences(request.virtual_server, wanted, current)
@@ -106,6 +110,7 @@ class VirtualServers:
                 virtual_server=str(key),
             )
         change = _change(current, None, f"removed virtual server {key}")
+        change.foreign = not self.is_managed(key)
         change.virtual_server.removed_destinations.extend(
             wire.pack_destination(status.destination) for status in statuses
         )
@@ -115,8 +120,11 @@ class VirtualServers:
         """Bring the kernel from before to after, and read it back."""
         self._put(*_sides(change))
 
-    def revert(self, change: operation_pb2.VirtualServerChange) -> Reverted:
-        """Bring back what was before, if the virtual server still is as the change left it."""
+    def revert(self, change: operation_pb2.VirtualServerChange, *, foreign: bool) -> Reverted:
+        """Bring back what was before, if the virtual server still is as the change left it.
+
+        foreign: it was there and not made by this agent, and is so again.
+        """
         before, after = _sides(change)
         server = after or before
         if server is None:
@@ -130,20 +138,21 @@ class VirtualServers:
             return _kept(f"virtual server {key} stays: somebody changed it meanwhile")
         if before is None and self._ipvs.destinations(key):
             return _kept(f"virtual server {key} stays: it has destinations by now")
-        self._put(after, before)
+        self._put(after, before, foreign=foreign)
         for destination in change.removed_destinations:
             self._ipvs.add_destination(key, wire.unpack_destination(destination))
         done = f"removed virtual server {key}" if before is None else f"put back virtual server {key}"
         return Reverted(outcome=Outcome.REVERTED, details=(done,))
 
-    def _put(self, before: VirtualServer | None, after: VirtualServer | None) -> None:
+    def _put(self, before: VirtualServer | None, after: VirtualServer | None, *, foreign: bool = False) -> None:
         if after is None:
             if before is not None:
                 self._ipvs.remove_virtual_server(before.key)
                 self._state.delete(_KIND, str(before.key))
             return
         if before is None:
-            self._state.put(_KIND, str(after.key), {})
+            if not foreign:
+                self._state.put(_KIND, str(after.key), {})
             self._ipvs.add_virtual_server(after)
         else:
             self._ipvs.edit_virtual_server(after)

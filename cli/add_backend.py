@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+from agent_common import wire
 from agent_common.errors import InvalidInputError, LvsError
 from agent_common.vip import VipMode
 from agent_common.virtual_server import IpAddress
@@ -38,9 +39,7 @@ async def add_backend(request: AddBackend, run: Run) -> Outcome:
     else:
         await run_with_undo(plan, run, outcome, f"{names} added behind {request.backend.key}")
     if outcome.status is ExitStatus.UNFINISHED:
-        target = plan_add.target(request.backend.key)
-        servers = " ".join(f"--rs {key}" for key in request.backend.real_servers)
-        outcome.commands.append(f"once every agent runs again: lvs remove-backend {target} {servers} --prune")
+        outcome.commands.append(f"once every agent runs again: {_cleaning_command(request, plan)}")
     return outcome
 
 
@@ -48,13 +47,13 @@ async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
     """Read every agent and return the plan; raises what forbids it."""
     clients = run.clients
     names = clients.site.director_names()
+    if request.vip_mode is None:
+        request = replace(request, vip_mode=clients.site.vip_mode)
     if request.vip_mode is VipMode.AGENT and len(names) > 1:
         raise InvalidInputError(
             "vip_mode", "vip_mode: agent with several directors would make two hosts answer for one VIP; use external"
         )
     directors = await read_directors(request.backend, run)
-    if request.vip_mode is None:
-        request = replace(request, vip_mode=clients.site.vip_mode)
     wanted = plan_add.director_operations(request, directors[0].host.agent_id, len(names))
     addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
     asked = [
@@ -75,3 +74,19 @@ async def _read_real_server(
 ) -> RealServerFacts:
     operation = plan_add.real_server_operation(request, directors[0].host.agent_id, directors, address)
     return await read_real_server(run.clients[real_server(address)], request.backend.key.address, operation)
+
+
+def _cleaning_command(request: AddBackend, plan: Plan) -> str:
+    """Return the command that removes what a plan may have left, and nothing that was in place before."""
+    asked = [operation for step in plan.steps for operation in step.operations]
+    new = [
+        wire.unpack_destination_key(operation.create_destination.destination.key)
+        for operation in asked
+        if operation.HasField("create_destination")
+    ]
+    keys = [key for key in request.backend.real_servers if key in new]
+    names = " ".join(f"--rs {key}" for key in keys or request.backend.real_servers)
+    if not keys:  # what was missing beside destinations in place
+        return f"lvs add-backend {plan_add.target(request.backend.key)} {names}"
+    prune = "--prune" if any(operation.HasField("create_virtual_server") for operation in asked) else "--force"
+    return f"lvs remove-backend {plan_add.target(request.backend.key)} {names} {prune}"

@@ -131,7 +131,7 @@ class AgentClient:
     ) -> tuple[list[Change], LvsError | None]:
         """Like apply_all, but return the error beside the changes of the operations before it."""
         chunk = ipvs_service_pb2.BatchApplyRequest(
-            operations=operations, change_id=change_id, validate_only=validate_only
+            operations=operations, change_id=change_id, validate_only=validate_only, last=True
         )
 
         async def chunks() -> AsyncIterator[ipvs_service_pb2.BatchApplyRequest]:

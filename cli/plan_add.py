@@ -13,9 +13,9 @@ from lvsagent.v1 import host_service_pb2
 from agent_common import wire
 from agent_common.destination import DestinationKey, Forwarding, forwarding_name
 from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason, RefusedError
-from agent_common.operation import Operation
+from agent_common.operation import Change, Operation
 from agent_common.vip import VipMode, VirtualServerHolder
-from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, Protocol
+from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, Protocol, VirtualServer
 from cli import operations
 from cli.facts import DirectorFacts, RealServerFacts
 from cli.plan import Plan, Step
@@ -97,6 +97,7 @@ def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
         raise InvalidInputError("persistent", "persistent: a new virtual server with port 0 needs --persistent")
     if facts.error is not None:
         raise _explained(request, facts, facts.error)
+    _refuse_weight_zero(request, facts)
     for destination in request.backend.real_servers:
         route = facts.route(destination.address)
         method = method_of(request, [facts], destination.address)
@@ -110,6 +111,18 @@ def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
                 Reason.NOT_ON_LINK,
                 destination=str(destination),
             )
+
+
+def _refuse_weight_zero(request: AddBackend, facts: DirectorFacts) -> None:
+    """A newcomer at weight 0 takes hash buckets under sh and dh, and refuses their clients; under mh it does not."""
+    server = facts.server or VirtualServer(key=request.backend.key, scheduler=request.scheduler or DEFAULT_SCHEDULER)
+    if request.weight == 0 and server.refuses_at_weight_zero and server.scheduler != "mh":
+        raise RefusedError(
+            f"{facts.agent}: under scheduler {server.scheduler} a new destination with weight 0 takes a share of the "
+            "clients and refuses them; give it a weight, or use another scheduler",
+            Reason.WEIGHT_ZERO_REFUSES,
+            virtual_server=str(server.key),
+        )
 
 
 def _explained(request: AddBackend, facts: DirectorFacts, error: LvsError) -> LvsError:
@@ -152,7 +165,8 @@ def _real_server_steps(
     authority = directors[0].host.agent_id
     for address, facts in real_servers.items():
         operation = real_server_operation(request, authority, directors, address)
-        if operation is not None and facts.change is not None and facts.change.made:
+        foreign = all(change.foreign and not change.made for change in _changes_of(request, directors, address))
+        if operation is not None and facts.change is not None and facts.change.made and not foreign:
             yield Step(
                 agent=facts.agent,
                 title=f"prepare VIP {request.backend.key.address} on lo",
@@ -222,7 +236,15 @@ def _in_place(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterat
                 yield f"{facts.agent}: {destination} in {request.backend.key}{whose}"
 
 
-def _change_of(request: AddBackend, facts: DirectorFacts, destination: DestinationKey):  # type: ignore[no-untyped-def]
+def _changes_of(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Iterator[Change]:
+    """Return what the directors would do for the destinations of one real server."""
+    for facts in directors:
+        for destination in request.backend.real_servers:
+            if destination.address == address:
+                yield _change_of(request, facts, destination)
+
+
+def _change_of(request: AddBackend, facts: DirectorFacts, destination: DestinationKey) -> Change:
     """Return what a director would do for one destination."""
     return facts.changes[2 + request.backend.real_servers.index(destination)]
 
@@ -257,6 +279,8 @@ def _host_warnings(
     settings, method = facts.settings(), method_of(request, directors, address)
     if facts.change is not None:
         yield from (f"{facts.agent}: {warning}" for warning in facts.change.warnings)
+    if method is Forwarding.TUNNELING:
+        yield f"{facts.agent}: the tunnel device (tunl0 or another) and its rp_filter are not set up or checked there"
     if method is Forwarding.MASQUERADING:
         yield from _nat_warnings(directors, facts, address)
         return

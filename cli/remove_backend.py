@@ -48,17 +48,19 @@ async def plan_remove_backend(request: RemoveBackend, run: Run) -> Removal:
 
 async def _carry_out(request: RemoveBackend, removal: Removal, run: Run, outcome: Outcome) -> Outcome:
     runner = make_runner(run, outcome)
-    decision, *others = removal.drains or removal.deletes or (None,)
+    # Where the drain has begun before, that was the decision; its connections are waited for all the same.
+    has_wait = bool(removal.drains or removal.waits)
+    decision, *others = (removal.drains if has_wait else removal.deletes) or (None,)
     if decision is not None:
         failed = await runner.run([decision])
         if failed is not None:
             return await undo(runner, failed, outcome)
-    drained = [await runner.forward(step) for step in others] if removal.drains else []
+    drained = [await runner.forward(step) for step in others] if has_wait else []
     try:
         await _wait(runner, removal)
     except Interrupted:
         return _interrupted(request, outcome)
-    deletes = removal.deletes if removal.drains else others
+    deletes = removal.deletes if has_wait else others
     deleted = [await runner.forward(step) for step in deletes]
     if all(drained) and all(deleted):
         released = [await runner.forward(step) for step in (*removal.releases, *removal.prunes)]

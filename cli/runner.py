@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from lvsagent.v1 import change_service_pb2
 
-from agent_common.errors import LvsError, Reason, RefusedError
-from cli.client import Clients
+from agent_common.errors import UNFINISHED, InternalError, LvsError, Reason, RefusedError
+from cli.client import AgentClient, Clients
 from cli.drain import wait_until_drained
 from cli.errors import Interrupted, NoAnswerError, text_of
 from cli.outcome import StepReport, StepResult
@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 
 _READY_PAUSE = 0.25
 """Seconds between two questions whether something listens."""
+
+_REVERT_TRIES = 3
 
 Failure = LvsError | NoAnswerError | Interrupted
 
@@ -77,9 +79,9 @@ class Runner:
                 self._interrupt.check()
                 await self._run_step(step, change_id)
             except (LvsError, NoAnswerError, Interrupted) as error:
-                if isinstance(error, NoAnswerError) and error.sent and step.operations:
-                    self._made.append((step, change_id))  # nobody knows: it is taken back like one that was made
-                else:
+                if step.operations and _may_have_changed(error):
+                    self._made.append((step, change_id))  # it is taken back like one that was made
+                if not isinstance(error, NoAnswerError) or not error.sent or not step.operations:
                     why = (text_of(error),)
                     self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
                 return Failed(step=step, error=error)
@@ -105,17 +107,18 @@ class Runner:
             why = (text_of(error),)
             self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
 
-    async def undo(self) -> bool:
-        """Take back every change, the last first, whatever fails; return whether nothing of them is left.
+    async def undo(self) -> list[Step]:
+        """Take back every change, the last first, whatever fails; return the steps of which something may be left.
 
         What stays because others need it by now is not ours any more, and does not count as left.
         """
-        clean = True
+        left = []
         for step, change_id in reversed(self._made):
             report = await self._undo_step(step, change_id)
             self._report(report)
-            clean = clean and report.result is not StepResult.UNKNOWN
-        return clean
+            if report.result is StepResult.UNKNOWN:
+                left.append(step)
+        return left
 
     async def _run_step(self, step: Step, change_id: str) -> None:
         if step.listener is not None:
@@ -166,12 +169,29 @@ class Runner:
         warnings = (f"{left} connections of {destination} are cut",) if left else ()
         self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, warnings=warnings))
 
+    async def _revert(self, client: AgentClient, change_id: str) -> change_service_pb2.RevertChangeResponse:
+        """Ask again where the agent is there but slow: it may still be busy with the very change (an ARP question)."""
+        for _ in range(_REVERT_TRIES - 1):
+            try:
+                return await client.revert(change_id)
+            except NoAnswerError as error:
+                if not error.sent:
+                    raise
+        return await client.revert(change_id)
+
     async def _undo_step(self, step: Step, change_id: str) -> StepReport:
         title = f"undo: {step.undo or step.title}"
         try:
-            answer = await self._clients[step.agent].revert(change_id)
+            answer = await self._revert(self._clients[step.agent], change_id)
         except (LvsError, NoAnswerError) as error:
             return StepReport(agent=step.agent, title=title, result=StepResult.UNKNOWN, details=(text_of(error),))
         kept = answer.outcome == change_service_pb2.REVERT_OUTCOME_KEPT
         result = StepResult.KEPT if kept else StepResult.UNDONE
         return StepReport(agent=step.agent, title=title, result=result, details=tuple(answer.details))
+
+
+def _may_have_changed(error: Failure) -> bool:
+    """Whether an agent may have done something all the same: no answer, a defect, or an undo of its own that failed."""
+    if isinstance(error, NoAnswerError):
+        return error.sent
+    return isinstance(error, InternalError) or (isinstance(error, LvsError) and UNFINISHED in error.metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cli.outcome import Outcome, StepReport, StepResult
@@ -28,6 +29,7 @@ class Terminal:
     def __init__(self, output: str, *, debug: bool) -> None:
         self.json = output == "json"
         self._debug = debug
+        self._warned: set[str] = set()
         self._colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
     def data(self, text: str) -> None:
@@ -60,8 +62,7 @@ class Terminal:
         """Print what the operator should know before anything happens."""
         for line in plan.in_place:
             self.say(f"in place  {line}")
-        for warning in plan.warnings:
-            self.say(f"warning   {warning}")
+        self._warn(plan.warnings)
 
     def debug(self, text: str) -> None:
         """Print a line that --debug asks for."""
@@ -77,5 +78,11 @@ class Terminal:
             self.data(line)
         printer = self.data if not outcome.status else self.say
         printer(f"lvs: {outcome.message}" if outcome.status else outcome.message)
+        self._warn(each for each in outcome.warnings if each not in self._warned)
         for command in outcome.commands:
             self.say(f"  {command}")
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self._warned.add(warning)
+            self.say(f"warning   {warning}")

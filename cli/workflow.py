@@ -66,16 +66,17 @@ async def run_with_undo(plan: Plan, run: Run, outcome: Outcome, done: str) -> Ou
 
 async def undo(runner: Runner, failed: Failed, outcome: Outcome) -> Outcome:
     """Take back what was made before a step failed, and say what is true now."""
-    clean = await runner.undo()
+    left = await runner.undo()
     outcome.message = _why(failed)
-    if clean:
+    if not left:
         outcome.status = ExitStatus.ROLLED_BACK
-        outcome.message += "; everything is as it was before"
+        kept = any(step.result is StepResult.KEPT for step in outcome.steps)
+        outcome.message += "; everything is as it was before" + (", except what is marked kept" if kept else "")
         return outcome
     outcome.status = ExitStatus.UNFINISHED
-    left = [step for step in outcome.steps if step.result is StepResult.UNKNOWN]
     outcome.message += "; not everything could be taken back"
-    outcome.warnings.extend(f"left on {step.agent}: {step.title.removeprefix('undo: ')}" for step in left)
+    for step in left:
+        outcome.warnings.append(f"perhaps left on {step.agent}: {'; '.join(step.details) or step.title}")
     return outcome
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
@@ -29,8 +29,8 @@ from agent_realserver.vip import LoopbackVips
 
 T = TypeVar("T")
 
-VIP = ip_address("192.168.0.200")
-VIP6 = ip_address("2001:db8::200")
+VIP = IPv4Address("192.168.0.200")
+VIP6 = IPv6Address("2001:db8::200")
 WEB = parse_key("tcp/192.168.0.200:80")
 WEB6 = parse_key("tcp/[2001:db8::200]:80")
 

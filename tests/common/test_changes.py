@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from lvsagent.v1 import operation_pb2
 
 from agent_common.changes import (
     KEPT_CHANGES,
-    UNFINISHED,
     BatchError,
     Changes,
     NoNeighbours,
@@ -16,6 +14,7 @@ from agent_common.changes import (
 )
 from agent_common.destination import Destination, DestinationKey
 from agent_common.errors import (
+    UNFINISHED,
     ConflictError,
     DiffersError,
     ExhaustedError,
@@ -423,7 +422,7 @@ class AskedNeighbours(NoNeighbours):
     async def confirm(self, change: Change) -> None:
         self._note("confirm", change)
 
-    def _note(self, question: str, change: operation_pb2.Change) -> None:
+    def _note(self, question: str, change: Change) -> None:
         there = any(each.address == VIP for each in self._host.addresses.addresses())
         self.asked.append((question, there))
         if question == self._refuses:

@@ -6,11 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.site import Site, diff
+from lab.site import Site, diff, snapshot
 from tests.lab.operator import Operator
 
 Hosts = dict[str, dict[str, str]]
 """Snapshots by host name."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--share K/N, for several guests at once (lab/suite.py)."""
+    parser.addoption("--share", default="1/1", metavar="K/N", help="run every Nth test file, beginning with the Kth")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the test files of this share: dealt in turn, in the order of their names."""
+    number, shares = (int(part) for part in config.getoption("--share").split("/"))
+    files = sorted({item.path for item in items})
+    kept = [item for item in items if files.index(item.path) % shares == number - 1]
+    items[:] = kept
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +49,18 @@ def unchanged(operator: Operator) -> Iterator[Operator]:
 
 @pytest.fixture(scope="module")
 def baseline(operator: Operator) -> Hosts:
-    """Every host as it was before the module's first test."""
-    return operator.snapshots()
+    """Every host with an agent, as it was before the module's first test."""
+    return with_agents(operator)
 
 
 @pytest.fixture
 def pristine(operator: Operator, baseline: Hosts) -> Iterator[Operator]:
-    """Like `unchanged`, at half the price: every test of the module must leave the hosts as the first one found them.
+    """Like `unchanged`, at a third of its price: the test must leave the hosts as the module's first one found them.
 
     Agents that a test has killed or stopped run again for the next one.
     """
     yield operator
-    now = operator.snapshots()
+    now = with_agents(operator)
     found = {name: diff(baseline[name], now[name]) for name in now}
     baseline.update(now)  # one test that leaves something does not fail those after it
     for agent in operator.agents.values():
@@ -56,6 +69,11 @@ def pristine(operator: Operator, baseline: Hosts) -> Iterator[Operator]:
         else:
             agent.start()
     assert "\n".join(f"{name}:\n{text}" for name, text in found.items() if text) == ""
+
+
+def with_agents(operator: Operator) -> Hosts:
+    """What the hosts look like on which something of ours runs."""
+    return {name: snapshot(agent.host) for name, agent in operator.agents.items()}
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

@@ -94,7 +94,7 @@ def test_a_batch_is_all_or_nothing(operator: Operator, director: grpc.Channel) -
             protocol=virtual_server_pb2.PROTOCOL_UDP, address=VIP, port=53
         )
     )
-    chunk = ipvs_service_pb2.BatchApplyRequest()
+    chunk = ipvs_service_pb2.BatchApplyRequest(last=True)
     chunk.operations.add().create_virtual_server.virtual_server.key.CopyFrom(key)
     for address in (operator.rs(4)[0], "192.168.0.255"):  # the kernel takes no broadcast address
         create = chunk.operations.add().create_destination

@@ -137,6 +137,8 @@ def test_a_rolled_back_addition_changes_the_answer_of_no_client(
 
 
 @pytest.fixture(scope="module")
-def one_server(operator: Operator) -> Process:
-    """A web server on port 8080 of the first real server only."""
-    return operator.site.serve_http(operator.site.real_servers[0], WEB)
+def one_server(operator: Operator) -> Iterator[Process]:
+    """A web server on port 8080 of the first real server only; the VIP stays, so that ARP is asked for it once."""
+    operator.lvs("vip", "add", VIP)
+    yield operator.site.serve_http(operator.site.real_servers[0], WEB)
+    operator.lvs("vip", "remove", VIP)

@@ -429,10 +429,13 @@ class BatchApplyRequest(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     CHANGE_ID_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Check only; that of the first chunk counts."""
     change_id: _builtins.str
     """Name of the change of the whole batch; that of the first chunk counts."""
+    last: _builtins.bool
+    """Set in the last chunk, and only there. A stream that ends without it was cut off, its client died: nothing of it is applied."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[_operation_pb2.Operation]:
         """Operations, at most 1000 in a chunk. Their own change_id and validate_only are ignored."""
@@ -443,10 +446,11 @@ class BatchApplyRequest(_message.Message):
         operations: _abc.Iterable[_operation_pb2.Operation] | None = ...,
         validate_only: _builtins.bool = ...,
         change_id: _builtins.str = ...,
+        last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "operations", b"operations", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "last", b"last", "operations", b"operations", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -180,7 +180,7 @@ class IpvsServiceServicer(object):
     def BatchApply(self, request_iterator, context):
         """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
         its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
-        INVALID_ARGUMENT (an empty or too large batch); what an item does wrong is in its result.
+        INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -76,7 +76,7 @@ class IpvsServiceStub:
     BatchApply: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.BatchApplyRequest, _ipvs_service_pb2.BatchApplyResponse]
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
     its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
-    INVALID_ARGUMENT (an empty or too large batch); what an item does wrong is in its result.
+    INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
 
 @_typing.type_check_only
@@ -125,7 +125,7 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     BatchApply: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.BatchApplyRequest, _ipvs_service_pb2.BatchApplyResponse]  # type: ignore[assignment]
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
     its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
-    INVALID_ARGUMENT (an empty or too large batch); what an item does wrong is in its result.
+    INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
 
 class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -237,7 +237,7 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ipvs_service_pb2.BatchApplyResponse, _abc.Awaitable[_ipvs_service_pb2.BatchApplyResponse]]:
         """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
         its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
-        INVALID_ARGUMENT (an empty or too large batch); what an item does wrong is in its result.
+        INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
         """
 
 def add_IpvsServiceServicer_to_server(servicer: IpvsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

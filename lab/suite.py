@@ -1,0 +1,51 @@
+"""Run the lab's tests in several guests at once, each with its share of the test files.
+
+    python -m lab.suite [--guests 2] [--timeout 840] [PYTEST ARGS...]
+
+A guest has one processor, so a second one halves the time on a machine with two. Ends with 0 if every guest's tests
+passed; the output of each guest is printed when it has ended, and in the end how many tests ran in all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+PYTEST = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/lab")
+
+
+def main() -> int:
+    """Run the guests and print what they say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--guests", type=int, default=2)
+    parser.add_argument("--timeout", type=int, default=840, help="seconds for each guest")
+    known, more = parser.parse_known_args()
+    with ThreadPoolExecutor(known.guests) as pool:
+        shares = [f"{number}/{known.guests}" for number in range(1, known.guests + 1)]
+        ended = list(pool.map(lambda share: run(share, known.timeout, more), shares))
+    passed = sum(count(done.stdout, "passed") for done in ended)
+    bad = sum(count(done.stdout, word) for done in ended for word in ("failed", "error", "errors"))
+    print(f"in the lab's guests: {passed} passed, {bad} failed", flush=True)
+    return max(done.returncode for done in ended)
+
+
+def run(share: str, timeout: int, more: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run one guest to its end and print its output."""
+    boot = (sys.executable, "-m", "lab.boot", "--timeout", str(timeout), "--")
+    argv = (*boot, *PYTEST, "--share", share, *more)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(f"--- guest {share} ---\n{done.stdout}", end="", flush=True)
+    return done
+
+
+def count(output: str, word: str) -> int:
+    """How many tests pytest's last line counts under a word."""
+    found = re.findall(rf"(\d+) {word}\b", output)
+    return int(found[-1]) if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""add-backend run again (P5): what is in place stays, and says so; what went missing by hand is put back.
+
+Each test finds a finished site and leaves it so; ip, ipvsadm and /proc tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_common.destination import Forwarding
+from agent_common.virtual_server import Persistence
+from cli.outcome import Outcome, StepResult
+from lab.host import Host
+from lab.site import VIP, VIP6
+from tests.lab.attempt import attempt
+from tests.lab.operator import PORT, Operator
+
+ADDRESS = {4: f"{VIP}/32", 6: f"{VIP6}/128"}
+
+
+@pytest.fixture(scope="module")
+def finished(operator: Operator) -> Iterator[dict[str, dict[str, str]]]:
+    """Both real servers behind the VIPs of both families, and what every host looks like then.
+
+    In the end they are removed, and every host is as it was before: nothing that was put back was counted twice.
+    """
+    before = operator.snapshots()
+    for family in (4, 6):
+        assert operator.add(operator.vip(family), operator.rs(family)).status == 0
+    yield operator.snapshots()
+    for family in (4, 6):
+        outcome = operator.remove(operator.vip(family), operator.rs(family), prune=True, drain_timeout=None)
+        assert outcome.status == 0
+    assert operator.differences(before) == ""
+
+
+@pytest.fixture
+def same(operator: Operator, finished: dict[str, dict[str, str]]) -> Iterator[Operator]:
+    """The operator of a finished site, which is as it was at the end of the test."""
+    yield operator
+    assert operator.differences(finished) == ""
+
+
+def again(operator: Operator, family: int, **options: Any) -> Outcome:
+    """The command that made the site, for the first real server."""
+    return operator.add(operator.vip(family), operator.rs(family)[:1], **options)
+
+
+def destination(operator: Operator, family: int) -> list[str]:
+    """The first real server behind the VIP, as ipvsadm names it."""
+    rs = operator.rs(family)[0]
+    return ["-t", operator.vip(family), "-r", f"{rs}:{PORT}" if family == 4 else f"[{rs}]:{PORT}"]
+
+
+def weight(operator: Operator, family: int, value: int | None = None) -> str:
+    """Set the weight of the first real server by hand, or read it."""
+    names = destination(operator, family)
+    if value is not None:
+        operator.site.director.run("ipvsadm", "-e", *names, "-g", "-w", str(value))
+    (rule,) = [
+        line for line in operator.site.director.out("ipvsadm", "-Sn").splitlines() if " ".join(names[1:]) in line
+    ]
+    return rule.rpartition(" ")[2]
+
+
+def test_a_finished_command_run_again_changes_nothing(same: Operator, family: int) -> None:
+    """Status 0; it says what is in place, as text and as JSON."""
+    vip, rs = same.vip(family), same.rs(family)
+    argv = ("add-backend", "--vip", vip, "--rs", rs[0], "--rs", rs[1])
+    if family == 4:
+        done = same.lvs(*argv, status=0)
+        assert "nothing to do" in done.stdout
+        for address in rs:
+            assert any(line.startswith("in place") and address in line for line in done.stderr.splitlines())
+    else:
+        document = same.lvs_json(*argv)
+        assert (document["exit_status"], document["hosts"]) == (0, [])
+        assert "in place" in document["message"]
+
+
+def test_an_explicit_weight_that_is_there_is_in_place(same: Operator) -> None:
+    """--weight 1, scheduler and forwarding method as they are: nothing to do."""
+    outcome = again(same, 4, weight=1, scheduler="wlc")
+    assert (outcome.status, outcome.steps) == (0, [])
+
+
+def test_a_weight_that_was_changed_by_hand(same: Operator, family: int) -> None:
+    """In place without --weight; with it 13, and the message gives the command that sets it."""
+    weight(same, family, 5)
+    assert again(same, family).status == 0
+    assert weight(same, family) == "5"
+    outcome = again(same, family, weight=3)
+    assert outcome.status == 13
+    rs = destination(same, family)[3]
+    assert f"lvs weight --vip {same.vip(family)} --rs {rs} 3" in outcome.message
+    assert "director" in outcome.message
+    assert weight(same, family) == "5"
+    weight(same, family, 1)
+
+
+def test_a_weight_that_was_set_to_0_by_hand_is_not_raised(same: Operator, family: int) -> None:
+    """Somebody wanted no connections there: 13, naming lvs weight, also without --weight."""
+    weight(same, family, 0)
+    for options in ({}, {"weight": 1}):
+        outcome = again(same, family, **options)
+        assert outcome.status == 13
+        assert f"lvs weight --vip {same.vip(family)} --rs {destination(same, family)[3]} 1" in outcome.message
+    assert weight(same, family) == "0"
+    weight(same, family, 1)
+
+
+def test_a_real_server_that_drains_is_not_added_again(same: Operator) -> None:
+    """13, and the message gives the command that ends the drain."""
+    vip, rs = same.vip(4), same.rs(4)[:1]
+    assert same.weigh(vip, rs, draining=True).status == 0
+    outcome = again(same, 4)
+    assert outcome.status == 13
+    assert f"lvs undrain --vip {vip} --rs {rs[0]}:{PORT}" in outcome.message
+    assert weight(same, 4) == "0"
+    assert same.weigh(vip, rs, draining=False).status == 0
+
+
+def test_another_scheduler_persistence_or_method_is_refused(same: Operator, family: int) -> None:
+    """What is there is not changed: 13, naming what it is and what was asked for."""
+    assert "scheduler wlc, not rr" in (outcome := again(same, family, scheduler="rr")).message
+    assert outcome.status == 13
+    assert f"lvs service edit tcp/{same.vip(family)}" in outcome.message
+    outcome = again(same, family, forwarding=Forwarding.MASQUERADING)
+    assert outcome.status == 13
+    assert "forwarding method dr, not nat" in outcome.message
+    outcome = again(same, family, persistence=Persistence(timeout=60))
+    assert outcome.status == 13
+    assert "no persistence, not 60 s" in outcome.message
+
+
+def test_a_destination_that_was_deleted_by_hand_is_put_back(same: Operator, family: int) -> None:
+    """And serves again; the other one is not touched."""
+    names = destination(same, family)
+    same.site.director.run("ipvsadm", "-d", *names)
+    assert again(same, family, weight=1).status == 0
+    assert weight(same, family) == "1"
+
+
+def test_a_virtual_server_that_was_deleted_by_hand_is_put_back(same: Operator) -> None:
+    """With the destinations that the command names."""
+    same.site.director.run("ipvsadm", "-D", "-t", same.vip(4))
+    assert same.add(same.vip(4), same.rs(4)).status == 0
+    assert same.curl(same.vip(4)) in ("rs1", "rs2")
+
+
+def lose_vip(host: Host, device: str, family: int, *, route: bool) -> None:
+    """Delete the VIP by hand, and with it its host route, which otherwise stays."""
+    host.run("ip", "addr", "del", ADDRESS[family], "dev", device)
+    if route:
+        host.run("ip", "route", "del", VIP, "scope", "host", "dev", device)
+
+
+@pytest.mark.parametrize(
+    ("family", "route"), [(4, False), (4, True), (6, False)], ids=["ipv4", "ipv4-with-route", "ipv6"]
+)
+def test_a_vip_that_was_deleted_on_the_director_is_put_back(same: Operator, family: int, route: bool) -> None:
+    """And clients are answered again."""
+    lose_vip(same.site.director, "eth0", family, route=route)
+    assert again(same, family).status == 0
+    assert same.curl(same.vip(family)) in ("rs1", "rs2")
+
+
+@pytest.mark.parametrize(
+    ("family", "route"), [(4, False), (4, True), (6, False)], ids=["ipv4", "ipv4-with-route", "ipv6"]
+)
+def test_a_vip_that_was_deleted_on_the_real_server_is_put_back(same: Operator, family: int, route: bool) -> None:
+    """With its route."""
+    lose_vip(same.site.real_servers[0], "lo", family, route=route)
+    assert again(same, family).status == 0
+
+
+@pytest.mark.parametrize("name", ["all/arp_ignore", "all/arp_announce", "lo/arp_ignore", "lo/arp_announce"])
+def test_a_sysctl_that_was_set_to_0_is_put_back(same: Operator, name: str) -> None:
+    """The real server is silent again, before it gets another connection."""
+    rs = same.site.real_servers[0]
+    path = Path("/proc/sys/net/ipv4/conf") / name
+    rs.inside(lambda: path.write_text("0"))
+    outcome = again(same, 4)
+    assert outcome.status == 0
+    assert any(f"set {name} from 0 to" in line for step in outcome.steps for line in step.details)
+
+
+def test_a_repair_that_is_interrupted_keeps_what_a_holder_needs_and_says_so(same: Operator) -> None:
+    """VIP and destination went missing by hand: the VIP, which the virtual server holds, stays put back; no more."""
+    rs = same.site.real_servers[0]
+    lose_vip(rs, "lo", 6, route=False)
+    same.site.director.run("ipvsadm", "-d", *destination(same, 6))
+    outcome = attempt(same, same.vip(6), same.rs(6)[:1], interrupt_after="prepare VIP")
+    assert outcome.status == 10
+    assert outcome.message.endswith("except what is marked kept")
+    assert [step.title for step in outcome.steps if step.result is StepResult.KEPT]
+    assert VIP6 in rs.out("ip", "addr", "show", "dev", "lo")
+    assert destination(same, 6)[3] not in same.site.director.out("ipvsadm", "-Sn")
+    assert again(same, 6).status == 0

@@ -1,0 +1,126 @@
+"""Agents of tests.hosts behind real gRPC on unix sockets, with the servicers and handlers of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import grpc
+from lvsagent.v1 import (
+    arp_service_pb2,
+    change_service_pb2,
+    host_service_pb2,
+    ipvs_service_pb2,
+    vip_service_pb2,
+)
+
+from agent_common.change_service import ChangeServicer
+from agent_common.endpoint import Endpoint
+from agent_common.handlers import Handlers, Service
+from agent_common.host_service import HostServicer, Identity
+from agent_common.vip_service import VipServicer
+from agent_director.ipvs_service import IpvsServicer
+from agent_realserver.arp_service import ArpServicer
+from cli.client import Call, Clients
+from cli.site import Site
+from tests.hosts import DirectorHost, RealServerHost, run
+
+Host = DirectorHost | RealServerHost
+
+
+def services(host: Host, agent_id: str = "id") -> list[Service]:
+    """Return the services of an agent, as its __main__ makes them."""
+    common = {
+        vip_service_pb2: VipServicer(host.vips, host.changes, run),
+        change_service_pb2: ChangeServicer(host.changes),
+    }
+    if isinstance(host, DirectorHost):
+        identity = Identity(kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=agent_id)
+        servicers = {
+            **common,
+            ipvs_service_pb2: IpvsServicer(host.virtual_servers, host.destinations, host.changes, run),
+            host_service_pb2: HostServicer(
+                identity,
+                host.addresses,
+                host.sockets,
+                run,
+                ipvs_version=host.ipvs.version,
+                leftovers=host.destinations.leftovers,
+            ),
+        }
+    else:
+        identity = Identity(kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=agent_id)
+        servicers = {
+            **common,
+            arp_service_pb2: ArpServicer(host.silence, host.vips, host.changes, run),
+            host_service_pb2: HostServicer(identity, host.addresses, host.sockets, run),
+        }
+    return [
+        Service(descriptor=descriptor, servicer=servicer)
+        for module, servicer in servicers.items()
+        for descriptor in module.DESCRIPTOR.services_by_name.values()
+    ]
+
+
+@asynccontextmanager
+async def served(path: Path, offered: Sequence[Service]) -> AsyncIterator[grpc.aio.Server]:
+    """Serve on a unix socket; ends like an agent does."""
+    server = grpc.aio.server()
+    handlers = Handlers()
+    handlers.register(server, offered)
+    server.add_insecure_port(f"unix:{path}")
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop(grace=None)
+        await handlers.finish()
+
+
+class Served:
+    """A site whose agents run in this process: hosts by name, servers by name, and clients that reach them."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._servers: dict[str, grpc.aio.Server] = {}
+        self._directors: list[Endpoint] = []
+        self._real_servers: dict[str, Endpoint] = {}
+        self.calls: list[Call] = []
+
+    async def start(self, name: str, host: Host) -> None:
+        """Start an agent: a director by any name, a real server by its address."""
+        path = self._folder / f"{name}.sock"
+        path.unlink(missing_ok=True)
+        self._servers[name] = await self._stack.enter_async_context(served(path, services(host, f"id-of-{name}")))
+        endpoint = Endpoint(path=str(path))
+        if isinstance(host, RealServerHost):
+            self._real_servers[name] = endpoint
+        elif endpoint not in self._directors:
+            self._directors.append(endpoint)
+
+    async def kill(self, name: str) -> None:
+        """End an agent at once; its socket refuses from now on."""
+        await self._servers[name].stop(grace=None)
+        (self._folder / f"{name}.sock").unlink(missing_ok=True)
+
+    async def clients(self, seconds: float = 5.0) -> Clients:
+        """Return fresh connections to every agent that was ever started."""
+        site = Site(
+            directors=tuple(self._directors),
+            rs_agents={ip_address(name): endpoint for name, endpoint in self._real_servers.items()},
+            timeout=seconds,
+        )
+        return await self._stack.enter_async_context(Clients(site, self.calls.append))
+
+
+@asynccontextmanager
+async def serving(folder: Path, hosts: Mapping[str, Host]) -> AsyncIterator[Served]:
+    """Run agents until the end of the context."""
+    async with AsyncExitStack() as stack:
+        site = Served(folder, stack)
+        for name, host in hosts.items():
+            await site.start(name, host)
+        yield site

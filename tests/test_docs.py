@@ -1,0 +1,196 @@
+"""The documentation is current: generated pages, settings, verbs, options, links. What it shows runs in tests/lab."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from agent_common.agent import read_settings
+from cli.app import app
+from cli.settings import DEFAULTS
+from docs import generate_api, generate_cli
+from tests.lab import console
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
+AGENTS = {"lvs-director": 9710, "lvs-realserver": 9711}
+
+Row = tuple[str, str, str, str]
+"""Key, flag, variable and default of a settings table."""
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(CHECKOUT)) for page in PAGES])
+
+
+def code(page: Path) -> Iterator[str]:
+    """The lines of a page's code blocks, fenced or indented, and its inline code."""
+    fenced = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            yield line
+        else:
+            yield from re.findall(r"`([^`]+)`", line)
+
+
+def test_the_command_line_reference_is_what_the_program_says() -> None:
+    """docs/reference/cli.md lists every command and option; `make docs` writes it."""
+    assert generate_cli.TARGET.read_text(encoding="utf-8") == generate_cli.render(), "run: make docs"
+
+
+def test_the_api_reference_is_what_the_protos_say() -> None:
+    """docs/reference/api.md has every RPC, message and error reason; `make docs` writes it."""
+    assert generate_api.TARGET.read_text(encoding="utf-8") == generate_api.render(), "run: make docs"
+
+
+def settings_rows(program: str) -> list[Row]:
+    """The table below a program's heading in docs/reference/settings.md, without backquotes."""
+    text = (CHECKOUT / "docs/reference/settings.md").read_text(encoding="utf-8")
+    part = text.partition(f"\n## {program}\n")[2].partition("\n## ")[0]
+    rows = [line.replace("`", "").strip("| ").split(" | ") for line in part.splitlines() if line.startswith("| `")]
+    return [(key, flag, variable, default) for key, flag, variable, default in rows]
+
+
+def shown(value: object) -> str:
+    """A default as the tables show it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def expected_rows(defaults: dict[str, Any]) -> list[Row]:
+    """The rows that defaults must have."""
+    return [(key, f"--{key.replace('_', '-')}", f"LVS_{key.upper()}", shown(value)) for key, value in defaults.items()]
+
+
+def test_the_settings_of_the_command_are_those_of_the_code() -> None:
+    """Every key with its flag, variable and default."""
+    assert sorted(settings_rows("lvs")) == sorted(expected_rows(dict(DEFAULTS)))
+
+
+@pytest.mark.parametrize("program", AGENTS)
+def test_the_settings_of_an_agent_are_those_of_the_code(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The keys are those that the program knows, and the defaults those that it starts with."""
+    for _, _, variable, _ in settings_rows(program):
+        monkeypatch.delenv(variable, raising=False)
+    file = tmp_path / "settings.toml"
+    file.write_text("")
+    found = read_settings(program, AGENTS[program], ["--config", str(file)])
+    no_tls = dict.fromkeys(("tls_ca", "tls_cert", "tls_key"), "")
+    assert found.tls is None
+    defaults = {"listen": found.listen, "state_dir": found.state_dir, "insecure": found.insecure, **no_tls}
+    assert sorted(settings_rows(program)) == sorted(expected_rows(defaults))
+
+    file.write_text("misspelt = 1\n")
+    with pytest.raises(SystemExit):
+        read_settings(program, AGENTS[program], ["--config", str(file)])
+    known = capsys.readouterr().err.partition("known are ")[2].strip().split(", ")
+    assert sorted(known) == sorted(row[0] for row in settings_rows(program))
+
+
+@each_page
+def test_every_verb_that_is_shown_is_in_the_makefile(page: Path) -> None:
+    """`make VERB` in code is a verb of the Makefile."""
+    verbs = set(re.findall(r"^([a-z]+):.*##", (CHECKOUT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {verb for line in code(page) for verb in re.findall(r"^(?:\$ )?make ([a-z]+)", line)}
+    assert named <= verbs
+
+
+@each_page
+def test_every_option_that_is_shown_is_one_of_lvs(page: Path) -> None:
+    """In code that begins with lvs, alone or behind a prompt and `on HOST`."""
+    options = set(all_options(typer.main.get_command(app)))
+    calls = [found[1] for line in code(page) if (found := re.match(r"(?:[#$] )?(?:on \w+ )?lvs (.*)", line.strip()))]
+    named = {option for call in calls for option in re.findall(r"(?<!\S)--[a-z-]+", call.partition("|")[0])}
+    assert named <= options
+
+
+def all_options(command: Any) -> Iterator[str]:
+    """The options of a command and of the commands below it."""
+    yield "--help"
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    for inner in getattr(command, "commands", {}).values():
+        yield from all_options(inner)
+
+
+@each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Links to files of the project: the file is there, and so is the heading behind a #."""
+    text = re.sub(r"\s+", " ", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, heading = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.is_file(), target
+        assert not heading or heading in headings(file), target
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which a page's headings are linked to."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_no_line_is_too_long(page: Path) -> None:
+    """At most 120 characters."""
+    assert [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120] == []
+
+
+PAGE = """\
+<!-- lab: director -->
+```console
+# lvs status \\
+    --output table
+first
+... of 3
+$ true
+```
+<!-- lab: file some.py -->
+```python
+print(1)
+```
+"""
+
+
+def test_a_marked_block_is_read_as_commands_with_what_they_show() -> None:
+    """A prompt begins a command, a backslash continues it, and what follows is its output."""
+    block, file = console.parse(PAGE)
+    first, second = block.commands
+    assert (block.host, first.line, first.text) == ("director", 3, "lvs status \\\n    --output table")
+    assert (first.shown, second.text, second.shown) == (["first", "... of 3"], "true", [])
+    assert (file.file, file.content) == ("some.py", "print(1)\n")
+
+
+@pytest.mark.parametrize("page", ["<!-- lab: rs1 -->\ntext\n", "<!-- lab: rs1 -->\n```console\noutput\n```\n"])
+def test_a_block_that_cannot_be_read_is_an_error(page: str) -> None:
+    """It is not passed over."""
+    with pytest.raises(console.FormatError, match="line"):
+        console.parse(page)
+
+
+@pytest.mark.parametrize(
+    ("shown_lines", "printed", "same"),
+    [
+        (["a b"], "a b  \n", True),
+        (["id ...", "end"], "id 7f\nend\n", True),
+        (["...", "end"], "any\nlines\nend\n", True),
+        ([], "\n", True),
+        (["a"], "a\nb\n", False),
+        ([], "something\n", False),
+    ],
+)
+def test_what_is_shown_is_compared_with_what_is_printed(shown_lines: list[str], printed: str, same: bool) -> None:
+    """Blanks at the ends of lines do not count, and "..." stands for anything."""
+    assert console.matches(shown_lines, printed) is same
