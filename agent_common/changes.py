@@ -45,11 +45,10 @@ class Reverted:
 class Resources(Protocol):
     """What an agent can change. Synchronous: it runs in the worker thread."""
 
-    def plan(self, operation: Operation, earlier: Sequence[Change], *, validate_only: bool) -> Change:
+    def plan(self, operation: Operation, earlier: Sequence[Change]) -> Change:
         """Say what an operation would change, without changing anything.
 
-        earlier are the changes planned, not yet made, before it; with validate_only a virtual server that is not there
-        yet does not matter. Raises what forbids the operation.
+        earlier are the changes planned, not yet made, before it. Raises what forbids the operation.
         """
 
     def write(self, change: Change) -> None:
@@ -140,13 +139,13 @@ class Changes:
         planned: list[Change] = []
         for operation in operations:
             try:
-                planned.append(await self._plan(operation, change_id, planned, validate_only=True))
+                planned.append(await self._plan(operation, change_id, planned))
             except LvsError as error:
                 raise BatchError(planned, error) from error
         return planned
 
     async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change]) -> None:
-        change = await self._plan(operation, change_id, (), validate_only=False)
+        change = await self._plan(operation, change_id, ())
         if not change.made:
             begun.append(change)
             return
@@ -163,10 +162,8 @@ class Changes:
             error.message += f"; and not everything could be taken back: {failure.message}"
             error.metadata[UNFINISHED] = change_id
 
-    async def _plan(
-        self, operation: Operation, change_id: str, earlier: Sequence[Change], *, validate_only: bool
-    ) -> Change:
-        change = await self._run(lambda: self._resources.plan(operation, earlier, validate_only=validate_only))
+    async def _plan(self, operation: Operation, change_id: str, earlier: Sequence[Change]) -> Change:
+        change = await self._run(lambda: self._resources.plan(operation, earlier))
         change.id = change_id
         return change
 

@@ -6,7 +6,6 @@ What differs between a director and a real server (the interface, what is checke
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -19,11 +18,19 @@ from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedErr
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.vip import Holder, Vip, VipMode, parse_holder
+from agent_common.vip_change import (
+    SysctlChanges,
+    adds,
+    creation_lines,
+    deletion_lines,
+    emptied,
+    is_creation,
+    vip_change,
+    wants_route,
+)
 from agent_common.virtual_server import IpAddress, parse_unicast
 
 _KIND = "vip"
-
-SysctlChanges = Sequence[operation_pb2.SysctlChange]
 
 
 class VipPolicy(Protocol):
@@ -107,14 +114,14 @@ class HeldVips:
             made_address=adds_address or current.made_address,
             present_device=after.device if adds_address else current.present_device,
         )
-        adds_route = _wants_route(after) and not current.route_present
+        adds_route = wants_route(after) and not current.route_present
         after = replace(
             after,
             made_route=adds_route or current.made_route,
             route_present=adds_route or current.route_present,
         )
-        actions = _creation_lines(current, after, sysctls)
-        change = _change(current, after, holder, actions, sysctls)
+        actions = creation_lines(current, after, sysctls)
+        change = vip_change(current, after, holder, actions, sysctls)
         change.foreign = current.present and not current.made_address
         return change
 
@@ -125,7 +132,7 @@ class HeldVips:
         holders = () if request.force else tuple(each for each in current.holders if each != holder)
         if holders == current.holders and not (request.force and self._state.get(_KIND, str(current.address))):
             if request.allow_missing:
-                return _change(current, current, holder, [], [])
+                return vip_change(current, current, holder, [], [])
             raise NotFoundError(
                 f"{holder.label} does not hold VIP {current.address} on this host",
                 Reason.VIP_NOT_FOUND,
@@ -133,16 +140,16 @@ class HeldVips:
             )
         stays = self._policy.keeps_hold(request, holder)
         if stays:
-            change = _change(current, current, holder, [], [])
+            change = vip_change(current, current, holder, [], [])
             change.warnings.append(f"VIP {current.address} stays: {stays}")
             return change
         after = replace(current, holders=holders)
         if not holders:
             stays = "" if request.force else self._policy.plan_last(request, current)
             if not stays:
-                after = _emptied(after)
-        actions = _deletion_lines(current, after, holder)
-        change = _change(current, after, holder, actions, [])
+                after = emptied(after)
+        actions = deletion_lines(current, after, holder)
+        change = vip_change(current, after, holder, actions, [])
         if stays:
             change.warnings.append(f"VIP {current.address} stays: {stays}")
         elif not holders and current.present and not current.made_address:
@@ -154,7 +161,7 @@ class HeldVips:
     def write(self, change: operation_pb2.VipChange) -> list[str]:
         """Bring the host from before to after, and read it back; return what was done to the sysctls of a removal."""
         before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
-        if _is_creation(before, after):
+        if is_creation(before, after):
             self._add(before, after, change.sysctls)
             return []
         self._take_away(before, after)
@@ -163,8 +170,8 @@ class HeldVips:
     def revert(self, change: operation_pb2.VipChange) -> Reverted:
         """Take back the hold, and what of address, route and sysctls the change made and nobody else needs by now."""
         before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
-        if _is_creation(before, after):
-            return self._revert_creation(before, after, made_more=bool(change.sysctls) or _adds(before, after))
+        if is_creation(before, after):
+            return self._revert_creation(before, after, made_more=bool(change.sysctls) or adds(before, after))
         return self._revert_deletion(before, after)
 
     def _revert_creation(self, before: Vip, after: Vip, *, made_more: bool) -> Reverted:
@@ -182,7 +189,7 @@ class HeldVips:
             return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
         wanted = replace(current, holders=())
         if before.holders or not before.made_address:  # else it had stayed for somebody, though nobody held it
-            wanted = _emptied(wanted)
+            wanted = emptied(wanted)
         done.extend(self._take_away(current, wanted))
         done.extend(self._policy.unsilence(wanted.address))
         return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
@@ -250,58 +257,3 @@ class HeldVips:
             if error.reason is Reason.NO_DEVICE:  # with the interface its routes are gone
                 return False
             raise
-
-
-def _wants_route(vip: Vip) -> bool:
-    """Only beside an address that this agent adds; a foreign one has the routes that its owner gave it."""
-    return vip.made_address and vip.mode is VipMode.AGENT and vip.address.version == 4
-
-
-def _emptied(vip: Vip) -> Vip:
-    """The VIP once nobody holds it: what this agent made is gone, what it found is there."""
-    return replace(
-        vip,
-        present_device="" if vip.made_address else vip.present_device,
-        route_present=vip.route_present and not vip.made_route,
-        made_address=False,
-        made_route=False,
-    )
-
-
-def _is_creation(before: Vip, after: Vip) -> bool:
-    return bool(after.holders) and len(after.holders) >= len(before.holders)
-
-
-def _adds(before: Vip, after: Vip) -> bool:
-    """Whether the address or its route is there after a change, and was not before."""
-    return (after.present and not before.present) or (after.route_present and not before.route_present)
-
-
-def _creation_lines(before: Vip, after: Vip, sysctls: SysctlChanges) -> list[str]:
-    lines = [f"set {each.interface}/{each.name} from {each.before} to {each.after}" for each in sysctls]
-    if after.present and not before.present:
-        lines.append(f"added {after.address}/{after.prefix_length} to {after.present_device}")
-    if after.route_present and not before.route_present:
-        lines.append(f"added route {after.address} scope host dev {after.present_device}")
-    if after.holders != before.holders:
-        lines.append(f"VIP {after.address} is held for {after.holders[-1].label}")
-    return lines
-
-
-def _deletion_lines(before: Vip, after: Vip, holder: Holder) -> list[str]:
-    lines = []
-    if before.route_present and not after.route_present:
-        lines.append(f"removed route {before.address} scope host dev {before.present_device or before.device}")
-    if before.present and not after.present:
-        lines.append(f"removed {before.address}/{before.prefix_length} from {before.present_device}")
-    elif after.holders:
-        lines.append(f"VIP {before.address} is no longer held for {holder.label}; {len(after.holders)} others hold it")
-    return lines or [f"VIP {before.address} is no longer held for {holder.label}"]
-
-
-def _change(before: Vip, after: Vip, holder: Holder, actions: list[str], sysctls: SysctlChanges) -> Change:
-    resource = operation_pb2.VipChange(
-        before=wire.pack_vip(before), after=wire.pack_vip(after), holder=wire.pack_holder(holder), sysctls=sysctls
-    )
-    made = before != after or bool(sysctls)
-    return Change(made=made, vip=resource, actions=actions if made else [])

@@ -20,10 +20,19 @@ from agent_common.destination import (
     destination_order,
     forwarding_name,
 )
-from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason
+from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
+from agent_director.destination_change import (
+    describe_update,
+    destination_change,
+    is_exactly,
+    missing_destination,
+    record_name,
+    refuse_other,
+    sides,
+)
 from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import check_etag, check_mask
 
@@ -50,7 +59,7 @@ class Destinations:
         """Return a destination; raises NotFoundError."""
         status = self._find(server, key)
         if status is None:
-            raise _missing(server, key)
+            raise missing_destination(server, key)
         return status
 
     def list_all(self, server: VirtualServerKey) -> list[DestinationStatus]:
@@ -58,9 +67,7 @@ class Destinations:
         statuses = [self._with_record(server, status) for status in self._ipvs.destinations(server)]
         return sorted(statuses, key=lambda status: destination_order(status.destination.key))
 
-    def plan_create(
-        self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change], *, validate_only: bool
-    ) -> Change:
+    def plan_create(self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change]) -> Change:
         """Plan to add it, or nothing if it is there and equal in what is set."""
         server = wire.unpack_key(request.virtual_server, "virtual_server")
         wanted = wire.unpack_destination(request.destination).check(server)
@@ -69,15 +76,15 @@ class Destinations:
         current = self._find(server, wanted.key)
         if current is None:
             check_unicast(wanted.key.address, "destination.key.address")
-            if not self._has_server(server, earlier) and not validate_only:
+            if not self._has_server(server, earlier):
                 raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
             action = f"added {wanted.key} to {server}, {forwarding_name(wanted.forwarding)}, weight {wanted.weight}"
-            change = _change(server, None, wanted, action)
+            change = destination_change(server, None, wanted, action)
             change.destination.leftover_before = (server, wanted.key.address) in self.leftovers()
             change.destination.address = str(wanted.key.address)
             return change
-        _refuse_other(request.destination, wanted, current, server)
-        change = _change(server, current.destination, current.destination)
+        refuse_other(request.destination, wanted, current, server)
+        change = destination_change(server, current.destination, current.destination)
         change.foreign = not current.managed
         return change
 
@@ -89,16 +96,16 @@ class Destinations:
         current = self._find(server, wanted.key)
         if current is None:
             if not request.allow_missing:
-                raise _missing(server, wanted.key)
+                raise missing_destination(server, wanted.key)
             create = destination_pb2.CreateDestinationRequest(
                 virtual_server=request.virtual_server, destination=request.destination
             )
-            return self.plan_create(create, (), validate_only=False)
+            return self.plan_create(create, ())
         check_etag(request.etag, wire.pack_destination(current.destination), f"destination {wanted.key}")
         fields = [_FIELDS[path] for path in mask]
         before = current.destination
         after = replace(before, **{field: getattr(wanted, field) for field in fields}).check(server)
-        change = _change(server, before, after, _describe_update(server, before, after, fields))
+        change = destination_change(server, before, after, describe_update(server, before, after, fields))
         change.foreign = not current.managed
         return change
 
@@ -108,11 +115,11 @@ class Destinations:
         key = wire.unpack_destination_key(request.destination, "destination")
         current = self._find(server, key)
         if current is None and not request.allow_missing:
-            raise _missing(server, key)
+            raise missing_destination(server, key)
         before = current.destination if current else None
         if before is not None:
             check_etag(request.etag, wire.pack_destination(before), f"destination {key}")
-        change = _change(server, before, None, f"removed {key} from {server}" if before else "")
+        change = destination_change(server, before, None, f"removed {key} from {server}" if before else "")
         change.foreign = current is not None and not current.managed
         if request.real_server_keeps_vip:
             wire.check_key(server, "virtual_server")
@@ -131,7 +138,7 @@ class Destinations:
 
     def write(self, change: operation_pb2.DestinationChange) -> None:
         """Bring the kernel from before to after, and read it back."""
-        server, before, after = _sides(change)
+        server, before, after = sides(change)
         if change.leftover_after:  # noted before the destination goes, since nobody would know afterwards
             self._note(server, change.address, left=True)
         self._put(server, before, after)
@@ -143,17 +150,17 @@ class Destinations:
 
         foreign: it was there and not made by this agent, and is so again.
         """
-        server, before, after = _sides(change)
+        server, before, after = sides(change)
         if change.address:
             self._note(server, change.address, left=change.leftover_before)
         either = after or before
         if either is None:
             return Reverted(outcome=Outcome.NOTHING)
         current = self._find(server, either.key)
-        if _is(current, before):
+        if is_exactly(current, before):
             self._record(server, before, either.key, new=False)
             return Reverted(outcome=Outcome.NOTHING)
-        if not _is(current, after) and not self._is_between(server, before, after):
+        if not is_exactly(current, after) and not self._is_between(server, before, after):
             why = f"{either.key} of {server} stays: somebody changed it meanwhile"
             return Reverted(outcome=Outcome.KEPT, details=(why,))
         if before is not None and after is None and not self._has_server(server, ()):
@@ -181,7 +188,7 @@ class Destinations:
             self._ipvs.add_destination(server, after)
         else:
             self._ipvs.edit_destination(server, after)
-        if not _is(self._find(server, after.key), after):
+        if not is_exactly(self._find(server, after.key), after):
             raise ConflictError(
                 f"{after.key} of {server} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
             )
@@ -197,7 +204,7 @@ class Destinations:
         self, server: VirtualServerKey, destination: Destination | None, key: DestinationKey, *, new: bool
     ) -> None:
         """Put on disk, before the kernel is touched, who made it and the weight that waits for the end of a drain."""
-        name = _name(server, key)
+        name = record_name(server, key)
         record = self._state.get(_KIND, name)
         managed = new or bool(record and record["managed"])
         if destination is not None and (managed or destination.draining):
@@ -211,7 +218,7 @@ class Destinations:
         if before is None or after is None:
             return False
         there = next((each for each in self._ipvs.destinations(server) if each.destination.key == after.key), None)
-        record = self._state.get(_KIND, _name(server, after.key))
+        record = self._state.get(_KIND, record_name(server, after.key))
         recorded = (record["weight"], record["draining"]) if record else None
         return any(
             there is not None and there.destination == replace(side, weight=side.kernel_weight, draining=False)
@@ -226,7 +233,7 @@ class Destinations:
 
     def _with_record(self, server: VirtualServerKey, status: DestinationStatus) -> DestinationStatus:
         """Join what the kernel says with what is on record. A drain that somebody ended by hand is over."""
-        body = self._state.get(_KIND, _name(server, status.destination.key))
+        body = self._state.get(_KIND, record_name(server, status.destination.key))
         if body is None:
             return status
         draining = bool(body["draining"]) and status.current_weight == 0
@@ -242,79 +249,3 @@ class Destinations:
             for change in earlier
         )
         return planned or self._ipvs.virtual_server(server) is not None
-
-
-def _refuse_other(
-    message: destination_pb2.Destination, wanted: Destination, current: DestinationStatus, server: VirtualServerKey
-) -> None:
-    """Raise DiffersError if what is set in the message differs from what is there."""
-    there = current.destination
-    names = {"virtual_server": str(server), "destination": str(there.key)}
-    if there.draining:
-        raise DiffersError(f"{there.key} of {server} is draining", Reason.DESTINATION_DRAINING, **names)
-    differences = []
-    if message.forwarding_method and wanted.forwarding != there.forwarding:
-        differences.append(
-            f"forwarding method {forwarding_name(there.forwarding)}, not {forwarding_name(wanted.forwarding)}"
-        )
-    if message.HasField("weight") and wanted.weight != current.current_weight:
-        differences.append(f"weight {current.current_weight}, not {wanted.weight}")
-    if not message.HasField("weight") and current.current_weight == 0:
-        differences.append("weight 0")
-    for field in ("upper_threshold", "lower_threshold", "tunnel"):
-        if message.HasField(field) and getattr(wanted, field) != getattr(there, field):
-            differences.append(f"another {field}")
-    if differences:
-        raise DiffersError(
-            f"{there.key} of {server} is there with {'; '.join(differences)}", Reason.DESTINATION_DIFFERS, **names
-        )
-
-
-def _describe_update(server: VirtualServerKey, before: Destination, after: Destination, fields: Sequence[str]) -> str:
-    if before.draining != after.draining:
-        verb = "drains" if after.draining else "no longer drains"
-        return f"{after.key} of {server} {verb} (weight {before.kernel_weight} to {after.kernel_weight})"
-    if fields == ["weight"]:
-        waits = ", kept until the drain ends" if after.draining else ""
-        return f"weight of {after.key} of {server} from {before.weight} to {after.weight}{waits}"
-    return f"changed {', '.join(fields)} of {after.key} of {server}"
-
-
-def _is(status: DestinationStatus | None, destination: Destination | None) -> bool:
-    """Whether the kernel and the record have exactly this destination, or none."""
-    if status is None or destination is None:
-        return status is None and destination is None
-    return status.destination == destination and status.current_weight == destination.kernel_weight
-
-
-def _change(
-    server: VirtualServerKey, before: Destination | None, after: Destination | None, action: str = ""
-) -> Change:
-    resource = operation_pb2.DestinationChange(
-        virtual_server=wire.pack_key(server),
-        before=wire.pack_destination(before) if before else None,
-        after=wire.pack_destination(after) if after else None,
-    )
-    made = before != after
-    return Change(made=made, destination=resource, actions=[action] if made else [])
-
-
-def _sides(
-    change: operation_pb2.DestinationChange,
-) -> tuple[VirtualServerKey, Destination | None, Destination | None]:
-    before = wire.unpack_destination(change.before) if change.HasField("before") else None
-    after = wire.unpack_destination(change.after) if change.HasField("after") else None
-    return wire.unpack_key(change.virtual_server), before, after
-
-
-def _name(server: VirtualServerKey, key: DestinationKey) -> str:
-    return f"{server} {key}"
-
-
-def _missing(server: VirtualServerKey, key: DestinationKey) -> NotFoundError:
-    return NotFoundError(
-        f"there is no destination {key} in {server}",
-        Reason.DESTINATION_NOT_FOUND,
-        virtual_server=str(server),
-        destination=str(key),
-    )

@@ -20,7 +20,7 @@ class DirectorResources:
         self._destinations = destinations
         self._vips = vips
 
-    def plan(self, operation: Operation, earlier: Sequence[Change], *, validate_only: bool) -> Change:
+    def plan(self, operation: Operation, earlier: Sequence[Change]) -> Change:
         """Say what an operation would change."""
         match operation.WhichOneof("operation"):
             case "create_virtual_server":
@@ -31,7 +31,7 @@ class DirectorResources:
                 return self._virtual_servers.plan_delete(operation.delete_virtual_server)
             case "create_destination":
                 request = operation.create_destination
-                return self._destinations.plan_create(request, earlier, validate_only=validate_only)
+                return self._destinations.plan_create(request, earlier)
             case "update_destination":
                 return self._destinations.plan_update(operation.update_destination)
             case "delete_destination":

@@ -11,8 +11,8 @@ from lvsagent.v1 import vip_pb2
 from agent_common import wire
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
 from agent_common.errors import InvalidInputError, Reason, RefusedError
-from agent_common.held_vip import SysctlChanges
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
+from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer
 
 

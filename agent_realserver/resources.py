@@ -18,7 +18,7 @@ class RealServerResources:
         self._vips = vips
         self._silence = silence
 
-    def plan(self, operation: Operation, earlier: Sequence[Change], *, validate_only: bool) -> Change:
+    def plan(self, operation: Operation, earlier: Sequence[Change]) -> Change:
         """Say what an operation would change."""
         match operation.WhichOneof("operation"):
             case "create_vip":

@@ -10,10 +10,10 @@ from lvsagent.v1 import arp_pb2, operation_pb2
 from agent_common.address import LOOPBACK, Addresses
 from agent_common.changes import Outcome, Reverted
 from agent_common.errors import NotFoundError, Reason, RefusedError
-from agent_common.held_vip import SysctlChanges
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.vip import check_name
+from agent_common.vip_change import SysctlChanges
 from agent_realserver.arp import (
     ArpChange,
     ArpName,

@@ -10,9 +10,9 @@ from lvsagent.v1 import vip_pb2
 from agent_common import wire
 from agent_common.address import LOOPBACK, Addresses, Placement
 from agent_common.errors import InvalidInputError, Reason, RefusedError
-from agent_common.held_vip import SysctlChanges
 from agent_common.sockets import Sockets
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
+from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 from agent_realserver.silence import Silence
 

@@ -1,6 +1,6 @@
 """Run the lab's tests in several guests at once, each with its share of the test files.
 
-    python -m lab.suite [--guests 2] [--timeout 840] [PYTEST ARGS...]
+    python -m lab.suite [--guests 2] [--timeout 2400] [PYTEST ARGS...]
 
 A guest has one processor, so a second one halves the time on a machine with two. Ends with 0 if every guest's tests
 passed; the output of each guest is printed when it has ended, and in the end how many tests ran in all.
@@ -21,7 +21,7 @@ def main() -> int:
     """Run the guests and print what they say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guests", type=int, default=2)
-    parser.add_argument("--timeout", type=int, default=840, help="seconds for each guest")
+    parser.add_argument("--timeout", type=int, default=2400, help="seconds for each guest")
     known, more = parser.parse_known_args()
     with ThreadPoolExecutor(known.guests) as pool:
         shares = [f"{number}/{known.guests}" for number in range(1, known.guests + 1)]

@@ -238,7 +238,7 @@ class TestRefusals:
     def test_one_that_drains_names_undrain(self, site: SiteInMemory) -> None:
         site.run(site.add(asked(RS1)).steps)
         drain = operations.update_destination(WEB, destination().key, draining=True)
-        site.director.resources.write(site.director.resources.plan(drain, (), validate_only=False))
+        site.director.resources.write(site.director.resources.plan(drain, ()))
         said = refused(site, asked(RS1), DiffersError, Reason.DESTINATION_DRAINING)
         assert said.endswith(f"end the drain with: lvs undrain --vip 192.168.0.200:80 --rs {RS1}:80")
 

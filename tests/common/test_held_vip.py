@@ -632,6 +632,14 @@ class TestDirector:
         delete(director, OPERATOR, force=True)
         assert (places(director), director.vips.list_all()) == ([], [])
 
+    def test_the_last_hold_on_a_foreign_address_goes_although_it_is_used(self, director: DirectorHost) -> None:
+        """The address stays anyway."""
+        by_hand(director, "eth0")
+        create(director, OPERATOR)
+        director.ipvs.add_virtual_server(VirtualServer(key=WEB))
+        delete(director, OPERATOR)
+        assert (places(director), director.vips.list_all()) == (["eth0/32"], [])
+
     def test_a_hold_that_is_not_the_last_goes_although_the_address_is_used(self, director: DirectorHost) -> None:
         create(director, A)
         create(director, OPERATOR)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from lvsagent.v1 import destination_pb2
+from lvsagent.v1 import destination_pb2, operation_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
@@ -50,10 +50,10 @@ def key_message(address: str, port: int) -> destination_pb2.DestinationKey:
 
 
 def plan_create(
-    host: DirectorHost, wanted: destination_pb2.Destination, of: VirtualServerKey = WEB, *, validate_only: bool = False
+    host: DirectorHost, wanted: destination_pb2.Destination, of: VirtualServerKey = WEB, earlier: Sequence[Change] = ()
 ) -> Change:
     request = destination_pb2.CreateDestinationRequest(virtual_server=wire.pack_key(of), destination=wanted)
-    return host.destinations.plan_create(request, (), validate_only=validate_only)
+    return host.destinations.plan_create(request, earlier)
 
 
 def create(host: DirectorHost, **fields: object) -> Change:
@@ -189,7 +189,9 @@ class TestCreate:
         with pytest.raises(NotFoundError, match=f"there is no virtual server {MARK}") as caught:
             plan_create(host, message(), MARK)
         assert caught.value.reason is Reason.VIRTUAL_SERVER_NOT_FOUND
-        assert plan_create(host, message(), MARK, validate_only=True).made
+        server = virtual_server_pb2.VirtualServer(key=wire.pack_key(MARK))
+        planned = Change(virtual_server=operation_pb2.VirtualServerChange(after=server))
+        assert plan_create(host, message(), MARK, [planned]).made
 
     @pytest.mark.parametrize(
         ("wanted", "field"),
@@ -590,8 +592,8 @@ class TestRead:
             operations.create_destination(WEB, RS, Forwarding.TUNNELING, 5),
             operations.update_destination(WEB, RS, draining=True),
         ):
-            written(host, host.resources.plan(operation, (), validate_only=False))
+            written(host, host.resources.plan(operation, ()))
         assert weights(host) == (5, True, 0)
-        written(host, host.resources.plan(operations.delete_destination(WEB, RS), (), validate_only=False))
+        written(host, host.resources.plan(operations.delete_destination(WEB, RS), ()))
         assert host.destinations.list_all(WEB) == []
         assert RS.address == ip_address("192.168.0.104")

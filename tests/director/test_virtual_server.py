@@ -431,7 +431,7 @@ class TestRead:
 
     def test_what_cli_builds_is_what_we_understand(self, host: DirectorHost) -> None:
         operation = operations.create_virtual_server(WEB, "rr", Persistence(timeout=60))
-        written(host, host.resources.plan(operation, (), validate_only=False))
+        written(host, host.resources.plan(operation, ()))
         assert host.virtual_servers.get(WEB) == VirtualServer(
             key=WEB, scheduler="rr", persistence=Persistence(timeout=60)
         )

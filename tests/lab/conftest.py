@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.site import Site, diff, snapshot
+from lab.site import Site, diff
 from tests.lab.operator import Operator
 
 Hosts = dict[str, dict[str, str]]
@@ -50,7 +50,7 @@ def unchanged(operator: Operator) -> Iterator[Operator]:
 @pytest.fixture(scope="module")
 def baseline(operator: Operator) -> Hosts:
     """Every host with an agent, as it was before the module's first test."""
-    return with_agents(operator)
+    return operator.snapshots(agent.host for agent in operator.agents.values())
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def pristine(operator: Operator, baseline: Hosts) -> Iterator[Operator]:
     Agents that a test has killed or stopped run again for the next one.
     """
     yield operator
-    now = with_agents(operator)
+    now = operator.snapshots(agent.host for agent in operator.agents.values())
     found = {name: diff(baseline[name], now[name]) for name in now}
     baseline.update(now)  # one test that leaves something does not fail those after it
     for agent in operator.agents.values():
@@ -69,11 +69,6 @@ def pristine(operator: Operator, baseline: Hosts) -> Iterator[Operator]:
         else:
             agent.start()
     assert "\n".join(f"{name}:\n{text}" for name, text in found.items() if text) == ""
-
-
-def with_agents(operator: Operator) -> Hosts:
-    """What the hosts look like on which something of ours runs."""
-    return {name: snapshot(agent.host) for name, agent in operator.agents.items()}
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,13 +98,13 @@ class Operator:
 
         return asyncio.run(read())
 
-    def snapshots(self) -> dict[str, dict[str, str]]:
-        """What every host looks like now."""
-        return {host.name: snapshot(host) for host in self.site.hosts}
+    def snapshots(self, hosts: Iterable[Host] | None = None) -> dict[str, dict[str, str]]:
+        """What every host, or some, look like now."""
+        return {host.name: snapshot(host) for host in (self.site.hosts if hosts is None else hosts)}
 
     def differences(self, before: Mapping[str, Mapping[str, str]]) -> str:
-        """How the hosts differ from a snapshot; empty if they do not."""
-        found = {host.name: diff(before[host.name], snapshot(host)) for host in self.site.hosts}
+        """How the hosts of a snapshot differ from it; empty if they do not."""
+        found = {name: diff(before[name], snapshot(self.site.host(name))) for name in before}
         return "\n".join(f"{name}:\n{text}" for name, text in found.items() if text)
 
     def agent_site(self) -> AgentSite:

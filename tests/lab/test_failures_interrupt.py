@@ -32,11 +32,11 @@ def assert_rolled_back(ended: Ended) -> None:
     assert ended.stdout == ""
 
 
-def test_ctrl_c_during_preflight(pristine: Operator, family: int) -> None:
+def test_ctrl_c_during_preflight(pristine: Operator) -> None:
     """The real server's agent stands still: it is interrupted while it waits for the answer, and changes nothing."""
     agent = pristine.agents["rs1"]
     agent.pause()
-    lvs = add(pristine, family, PORT, "--debug", "--timeout", "30")
+    lvs = add(pristine, 4, PORT, "--debug", "--timeout", "30")
     lvs.until("BatchApply")  # the director has checked; the real server is all that is missing
     lvs.send(signal.SIGINT)
     agent.resume()

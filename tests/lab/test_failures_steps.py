@@ -47,7 +47,7 @@ def other_agent(operator: Operator, name: str, *without: str) -> Iterator[Agent]
         usual.start()
 
 
-@pytest.mark.parametrize("signal", ["kill", "pause"])
+@pytest.mark.parametrize(("family", "signal"), [(4, "kill"), (6, "kill"), (4, "pause")])
 def test_a_real_server_whose_agent_is_lost_before_its_step(pristine: Operator, family: int, signal: str) -> None:
     """Killed or stopped after preflight: it is not sent the change at all, so nothing is unknown."""
     rs, agent = pristine.rs(family)[0], pristine.agents["rs1"]
@@ -55,11 +55,11 @@ def test_a_real_server_whose_agent_is_lost_before_its_step(pristine: Operator, f
     assert_rolled_back(outcome, "prepare VIP", f"real server {rs}")
 
 
-def test_the_second_real_server_whose_agent_is_lost(pristine: Operator, family: int) -> None:
+def test_the_second_real_server_whose_agent_is_lost(pristine: Operator) -> None:
     """The first one, which is prepared by then, gives everything back."""
-    first, second = pristine.rs(family)
+    first, second = pristine.rs(4)
     outcome = attempt(
-        pristine, pristine.vip(family), [first, second], after=PREPARED, then=pristine.agents["rs2"].kill, timeout=2
+        pristine, pristine.vip(4), [first, second], after=PREPARED, then=pristine.agents["rs2"].kill, timeout=2
     )
     assert_rolled_back(outcome, "prepare VIP", f"real server {second}")
 
@@ -84,12 +84,10 @@ def test_a_director_that_is_killed_while_the_application_is_awaited(pristine: Op
     servers[0].kill()
 
 
-def test_a_director_that_stands_still_does_nothing_late(pristine: Operator, family: int) -> None:
+def test_a_director_that_stands_still_does_nothing_late(pristine: Operator) -> None:
     """Stopped after preflight, and going on after the command has ended: no change waits in its socket."""
     director = pristine.agents["lb1"]
-    outcome = attempt(
-        pristine, pristine.vip(family), [pristine.rs(family)[0]], after=PREPARED, then=director.pause, timeout=2
-    )
+    outcome = attempt(pristine, pristine.vip(4), [pristine.rs(4)[0]], after=PREPARED, then=director.pause, timeout=2)
     director.resume()
     make_answer(pristine, director)
     assert_rolled_back(outcome, "add virtual server", "director", "no answer", "within 2 s")

@@ -24,14 +24,14 @@ ADDRESS = {4: f"{VIP}/32", 6: f"{VIP6}/128"}
 
 @pytest.fixture(scope="module")
 def finished(operator: Operator) -> Iterator[dict[str, dict[str, str]]]:
-    """Both real servers behind the VIPs of both families, and what every host looks like then.
+    """Both real servers behind the VIPs of both families, and what the hosts with agents look like then.
 
     In the end they are removed, and every host is as it was before: nothing that was put back was counted twice.
     """
     before = operator.snapshots()
     for family in (4, 6):
         assert operator.add(operator.vip(family), operator.rs(family)).status == 0
-    yield operator.snapshots()
+    yield operator.snapshots(agent.host for agent in operator.agents.values())
     for family in (4, 6):
         outcome = operator.remove(operator.vip(family), operator.rs(family), prune=True, drain_timeout=None)
         assert outcome.status == 0

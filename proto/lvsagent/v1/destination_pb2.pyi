@@ -293,7 +293,7 @@ class CreateDestinationRequest(_message.Message):
     change_id: _builtins.str
     """Name of this change, chosen by the caller (a UUID). The same name again gives the same answer. Empty: the agent chooses."""
     validate_only: _builtins.bool
-    """Check only: the answer says what would be done, and nothing is changed. The virtual server may be missing yet."""
+    """Check only: the answer says what would be done, and nothing is changed."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Virtual server."""

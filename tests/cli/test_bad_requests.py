@@ -1,26 +1,25 @@
-"""Bad input is refused by the agents too, whoever their client is: INVALID_ARGUMENT, the field and the rule (P8).
-
-That the hosts are as before is asserted by the fixture `pristine`, by ip, ipvsadm and /proc.
-"""
+"""Bad input is refused by the agents too, whoever their client is: INVALID_ARGUMENT, the field and the rule (P8)."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
 
 from agent_common.errors import InvalidInputError, LvsError, RefusedError
 from agent_common.operation import Operation
-from cli.client import Clients
+from agent_realserver.arp import read_values
+from cli.client import AgentClient, Clients
 from cli.site import AgentName, Role
-from lab.site import VIP
-from tests.lab.operator import PORT, Operator
+from tests.hosts import DirectorHost, RealServerHost
+from tests.serving import serving
 
+VIP, RS, PORT = "192.168.0.200", "192.168.0.104", 10000
 TCP = virtual_server_pb2.PROTOCOL_TCP
-TUNNEL = destination_pb2.FORWARDING_METHOD_TUNNELING
 
 
 def key(address: str = VIP, port: int = PORT, protocol: int = TCP) -> virtual_server_pb2.VirtualServerKey:
@@ -105,65 +104,79 @@ REAL_SERVER: dict[str, tuple[Operation, str, str]] = {
 }
 
 
-def send(operator: Operator, agent: AgentName, operation: Operation, change_id: str = "") -> LvsError:
-    """What an agent answers to an operation; it must be an error."""
-
-    async def ask() -> LvsError:
-        async with Clients(operator.agent_site(), lambda call: None) as clients:
-            client = clients[agent]
-            try:
-                if operation.WhichOneof("operation") is None:
-                    await client.apply_all([operation], change_id)
-                else:
-                    await client.apply(operation, change_id)
-            except LvsError as error:
-                return error
-        raise AssertionError("it was accepted")
-
-    return asyncio.run(ask())
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Clients]:
+    """A director and a real server behind real gRPC; at the end neither kernel nor state has been touched."""
+    director, real_server = DirectorHost(), RealServerHost()
+    before = [repr(each) for each in look(director, real_server)]
+    async with serving(tmp_path, {"lb": director, RS: real_server}) as served:
+        yield await served.clients()
+    assert [repr(each) for each in look(director, real_server)] == before
 
 
-def cases() -> Iterator[tuple[AgentName, str, Operation, str, str]]:
-    """Every bad request, and whom it is sent to."""
-    for role, name, table in ((Role.DIRECTOR, "", DIRECTOR), (Role.REAL_SERVER, "192.168.0.104", REAL_SERVER)):
-        for what, (operation, field, rule) in table.items():
-            yield AgentName(role=role, name=name), what, operation, field, rule
+def look(director: DirectorHost, real_server: RealServerHost) -> Iterator[object]:
+    """Everything that a bad request could have changed."""
+    for host in (director, real_server):
+        yield host.addresses.addresses()
+        yield [host.state.list(kind) for kind in ("change", "vip", "virtual_server", "destination", "arp_sysctl")]
+    yield director.ipvs.virtual_servers()
+    yield read_values(real_server.sysctls, ["eth0"])
 
 
-def named(operator: Operator, agent: AgentName) -> AgentName:
-    """The agent as this site calls it."""
-    return agent if agent.name else operator.agent_site().director_names()[0]
+def agent(site: Clients, role: Role) -> AgentClient:
+    """The director or the real server."""
+    return site[site.site.director_names()[0] if role is Role.DIRECTOR else AgentName(role=role, name=RS)]
 
 
-def test_each_field_is_checked_by_the_agent_too(pristine: Operator) -> None:
-    """Twenty-nine bad requests: each is told which field breaks which rule."""
-    wrong = []
-    for agent, what, operation, field, rule in cases():
-        error = send(pristine, named(pristine, agent), operation)
-        good = isinstance(error, InvalidInputError) and error.field.endswith(field) and rule in error.message
-        if not good:
-            wrong.append((agent.role.value, what, type(error).__name__, error.field, error.message))
-    assert wrong == []
+async def send(client: AgentClient, operation: Operation, change_id: str = "") -> LvsError:
+    """What an agent answers to an operation by its own RPC; it must be an error."""
+    with pytest.raises(LvsError) as caught:
+        await client.apply(operation, change_id)
+    return caught.value
 
 
-def test_a_name_of_a_change_that_is_too_long(pristine: Operator) -> None:
+async def send_in_batch(client: AgentClient, operation: Operation) -> LvsError:
+    """What a director answers to an operation as an item of a batch; it must be an error."""
+    with pytest.raises(LvsError) as caught:
+        await client.apply_all([operation], "")
+    return caught.value
+
+
+@pytest.mark.parametrize("what", DIRECTOR)
+async def test_a_director_checks_each_field(site: Clients, what: str) -> None:
+    """By the operation's own RPC, and the same in a batch: which field breaks which rule."""
+    operation, field, rule = DIRECTOR[what]
+    client = agent(site, Role.DIRECTOR)
+    errors = [await send_in_batch(client, operation)]
+    if operation.WhichOneof("operation") is not None:
+        errors.append(await send(client, operation))
+    for error in errors:
+        assert isinstance(error, InvalidInputError)
+        assert error.field.endswith(field)
+        assert rule in error.message
+
+
+@pytest.mark.parametrize("what", REAL_SERVER)
+async def test_a_real_server_checks_each_field(site: Clients, what: str) -> None:
+    """Which field breaks which rule."""
+    operation, field, rule = REAL_SERVER[what]
+    error = await send(agent(site, Role.REAL_SERVER), operation)
+    assert isinstance(error, InvalidInputError)
+    assert error.field.endswith(field)
+    assert rule in error.message
+
+
+async def test_a_name_of_a_change_that_is_too_long(site: Clients) -> None:
     """Names are 1 to 64 characters long."""
-    error = send(pristine, AgentName(role=Role.REAL_SERVER, name="192.168.0.104"), vip(), "x" * 65)
+    error = await send(agent(site, Role.REAL_SERVER), vip(), "x" * 65)
     assert isinstance(error, InvalidInputError)
     assert error.field == "change_id"
 
 
-def test_an_operation_of_the_other_kind_of_agent(pristine: Operator) -> None:
+async def test_an_operation_of_the_other_kind_of_agent(site: Clients) -> None:
     """A director has no ARP sysctls to set: refused, naming the operation."""
-    (director,) = pristine.agent_site().director_names()
     operation = Operation()
     operation.silence_arp.operator = "me"
-
-    async def ask() -> LvsError | None:
-        async with Clients(pristine.agent_site(), lambda call: None) as clients:
-            _, error = await clients[director].try_all([operation], "", validate_only=False)
-            return error
-
-    error = asyncio.run(ask())
+    error = await send_in_batch(agent(site, Role.DIRECTOR), operation)
     assert isinstance(error, RefusedError)
     assert "a director does not silence arp" in error.message

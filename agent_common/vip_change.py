@@ -1,0 +1,73 @@
+"""A held VIP before and after a change: what that adds, takes away, and says. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lvsagent.v1 import operation_pb2
+
+from agent_common import wire
+from agent_common.operation import Change
+from agent_common.vip import Holder, Vip, VipMode
+
+SysctlChanges = Sequence[operation_pb2.SysctlChange]
+
+
+def wants_route(vip: Vip) -> bool:
+    """Only beside an address that this agent adds; a foreign one has the routes that its owner gave it."""
+    return vip.made_address and vip.mode is VipMode.AGENT and vip.address.version == 4
+
+
+def emptied(vip: Vip) -> Vip:
+    """The VIP once nobody holds it: what this agent made is gone, what it found is there."""
+    return replace(
+        vip,
+        present_device="" if vip.made_address else vip.present_device,
+        route_present=vip.route_present and not vip.made_route,
+        made_address=False,
+        made_route=False,
+    )
+
+
+def is_creation(before: Vip, after: Vip) -> bool:
+    """Whether a hold is taken, or what was missing is put back; else one is given up."""
+    return bool(after.holders) and len(after.holders) >= len(before.holders)
+
+
+def adds(before: Vip, after: Vip) -> bool:
+    """Whether the address or its route is there after a change, and was not before."""
+    return (after.present and not before.present) or (after.route_present and not before.route_present)
+
+
+def creation_lines(before: Vip, after: Vip, sysctls: SysctlChanges) -> list[str]:
+    """Say, a line each, what a change adds."""
+    lines = [f"set {each.interface}/{each.name} from {each.before} to {each.after}" for each in sysctls]
+    if after.present and not before.present:
+        lines.append(f"added {after.address}/{after.prefix_length} to {after.present_device}")
+    if after.route_present and not before.route_present:
+        lines.append(f"added route {after.address} scope host dev {after.present_device}")
+    if after.holders != before.holders:
+        lines.append(f"VIP {after.address} is held for {after.holders[-1].label}")
+    return lines
+
+
+def deletion_lines(before: Vip, after: Vip, holder: Holder) -> list[str]:
+    """Say, a line each, what a change takes away."""
+    lines = []
+    if before.route_present and not after.route_present:
+        lines.append(f"removed route {before.address} scope host dev {before.present_device or before.device}")
+    if before.present and not after.present:
+        lines.append(f"removed {before.address}/{before.prefix_length} from {before.present_device}")
+    elif after.holders:
+        lines.append(f"VIP {before.address} is no longer held for {holder.label}; {len(after.holders)} others hold it")
+    return lines or [f"VIP {before.address} is no longer held for {holder.label}"]
+
+
+def vip_change(before: Vip, after: Vip, holder: Holder, actions: list[str], sysctls: SysctlChanges) -> Change:
+    """Return a change as it is recorded and answered."""
+    resource = operation_pb2.VipChange(
+        before=wire.pack_vip(before), after=wire.pack_vip(after), holder=wire.pack_holder(holder), sysctls=sysctls
+    )
+    made = before != after or bool(sysctls)
+    return Change(made=made, vip=resource, actions=actions if made else [])

@@ -1,0 +1,94 @@
+"""A destination before and after a change: what differs, what is said, how it is recorded. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lvsagent.v1 import destination_pb2, operation_pb2
+
+from agent_common import wire
+from agent_common.destination import Destination, DestinationKey, DestinationStatus, forwarding_name
+from agent_common.errors import DiffersError, NotFoundError, Reason
+from agent_common.operation import Change
+from agent_common.virtual_server import VirtualServerKey
+
+
+def refuse_other(
+    message: destination_pb2.Destination, wanted: Destination, current: DestinationStatus, server: VirtualServerKey
+) -> None:
+    """Raise DiffersError if what is set in the message differs from what is there."""
+    there = current.destination
+    names = {"virtual_server": str(server), "destination": str(there.key)}
+    if there.draining:
+        raise DiffersError(f"{there.key} of {server} is draining", Reason.DESTINATION_DRAINING, **names)
+    differences = []
+    if message.forwarding_method and wanted.forwarding != there.forwarding:
+        differences.append(
+            f"forwarding method {forwarding_name(there.forwarding)}, not {forwarding_name(wanted.forwarding)}"
+        )
+    if message.HasField("weight") and wanted.weight != current.current_weight:
+        differences.append(f"weight {current.current_weight}, not {wanted.weight}")
+    if not message.HasField("weight") and current.current_weight == 0:
+        differences.append("weight 0")
+    for field in ("upper_threshold", "lower_threshold", "tunnel"):
+        if message.HasField(field) and getattr(wanted, field) != getattr(there, field):
+            differences.append(f"another {field}")
+    if differences:
+        raise DiffersError(
+            f"{there.key} of {server} is there with {'; '.join(differences)}", Reason.DESTINATION_DIFFERS, **names
+        )
+
+
+def describe_update(server: VirtualServerKey, before: Destination, after: Destination, fields: Sequence[str]) -> str:
+    """Say what an update does."""
+    if before.draining != after.draining:
+        verb = "drains" if after.draining else "no longer drains"
+        return f"{after.key} of {server} {verb} (weight {before.kernel_weight} to {after.kernel_weight})"
+    if fields == ["weight"]:
+        waits = ", kept until the drain ends" if after.draining else ""
+        return f"weight of {after.key} of {server} from {before.weight} to {after.weight}{waits}"
+    return f"changed {', '.join(fields)} of {after.key} of {server}"
+
+
+def is_exactly(status: DestinationStatus | None, destination: Destination | None) -> bool:
+    """Whether the kernel and the record have exactly this destination, or none."""
+    if status is None or destination is None:
+        return status is None and destination is None
+    return status.destination == destination and status.current_weight == destination.kernel_weight
+
+
+def destination_change(
+    server: VirtualServerKey, before: Destination | None, after: Destination | None, action: str = ""
+) -> Change:
+    """Return a change as it is recorded and answered."""
+    resource = operation_pb2.DestinationChange(
+        virtual_server=wire.pack_key(server),
+        before=wire.pack_destination(before) if before else None,
+        after=wire.pack_destination(after) if after else None,
+    )
+    made = before != after
+    return Change(made=made, destination=resource, actions=[action] if made else [])
+
+
+def sides(
+    change: operation_pb2.DestinationChange,
+) -> tuple[VirtualServerKey, Destination | None, Destination | None]:
+    """Return the virtual server's key, and the destination before and after a change."""
+    before = wire.unpack_destination(change.before) if change.HasField("before") else None
+    after = wire.unpack_destination(change.after) if change.HasField("after") else None
+    return wire.unpack_key(change.virtual_server), before, after
+
+
+def record_name(server: VirtualServerKey, key: DestinationKey) -> str:
+    """Return the name of a destination's record in the state."""
+    return f"{server} {key}"
+
+
+def missing_destination(server: VirtualServerKey, key: DestinationKey) -> NotFoundError:
+    """Return the error for a destination that is not there."""
+    return NotFoundError(
+        f"there is no destination {key} in {server}",
+        Reason.DESTINATION_NOT_FOUND,
+        virtual_server=str(server),
+        destination=str(key),
+    )
