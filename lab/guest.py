@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -133,6 +134,7 @@ def start(order: Order, machinery: Path, cache: Path, out: Path, console: int | 
         "HOME": str(machinery),
         "TMPDIR": str(memory_folder(order.memory, machinery)),
     }
+    open_many_files()
     with (out / "console").open("wb") as log:
         process = subprocess.Popen(
             arguments,
@@ -144,6 +146,15 @@ def start(order: Order, machinery: Path, cache: Path, out: Path, console: int | 
             start_new_session=True,
         )
     return Guest(process=process, out=out)
+
+
+def open_many_files() -> None:
+    """Raise our limit of open files as far as we may: hostfs keeps one open for each that the guest has looked at.
+
+    The usual 1024 of an ordinary user end in the middle of a test suite, as "Too many open files" inside the guest.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def check(guest: Guest, order: Order, started: float) -> None:
