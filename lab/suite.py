@@ -14,7 +14,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-PYTEST = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/lab")
+PYTEST = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", "/run/pytest", "tests/lab")
+"""Temporary files go into the guest's memory: in /tmp another user of the machine may have a folder of that name."""
 
 
 def main() -> int:
