@@ -142,7 +142,7 @@ def status_lines(agent: AgentName, state: DirectorState, real_servers: dict[str,
 
 def real_server_word(state: RealServerState) -> str:
     """Return in a few words whether a real server is ready: its VIPs, and its silence."""
-    if not any(vip.present for vip in state.vips):
+    if not state.vips:
         return "no VIP on lo"
     missing = [vip.address for vip in state.vips if not vip.present]
     loud = [each.interface for each in state.arp.interfaces if not each.silent]
