@@ -89,8 +89,8 @@ def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     vips = HeldVips(addresses, state, DirectorVips(addresses, lambda: _virtual_servers(kernel.ipvs)))
     shadow = Shadow(addresses, sockets, settings.listen, vips.made)
-    virtual_servers = VirtualServers(kernel.ipvs, state, shadow)
     destinations = Destinations(kernel.ipvs, state)
+    virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)
     resources = DirectorResources(virtual_servers, destinations, vips)
     changes = Changes(resources, state, worker, VipNeighbours(kernel.neighbours, addresses, worker))
     servicers = (

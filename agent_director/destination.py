@@ -34,7 +34,7 @@ from agent_director.destination_change import (
     sides,
 )
 from agent_director.ipvs import Ipvs
-from agent_director.virtual_server import check_etag, check_mask
+from agent_director.preconditions import check_etag, check_mask
 
 _KIND = "destination"
 _LEFTOVER = "leftover"
@@ -169,6 +169,16 @@ class Destinations:
         self._put(server, after, before, foreign=foreign)
         done = f"removed {either.key} from {server}" if before is None else f"put back {either.key} of {server}"
         return Reverted(outcome=Outcome.REVERTED, details=(done,))
+
+    def forget_all(self, server: VirtualServerKey) -> None:
+        """Drop the records of a virtual server's destinations, which are gone with it."""
+        for name in self._state.list(_KIND):
+            if name.startswith(record_name(server, "")):
+                self._state.delete(_KIND, name)
+
+    def put_back(self, server: VirtualServerKey, status: DestinationStatus) -> None:
+        """Bring back a destination that went with its virtual server, as it was: drain, weight and whose it is."""
+        self._put(server, None, status.destination, foreign=not status.managed)
 
     def _put(
         self,

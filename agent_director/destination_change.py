@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from lvsagent.v1 import destination_pb2, operation_pb2
 
@@ -79,8 +80,8 @@ def sides(
     return wire.unpack_key(change.virtual_server), before, after
 
 
-def record_name(server: VirtualServerKey, key: DestinationKey) -> str:
-    """Return the name of a destination's record in the state."""
+def record_name(server: VirtualServerKey, key: DestinationKey | Literal[""]) -> str:
+    """Return the name of a destination's record in the state; without a key, how those of its virtual server begin."""
     return f"{server} {key}"
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from google.protobuf.message import Message
 from lvsagent.v1 import operation_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
-from agent_common.destination import destination_order
-from agent_common.errors import (
-    ConflictError,
-    DiffersError,
-    InvalidInputError,
-    NotFoundError,
-    Reason,
-    RefusedError,
-)
+from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.virtual_server import VirtualServer, VirtualServerKey, key_order, parse_key
+from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
+from agent_director.preconditions import check_etag, check_mask
 from agent_director.shadow import Shadow
 
 _KIND = "virtual_server"
@@ -32,10 +24,11 @@ _FIELDS = ("scheduler", "scheduler_flags", "persistence", "one_packet")
 class VirtualServers:
     """The virtual servers of this director. Which of them this agent made is in the state."""
 
-    def __init__(self, ipvs: Ipvs, state: State, shadow: Shadow) -> None:
+    def __init__(self, ipvs: Ipvs, state: State, shadow: Shadow, destinations: Destinations) -> None:
         self._ipvs = ipvs
         self._state = state
         self._shadow = shadow
+        self._destinations = destinations
 
     def get(self, key: VirtualServerKey) -> VirtualServer:
         """Return a virtual server; raises NotFoundError."""
@@ -97,7 +90,7 @@ class VirtualServers:
                 return _change(None, None)
             raise _missing(key)
         check_etag(request.etag, wire.pack_virtual_server(current), str(key))
-        statuses = sorted(self._ipvs.destinations(key), key=lambda status: destination_order(status.destination.key))
+        statuses = self._destinations.list_all(key)
         stays = self._why_it_stays(key, len(statuses)) if request.only_if_unused else ""
         if stays:
             change = _change(current, current)
@@ -111,14 +104,15 @@ class VirtualServers:
             )
         change = _change(current, None, f"removed virtual server {key}")
         change.foreign = not self.is_managed(key)
-        change.virtual_server.removed_destinations.extend(
-            wire.pack_destination(status.destination) for status in statuses
-        )
+        change.virtual_server.removed_destinations.extend(wire.pack_destination_status(each) for each in statuses)
         return change
 
     def write(self, change: operation_pb2.VirtualServerChange) -> None:
         """Bring the kernel from before to after, and read it back."""
-        self._put(*_sides(change))
+        before, after = _sides(change)
+        self._put(before, after)
+        if before is not None and after is None:  # the kernel removed its destinations with it
+            self._destinations.forget_all(before.key)
 
     def revert(self, change: operation_pb2.VirtualServerChange, *, foreign: bool) -> Reverted:
         """Bring back what was before, if the virtual server still is as the change left it.
@@ -139,8 +133,8 @@ class VirtualServers:
         if before is None and self._ipvs.destinations(key):
             return _kept(f"virtual server {key} stays: it has destinations by now")
         self._put(after, before, foreign=foreign)
-        for destination in change.removed_destinations:
-            self._ipvs.add_destination(key, wire.unpack_destination(destination))
+        for status in change.removed_destinations:
+            self._destinations.put_back(key, wire.unpack_destination_status(status))
         done = f"removed virtual server {key}" if before is None else f"put back virtual server {key}"
         return Reverted(outcome=Outcome.REVERTED, details=(done,))
 
@@ -176,23 +170,6 @@ class VirtualServers:
     def managed_keys(self) -> list[VirtualServerKey]:
         """Return the keys that this agent made, whether or not the kernel still has them."""
         return [parse_key(name) for name in self._state.list(_KIND)]
-
-
-def check_mask(paths: Sequence[str], fields: Sequence[str]) -> list[str]:
-    """Return the fields of an update mask; raises InvalidInputError if it is empty or names another field."""
-    unknown = [path for path in paths if path not in fields]
-    if unknown or not paths:
-        raise InvalidInputError(
-            "update_mask",
-            f"update_mask: {unknown[0]!r} cannot be updated" if unknown else "update_mask: must name a field",
-        )
-    return list(dict.fromkeys(paths))
-
-
-def check_etag(etag: str, current: Message, name: str) -> None:
-    """Raise ConflictError if an etag was given and the resource has another by now."""
-    if etag and etag != wire.etag(current):
-        raise ConflictError(f"{name} has changed since it was read", Reason.CHANGED_MEANWHILE, resource=name)
 
 
 def _differences(message: virtual_server_pb2.VirtualServer, wanted: VirtualServer, current: VirtualServer) -> list[str]:

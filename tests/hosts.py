@@ -70,8 +70,8 @@ class DirectorHost:
         self.sockets = FakeSockets()
         self.vips = HeldVips(self.addresses, self.state, DirectorVips(self.addresses, self.ipvs.virtual_servers))
         self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)
-        self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow)
         self.destinations = Destinations(self.ipvs, self.state)
+        self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
         self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips)
         self.changes = Changes(self.resources, self.state, run, neighbours or NoNeighbours())
 

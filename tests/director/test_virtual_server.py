@@ -12,6 +12,7 @@ from lvsagent.v1 import virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
+from agent_common.destination import DestinationKey
 from agent_common.errors import (
     ConflictError,
     DiffersError,
@@ -327,6 +328,25 @@ class TestDelete:
         assert revert(host, change).outcome is Outcome.REVERTED
         assert table(host.ipvs) == before
         assert host.virtual_servers.is_managed(WEB)
+
+    def test_a_forced_removal_forgets_its_destinations_and_one_that_is_taken_back_remembers_them(
+        self, host: DirectorHost
+    ) -> None:
+        create(host)
+        ours = DestinationKey(address=ip_address("192.168.0.104"), port=80)
+        for operation in (
+            operations.create_destination(WEB, ours, None, 7),
+            operations.update_destination(WEB, ours, draining=True),
+        ):
+            host.resources.write(host.resources.plan(operation, ()))
+        host.ipvs.add_destination(WEB, destination("192.168.0.105"))
+        before = host.destinations.list_all(WEB)
+        assert [(each.managed, each.destination.draining) for each in before] == [(True, True), (False, False)]
+
+        change = written(host, plan_delete(host, force=True))
+        assert host.state.list("destination") == {}
+        revert(host, change)
+        assert host.destinations.list_all(WEB) == before
 
     def test_a_foreign_one_is_foreign_again_when_its_removal_is_taken_back(self, host: DirectorHost) -> None:
         host.ipvs.add_virtual_server(VirtualServer(key=WEB))

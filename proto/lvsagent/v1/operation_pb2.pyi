@@ -120,15 +120,15 @@ class VirtualServerChange(_message.Message):
         """After it."""
 
     @_builtins.property
-    def removed_destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.Destination]:
-        """The destinations that went with it."""
+    def removed_destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.DestinationStatus]:
+        """The destinations that went with it, as they were."""
 
     def __init__(
         self,
         *,
         before: _virtual_server_pb2.VirtualServer | None = ...,
         after: _virtual_server_pb2.VirtualServer | None = ...,
-        removed_destinations: _abc.Iterable[_destination_pb2.Destination] | None = ...,
+        removed_destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -1,0 +1,27 @@
+"""What an update or deletion may demand of what is there: the fields that it names, and an etag. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+
+from agent_common import wire
+from agent_common.errors import ConflictError, InvalidInputError, Reason
+
+
+def check_mask(paths: Sequence[str], fields: Sequence[str]) -> list[str]:
+    """Return the fields of an update mask; raises InvalidInputError if it is empty or names another field."""
+    unknown = [path for path in paths if path not in fields]
+    if unknown or not paths:
+        raise InvalidInputError(
+            "update_mask",
+            f"update_mask: {unknown[0]!r} cannot be updated" if unknown else "update_mask: must name a field",
+        )
+    return list(dict.fromkeys(paths))
+
+
+def check_etag(etag: str, current: Message, name: str) -> None:
+    """Raise ConflictError if an etag was given and the resource has another by now."""
+    if etag and etag != wire.etag(current):
+        raise ConflictError(f"{name} has changed since it was read", Reason.CHANGED_MEANWHILE, resource=name)
