@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from google.protobuf import json_format
+from lvsagent.v1 import operation_pb2
 
 from agent_common.errors import UNFINISHED, ConflictError, InvalidInputError, LvsError, Reason, RefusedError
 from agent_common.operation import Change, Operation
@@ -116,7 +117,7 @@ class Changes:
         async with self._lock:
             if validate_only:
                 return await self._validate(operations, change_id)
-            known = await self._run(lambda: self._known(change_id))
+            known = await self._known(change_id)
             if known is not None:
                 return known
             begun: list[Change] = []
@@ -133,7 +134,7 @@ class Changes:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
         change_id = check_change_id(change_id)
         async with self._lock:
-            return await self._run(lambda: self._revert(change_id))
+            return await self._revert(change_id)
 
     async def _validate(self, operations: Sequence[Operation], change_id: str) -> list[Change]:
         planned: list[Change] = []
@@ -157,7 +158,7 @@ class Changes:
     async def _take_back(self, change_id: str, begun: Sequence[Change], error: LvsError) -> None:
         """Revert what was begun before an error; if that fails, too, the record stays and the error says so."""
         try:
-            await self._run(lambda: self._give_up(change_id, begun))
+            await self._give_up(change_id, begun)
         except LvsError as failure:
             error.message += f"; and not everything could be taken back: {failure.message}"
             error.metadata[UNFINISHED] = change_id
@@ -171,21 +172,21 @@ class Changes:
         self._record(change_id, begun, done=False)
         self._resources.write(change)
 
-    def _give_up(self, change_id: str, begun: Sequence[Change]) -> None:
-        self._revert_all(begun)
-        self._state.delete(_KIND, change_id)
+    async def _give_up(self, change_id: str, begun: Sequence[Change]) -> None:
+        await self._revert_all(begun)
+        await self._run(lambda: self._state.delete(_KIND, change_id))
 
-    def _revert(self, change_id: str) -> Reverted:
-        body = self._state.get(_KIND, change_id)
-        ended = [] if body is None else self._revert_all(_load(body["changes"]))
-        self._state.put(_KIND, change_id, {"status": "reverted", "changes": []})
+    async def _revert(self, change_id: str) -> Reverted:
+        body = await self._run(lambda: self._state.get(_KIND, change_id))
+        ended = [] if body is None else await self._revert_all(_load(body["changes"]))
+        await self._run(lambda: self._state.put(_KIND, change_id, {"status": "reverted", "changes": []}))
         details = tuple(line for one in ended for line in one.details)
         for outcome in (Outcome.KEPT, Outcome.REVERTED):
             if any(one.outcome is outcome for one in ended):
                 return Reverted(outcome=outcome, details=details)
         return Reverted(outcome=Outcome.NOTHING, details=details)
 
-    def _revert_all(self, changes: Sequence[Change]) -> list[Reverted]:
+    async def _revert_all(self, changes: Sequence[Change]) -> list[Reverted]:
         """Revert each, the last first; one that fails does not keep the others from being tried."""
         ended: list[Reverted] = []
         failures: list[LvsError] = []
@@ -193,21 +194,34 @@ class Changes:
             if not change.made:
                 continue
             try:
-                ended.append(self._resources.revert(change))
+                ended.append(await self._revert_one(change))
             except LvsError as error:
                 failures.append(error)
         if failures:
             raise RefusedError("; ".join(error.message for error in failures), failures[0].reason) from failures[0]
         return ended
 
-    def _known(self, change_id: str) -> list[Change] | None:
-        body = self._state.get(_KIND, change_id)
+    async def _revert_one(self, change: Change) -> Reverted:
+        """Revert one; the neighbours are asked and told of it as of a change that does the same."""
+        opposite = _opposite(change)
+        await self._neighbours.ask(opposite)
+        ended = await self._run(lambda: self._resources.revert(change))
+        if ended.outcome is Outcome.REVERTED:
+            try:
+                await self._neighbours.confirm(opposite)
+            except LvsError:
+                await self._run(lambda: self._resources.revert(opposite))
+                raise
+        return ended
+
+    async def _known(self, change_id: str) -> list[Change] | None:
+        body = await self._run(lambda: self._state.get(_KIND, change_id))
         if body is None:
             return None
         if body["status"] == "reverted":
             raise ConflictError(f"cannot apply change {change_id}: it was reverted already", Reason.CHANGE_REVERTED)
         if body["status"] == "begun":  # the agent died in it: what stands of it goes, and it is made anew
-            self._give_up(change_id, _load(body["changes"]))
+            await self._give_up(change_id, _load(body["changes"]))
             return None
         return _load(body["changes"])
 
@@ -227,3 +241,12 @@ def check_change_id(change_id: str) -> str:
 
 def _load(bodies: Sequence[dict[str, object]]) -> list[Change]:
     return [json_format.ParseDict(body, Change()) for body in bodies]
+
+
+def _opposite(change: Change) -> Change:
+    """Return the change that taking a VIP's back amounts to; other resources are nobody else's business."""
+    if change.WhichOneof("resource") != "vip":
+        return change
+    return Change(
+        id=change.id, made=True, vip=operation_pb2.VipChange(before=change.vip.after, after=change.vip.before)
+    )

@@ -87,7 +87,12 @@ def _open(settings: AgentSettings) -> Kernel:
 
 def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
-    vips = HeldVips(addresses, state, DirectorVips(addresses, lambda: _virtual_servers(kernel.ipvs)))
+    policy = DirectorVips(
+        addresses,
+        lambda: _virtual_servers(kernel.ipvs),
+        has_ours=lambda key: virtual_servers.has_ours(key),  # noqa: PLW0108  # they are made below
+    )
+    vips = HeldVips(addresses, state, policy)
     shadow = Shadow(addresses, sockets, settings.listen, vips.made)
     destinations = Destinations(kernel.ipvs, state)
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)

@@ -13,17 +13,26 @@ from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placemen
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
-from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer
+from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
 
 
 class DirectorVips:
-    """The policy of a director for HeldVips; it has no ARP sysctls to set."""
+    """The policy of a director for HeldVips; it has no ARP sysctls to set.
+
+    has_ours tells whether a virtual server, or a destination in it, was made by this agent.
+    """
 
     placement = Placement.DIRECTOR
 
-    def __init__(self, addresses: Addresses, virtual_servers: Callable[[], Sequence[VirtualServer]]) -> None:
+    def __init__(
+        self,
+        addresses: Addresses,
+        virtual_servers: Callable[[], Sequence[VirtualServer]],
+        has_ours: Callable[[VirtualServerKey], bool],
+    ) -> None:
         self._addresses = addresses
         self._virtual_servers = virtual_servers
+        self._has_ours = has_ours
 
     def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
         """Choose mode and interface; raises RefusedError (VIP_MODE_DIFFERS) and InvalidInputError (no interface)."""
@@ -40,11 +49,11 @@ class DirectorVips:
         return replace(current, mode=mode, device=self._device(request.vip.device, current))
 
     def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
-        """With keep_if_used a virtual server that is still there keeps its hold."""
+        """With keep_if_used a virtual server that is still there keeps its hold, unless all of it is foreign."""
         if not request.keep_if_used or not isinstance(holder, VirtualServerHolder):
             return ""
         there = any(server.key == holder.key for server in self._virtual_servers())
-        return f"{holder.key} uses it" if there else ""
+        return f"{holder.key} uses it" if there and self._has_ours(holder.key) else ""
 
     def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
         """Refuse, or with keep_if_used explain, if a virtual server, a foreign one too, still needs the address."""

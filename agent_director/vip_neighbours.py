@@ -31,7 +31,7 @@ class VipNeighbours:
     async def ask(self, change: Change) -> None:
         """Raise RefusedError (VIP_TAKEN) if another host answers for an IPv4 address that the change would add."""
         vip = _added(change)
-        if vip is None or vip.address.version != 4:
+        if vip is None or vip.address.version != 4 or await self._run(lambda: self._is_here(vip.address)):
             return
         mac = await who_has(self._neighbours, vip.address, vip.present_device, self._run)
         if mac is not None:
@@ -77,6 +77,10 @@ class VipNeighbours:
         """Send nothing for a VIP that was taken back, or removed by hand, meanwhile."""
         if any((each.address, each.device) == (address, device) for each in self._addresses.addresses()):
             announce(address, device)
+
+    def _is_here(self, address: IpAddress) -> bool:
+        """Whether this host has it by now: somebody put back what is to be taken back."""
+        return any(each.address == address for each in self._addresses.addresses())
 
     def _stop_announcing(self, vip: Vip) -> None:
         task = self._announcing.pop(vip.address, None)

@@ -45,6 +45,10 @@ class VirtualServers:
         """Whether this agent made it."""
         return self._state.get(_KIND, str(key)) is not None
 
+    def has_ours(self, key: VirtualServerKey) -> bool:
+        """Whether this agent made it, or a destination in it."""
+        return self.is_managed(key) or any(status.managed for status in self._destinations.list_all(key))
+
     def plan_create(self, request: virtual_server_pb2.CreateVirtualServerRequest) -> Change:
         """Plan to add it, or nothing if it is there and equal in what is set."""
         wanted = wire.unpack_virtual_server(request.virtual_server)

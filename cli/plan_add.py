@@ -210,7 +210,7 @@ def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> 
     )
     for facts in directors:
         for operation, change, (title, undo) in zip(wanted[:2], facts.changes[:2], titles, strict=True):
-            if change.made:
+            if change.made and not (change.foreign and _all_foreign(request, facts)):
                 yield Step(
                     agent=facts.agent, title=title, undo=undo, operations=(operation,), details=tuple(change.actions)
                 )
@@ -225,6 +225,12 @@ def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> 
                 operations=tuple(operation for operation, _ in made),
                 details=tuple(action for _, change in made for action in change.actions),
             )
+
+
+def _all_foreign(request: AddBackend, facts: DirectorFacts) -> bool:
+    """Whether everything asked for is there and was made by somebody else: nothing of ours needs a hold on the VIP."""
+    changes = [facts.changes[0], *(_change_of(request, facts, each) for each in request.backend.real_servers)]
+    return all(change.foreign and not change.made for change in changes)
 
 
 def _in_place(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[str]:

@@ -68,7 +68,12 @@ class DirectorHost:
         self.addresses = addresses or FakeAddresses([own_address(address), own_address("2001:db8::10", 64)])
         self.state = state or FakeState()
         self.sockets = FakeSockets()
-        self.vips = HeldVips(self.addresses, self.state, DirectorVips(self.addresses, self.ipvs.virtual_servers))
+        policy = DirectorVips(
+            self.addresses,
+            self.ipvs.virtual_servers,
+            has_ours=lambda key: self.virtual_servers.has_ours(key),  # noqa: PLW0108  # they are made below
+        )
+        self.vips = HeldVips(self.addresses, self.state, policy)
         self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)
         self.destinations = Destinations(self.ipvs, self.state)
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)

@@ -16,7 +16,7 @@ from cli import operations
 from cli.request import AddBackend
 from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, address, backend, table, titles
 from tests.director.ipvs_samples import destination
-from tests.hosts import VIP, WEB
+from tests.hosts import VIP, WEB, own_address
 
 
 @pytest.fixture
@@ -215,6 +215,17 @@ class TestInPlace:
         assert not any(step.agent.name == RS1 for step in plan.steps)
         site.run(plan.steps)
         assert site.real_servers[RS1].vips.list_all() == []
+
+    def test_a_site_that_is_foreign_as_a_whole_gets_no_hold_of_ours(self, site: SiteInMemory) -> None:
+        site.director.addresses.put(own_address(str(VIP)))
+        site.director.ipvs.add_virtual_server(VirtualServer(key=WEB))
+        site.director.ipvs.add_destination(WEB, destination())
+        assert titles(site.add(asked(RS1)).steps) == []
+
+    def test_a_vip_that_a_foreign_site_lacks_is_added(self, site: SiteInMemory) -> None:
+        site.director.ipvs.add_virtual_server(VirtualServer(key=WEB))
+        site.director.ipvs.add_destination(WEB, destination())
+        assert titles(site.add(asked(RS1)).steps) == [f"director {D1}: add VIP {VIP}"]
 
     def test_nothing_at_all_to_do_says_so(self) -> None:
         site = SiteInMemory()

@@ -206,6 +206,7 @@ class TestForeign:
         serving(RS1, site=site)
         carry_out(site, site.remove(asked(RS1, prune=True)))
         assert site.director.ipvs.virtual_servers() == [VirtualServer(key=WEB)]
+        assert site.director.vips.get(VIP).holders == ()  # nothing of ours is left that needs it
 
 
 class TestVip:

@@ -423,6 +423,8 @@ class AskedNeighbours(NoNeighbours):
         self._note("confirm", change)
 
     def _note(self, question: str, change: Change) -> None:
+        if not change.vip.after.present or change.vip.before.present:
+            return  # it adds no address
         there = any(each.address == VIP for each in self._host.addresses.addresses())
         self.asked.append((question, there))
         if question == self._refuses:
@@ -452,6 +454,29 @@ async def test_neighbours_are_not_asked_about_what_is_in_place_or_only_planned()
     await changes.apply(vip, "")
     await changes.apply(vip, "")
     assert neighbours.asked == [("ask", False), ("confirm", True)]
+
+
+async def test_a_removal_that_is_taken_back_asks_before_it_adds_the_vip_again_and_tells_afterwards() -> None:
+    host = DirectorHost()
+    neighbours = AskedNeighbours(host, "")
+    changes = Changes(host.resources, host.state, run, neighbours)
+    await changes.apply(operations.create_vip(VIP, holder()), "")
+    await changes.apply(operations.delete_vip(VIP, holder()), "c1")
+    neighbours.asked.clear()
+    assert (await changes.revert("c1")).outcome is Outcome.REVERTED
+    assert neighbours.asked == [("ask", False), ("confirm", True)]
+    assert host.vips.get(VIP).present
+
+
+@pytest.mark.parametrize("refuses", ["ask", "confirm"])
+async def test_a_vip_that_another_host_took_meanwhile_is_not_put_back(host: Host, refuses: str) -> None:
+    await host.changes.apply(operations.create_vip(VIP, holder()), "")
+    await host.changes.apply(operations.delete_vip(VIP, holder()), "c1")
+    changes = Changes(host.resources, host.state, run, AskedNeighbours(host, refuses))
+    with pytest.raises(RefusedError, match="another host has it"):
+        await changes.revert("c1")
+    assert not host.vips.get(VIP).present
+    assert host.vips.list_all() == []
 
 
 async def test_a_destination_that_is_there_and_differs_stops_the_batch_before_it(host: Host) -> None:

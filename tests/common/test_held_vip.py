@@ -663,7 +663,7 @@ class TestDirector:
     def test_with_keep_if_used_a_virtual_server_that_is_there_keeps_its_own_hold(self, director: DirectorHost) -> None:
         """--prune where the virtual server itself stays."""
         create(director, A)
-        director.ipvs.add_virtual_server(VirtualServer(key=WEB))
+        director.resources.write(director.resources.plan(operations.create_virtual_server(WEB, None, None), ()))
         change = delete(director, A, keep_if_used=True)
         assert (change.made, list(change.warnings)) == (False, [f"VIP {VIP} stays: {WEB} uses it"])
         assert director.vips.get(VIP).holders == (A,)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
+from typing import Any, TypeVar
 
 from agent_common.endpoint import Endpoint
 from agent_common.virtual_server import parse_address
 from cli.add_backend import add_backend
-from cli.client import Clients
+from cli.client import AgentClient, Clients
 from cli.outcome import Outcome, StepReport
 from cli.remove_backend import remove_backend
 from cli.request import AddBackend, RemoveBackend, SetWeight, parse_backend
@@ -25,6 +25,8 @@ from cli.workflow import Run
 from lab.agents import Agent
 from lab.host import Host
 from lab.site import VIP, VIP6, Site, diff, snapshot
+
+T = TypeVar("T")
 
 PORT = 10000
 LVS = Path(__file__).resolve().parents[2] / ".venv/bin/lvs"
@@ -90,13 +92,16 @@ class Operator:
 
     def leftovers(self) -> list[str]:
         """The real servers of which the director knows that they may still hold a VIP."""
+        return [each.real_server for each in self.ask(lambda client: client.host()).leftovers]
 
-        async def read() -> list[str]:
+    def ask(self, question: Callable[[AgentClient], Awaitable[T]]) -> T:
+        """Ask the director's agent something over gRPC."""
+
+        async def answer() -> T:
             async with Clients(self.agent_site(), lambda call: None) as clients:
-                (authority,) = clients.site.director_names()
-                return [each.real_server for each in (await clients[authority].host()).leftovers]
+                return await question(clients[clients.site.director_names()[0]])
 
-        return asyncio.run(read())
+        return asyncio.run(answer())
 
     def snapshots(self, hosts: Iterable[Host] | None = None) -> dict[str, dict[str, str]]:
         """What every host, or some, look like now."""
