@@ -21,7 +21,7 @@ from agent_common import listen
 from agent_common.endpoint import Endpoint, TlsFiles, check_plaintext, parse_endpoint, tls_files
 from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
-from agent_common.settings import Value, load
+from agent_common.settings import Value, load, named_file
 from agent_common.state import State
 from agent_common.version import VERSION
 
@@ -60,7 +60,7 @@ def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> 
             defaults,
             flags=flags,
             environment=os.environ,
-            file=given.config,
+            file=named_file(given.config, os.environ),
             default_files=[Path(f"/etc/lvs/{short}.toml")],
         )
         return _check(values, default_port)

@@ -104,9 +104,7 @@ class Destination:
     def check(self, virtual_server: VirtualServerKey) -> Destination:
         """Raise InvalidInputError unless ipvsadm, too, would take this combination; return the destination."""
         check_port(self.key.port, "port")
-        _check_range("weight", self.weight, MAX_WEIGHT)
-        _check_range("upper_threshold", self.upper_threshold, MAX_THRESHOLD)
-        _check_range("lower_threshold", self.lower_threshold, MAX_THRESHOLD)
+        self.check_ranges()
         if self.lower_threshold > self.upper_threshold:  # the kernel's rule, ERANGE there
             raise InvalidInputError("lower_threshold", "lower_threshold: must not be above upper_threshold")
         if self.forwarding in (Forwarding.LOCAL_NODE, Forwarding.BYPASS):
@@ -114,6 +112,12 @@ class Destination:
         self._check_addresses(virtual_server)
         self._check_tunnel()
         return self
+
+    def check_ranges(self) -> None:
+        """Raise InvalidInputError for a number that is wrong whatever the other fields are."""
+        _check_range("weight", self.weight, MAX_WEIGHT)
+        _check_range("upper_threshold", self.upper_threshold, MAX_THRESHOLD)
+        _check_range("lower_threshold", self.lower_threshold, MAX_THRESHOLD)
 
     def _check_addresses(self, virtual_server: VirtualServerKey) -> None:
         if family_of(self.key.address) is not virtual_server.family and self.forwarding is not Forwarding.TUNNELING:

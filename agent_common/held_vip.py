@@ -17,7 +17,7 @@ from agent_common.changes import Outcome, Reverted
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
-from agent_common.vip import Holder, Vip, VipMode, parse_holder
+from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, VirtualServerHolder, parse_holder
 from agent_common.vip_change import (
     SysctlChanges,
     adds,
@@ -129,10 +129,21 @@ class HeldVips:
         """Plan to give up a hold, and with the last one what this agent made."""
         holder = wire.unpack_holder(request.holder)
         current = self.get(parse_unicast(request.address, "address"))
+        users = [each.label for each in current.holders if isinstance(each, VirtualServerHolder)]
+        if users and isinstance(holder, OperatorHolder) and not (request.force or request.keep_if_used):
+            raise RefusedError(
+                f"cannot remove VIP {current.address}: {', '.join(users)} uses it; remove that first, or force",
+                Reason.IN_USE,
+                vip=str(current.address),
+            )
         holders = () if request.force else tuple(each for each in current.holders if each != holder)
         if holders == current.holders and not (request.force and self._state.get(_KIND, str(current.address))):
             if request.allow_missing:
-                return vip_change(current, current, holder, [], [])
+                change = vip_change(current, current, holder, [], [])
+                others = ", ".join(each.label for each in current.holders)
+                if others:
+                    change.warnings.append(f"VIP {current.address} stays: it is held for {others}")
+                return change
             raise NotFoundError(
                 f"{holder.label} does not hold VIP {current.address} on this host",
                 Reason.VIP_NOT_FOUND,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from lvsagent.v1 import host_service_pb2, host_service_pb2_grpc
 
 from agent_common import wire
 from agent_common.address import Addresses
+from agent_common.errors import InvalidInputError
 from agent_common.handlers import Context
 from agent_common.procfs_settings import forwarding_settings
 from agent_common.procfs_sockets import accepts_tcp
@@ -19,7 +22,9 @@ from agent_common.version import VERSION
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServerKey, check_port, parse_address
 from agent_common.worker import Run
 
+MAX_WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 1.0
+_PAUSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,18 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         protocol = wire.unpack_enum(wire.PROTOCOLS, request.protocol, "protocol")
         address = parse_address(request.address, "address")
         port = check_port(request.port, "port", zero=False)
+        wait = request.wait.ToTimedelta().total_seconds()
+        if not 0 <= wait <= MAX_WAIT_SECONDS:
+            raise InvalidInputError("wait", f"wait: {wait:g} s is out of range (0 to {MAX_WAIT_SECONDS:g} s)")
+        deadline = time.monotonic() + wait
+        while True:
+            response = await self._look(protocol, address, port)
+            left = deadline - time.monotonic()
+            if response.listening or left <= 0 or context.cancelled():
+                return response
+            await asyncio.sleep(min(_PAUSE_SECONDS, left))
+
+    async def _look(self, protocol: Protocol, address: IpAddress, port: int) -> host_service_pb2.CheckListenerResponse:
         listeners = await self._run(lambda: self._sockets.listeners(protocol))
         binding = listening_on(listeners, protocol, address, port)
         response = host_service_pb2.CheckListenerResponse(

@@ -39,6 +39,12 @@ def load(
     return values
 
 
+def named_file(given: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """Return the file that --config or LVS_CONFIG names, if one does."""
+    text = environment.get("LVS_CONFIG")
+    return given or (Path(text) if text else None)
+
+
 def _from_file(path: Path, defaults: Mapping[str, Value]) -> dict[str, Value]:
     import tomllib  # only where there is a file
 

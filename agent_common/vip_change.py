@@ -44,11 +44,11 @@ def creation_lines(before: Vip, after: Vip, sysctls: SysctlChanges) -> list[str]
     """Say, a line each, what a change adds."""
     lines = [f"set {each.interface}/{each.name} from {each.before} to {each.after}" for each in sysctls]
     if after.present and not before.present:
-        lines.append(f"added {after.address}/{after.prefix_length} to {after.present_device}")
+        lines.append(f"add {after.address}/{after.prefix_length} to {after.present_device}")
     if after.route_present and not before.route_present:
-        lines.append(f"added route {after.address} scope host dev {after.present_device}")
+        lines.append(f"add route {after.address} scope host dev {after.present_device}")
     if after.holders != before.holders:
-        lines.append(f"VIP {after.address} is held for {after.holders[-1].label}")
+        lines.append(f"hold VIP {after.address} for {after.holders[-1].label}")
     return lines
 
 
@@ -56,12 +56,16 @@ def deletion_lines(before: Vip, after: Vip, holder: Holder) -> list[str]:
     """Say, a line each, what a change takes away."""
     lines = []
     if before.route_present and not after.route_present:
-        lines.append(f"removed route {before.address} scope host dev {before.present_device or before.device}")
+        lines.append(f"remove route {before.address} scope host dev {before.present_device or before.device}")
     if before.present and not after.present:
-        lines.append(f"removed {before.address}/{before.prefix_length} from {before.present_device}")
+        lines.append(f"remove {before.address}/{before.prefix_length} from {before.present_device}")
     elif after.holders:
-        lines.append(f"VIP {before.address} is no longer held for {holder.label}; {len(after.holders)} others hold it")
-    return lines or [f"VIP {before.address} is no longer held for {holder.label}"]
+        lines.append(f"{_give_up(before, holder)}; it stays for {', '.join(each.label for each in after.holders)}")
+    return lines or [_give_up(before, holder)]
+
+
+def _give_up(vip: Vip, holder: Holder) -> str:
+    return f"give up the hold of {holder.label} on VIP {vip.address}"
 
 
 def vip_change(before: Vip, after: Vip, holder: Holder, actions: list[str], sysctls: SysctlChanges) -> Change:

@@ -175,6 +175,30 @@ def key_order(key: VirtualServerKey) -> tuple[int, int, int, bytes, int]:
     return (0, int(key.family), int(key.protocol), key.address.packed, key.port)
 
 
+def check_scheduler(name: str) -> str:
+    """Return the name of a scheduler that the kernel may have."""
+    if name not in SCHEDULERS:
+        raise InvalidInputError(
+            "scheduler", f"scheduler: {name!r} is unknown; use one of {' '.join(sorted(SCHEDULERS))}"
+        )
+    return name
+
+
+def longest_prefix(family: Family) -> int:
+    """Return the bits of an address."""
+    return 32 if family is Family.IPV4 else 128
+
+
+def check_prefix_length(bits: int, family: Family) -> int:
+    """Return a prefix length of persistence that is in range for the family."""
+    longest = longest_prefix(family)
+    if not 1 <= bits <= longest:
+        raise InvalidInputError(
+            "persistence.prefix_length", f"persistence prefix length: {bits} is out of range (1 to {longest})"
+        )
+    return bits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Persistence:
     """Keeps a client on one real server.
@@ -220,24 +244,18 @@ class VirtualServer:
 
         Returns the virtual server as the kernel will show it: a prefix length that covers the whole address is none.
         """
-        if self.scheduler not in SCHEDULERS:
-            raise InvalidInputError(
-                "scheduler", f"scheduler: {self.scheduler!r} is unknown; use one of {' '.join(sorted(SCHEDULERS))}"
-            )
+        check_scheduler(self.scheduler)
         by_address = isinstance(self.key, ServiceAddress)
         if isinstance(self.key, ServiceAddress) and self.key.port == 0 and self.persistence is None:
             raise InvalidInputError("port", "port: 0 (every port) needs persistence")
         if self.one_packet and isinstance(self.key, ServiceAddress) and self.key.protocol is not Protocol.UDP:
             raise InvalidInputError("one_packet", "one_packet: needs UDP or a firewall mark")
-        longest = 32 if self.key.family is Family.IPV4 else 128
         length = self.persistence.prefix_length if self.persistence else None
-        if length is not None and not 1 <= length <= longest:
-            raise InvalidInputError(
-                "persistence.prefix_length", f"persistence prefix length: {length} is out of range (1 to {longest})"
-            )
+        if length is not None:
+            check_prefix_length(length, self.key.family)
         if self.persistence and self.persistence.engine and by_address and self._protocol() is not Protocol.UDP:
             raise InvalidInputError("persistence.engine", "persistence engine: sip needs UDP")
-        if self.persistence and length == longest:
+        if self.persistence and length == longest_prefix(self.key.family):
             return replace(self, persistence=replace(self.persistence, prefix_length=None))
         return self
 

@@ -78,7 +78,7 @@ class Destinations:
             check_unicast(wanted.key.address, "destination.key.address")
             if not self._has_server(server, earlier):
                 raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
-            action = f"added {wanted.key} to {server}, {forwarding_name(wanted.forwarding)}, weight {wanted.weight}"
+            action = f"add {wanted.key} to {server}, {forwarding_name(wanted.forwarding)}, weight {wanted.weight}"
             change = destination_change(server, None, wanted, action)
             change.destination.leftover_before = (server, wanted.key.address) in self.leftovers()
             change.destination.address = str(wanted.key.address)
@@ -119,16 +119,17 @@ class Destinations:
         before = current.destination if current else None
         if before is not None:
             check_etag(request.etag, wire.pack_destination(before), f"destination {key}")
-        change = destination_change(server, before, None, f"removed {key} from {server}" if before else "")
+        change = destination_change(server, before, None, f"remove {key} from {server}" if before else "")
         change.foreign = current is not None and not current.managed
         if request.real_server_keeps_vip:
             wire.check_key(server, "virtual_server")
             check_unicast(key.address, "destination.address")
         noted = (server, key.address) in self.leftovers()
         change.destination.leftover_before = noted
-        change.destination.leftover_after = request.real_server_keeps_vip
+        keeps = request.real_server_keeps_vip if request.HasField("real_server_keeps_vip") else noted
+        change.destination.leftover_after = keeps
         change.destination.address = str(key.address)
-        change.made = change.made or noted != request.real_server_keeps_vip
+        change.made = change.made or noted != keeps
         return change
 
     def leftovers(self) -> list[tuple[VirtualServerKey, IpAddress]]:

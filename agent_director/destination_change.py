@@ -43,12 +43,12 @@ def refuse_other(
 def describe_update(server: VirtualServerKey, before: Destination, after: Destination, fields: Sequence[str]) -> str:
     """Say what an update does."""
     if before.draining != after.draining:
-        verb = "drains" if after.draining else "no longer drains"
-        return f"{after.key} of {server} {verb} (weight {before.kernel_weight} to {after.kernel_weight})"
+        verb = "drain" if after.draining else "end the drain of"
+        return f"{verb} {after.key} in {server}: weight {before.kernel_weight} to {after.kernel_weight}"
     if fields == ["weight"]:
         waits = ", kept until the drain ends" if after.draining else ""
-        return f"weight of {after.key} of {server} from {before.weight} to {after.weight}{waits}"
-    return f"changed {', '.join(fields)} of {after.key} of {server}"
+        return f"set weight of {after.key} in {server} from {before.weight} to {after.weight}{waits}"
+    return f"change {', '.join(fields)} of {after.key} in {server}"
 
 
 def is_exactly(status: DestinationStatus | None, destination: Destination | None) -> bool:

@@ -10,7 +10,7 @@ from lvsagent.v1 import vip_pb2
 
 from agent_common import wire
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
-from agent_common.errors import InvalidInputError, Reason, RefusedError
+from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
@@ -46,6 +46,7 @@ class DirectorVips:
             )
         if mode is VipMode.EXTERNAL:
             return replace(current, mode=mode)
+        self._refuse_duplicate(current)
         return replace(current, mode=mode, device=self._device(request.vip.device, current))
 
     def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
@@ -83,6 +84,24 @@ class DirectorVips:
     def unsilence(self, address: IpAddress) -> list[str]:
         """Nothing."""
         return []
+
+    def _refuse_duplicate(self, current: Vip) -> None:
+        """Raise if the address is there and cannot be used: duplicate address detection found another, or goes on."""
+        for each in self._addresses.addresses():
+            if each.address != current.address or not each.tentative:
+                continue
+            if not each.dadfailed:
+                raise ConflictError(
+                    f"duplicate address detection of {each.address} on {each.device} has not ended; try again",
+                    Reason.CHANGED_MEANWHILE,
+                    vip=str(each.address),
+                )
+            raise RefusedError(
+                f"VIP {each.address} is on {each.device}, but another host has it (duplicate address detection); "
+                f"take it off there, then here: ip address del {each.address}/{each.prefix_length} dev {each.device}",
+                Reason.VIP_TAKEN,
+                vip=str(each.address),
+            )
 
     def _device(self, asked: str, current: Vip) -> str:
         if current.present:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from lvsagent.v1 import operation_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
-from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason, RefusedError
+from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
-from agent_common.virtual_server import VirtualServer, VirtualServerKey, key_order, parse_key
+from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, key_order, parse_key
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask
 from agent_director.shadow import Shadow
 
 _KIND = "virtual_server"
-_FIELDS = ("scheduler", "scheduler_flags", "persistence", "one_packet")
+_PATHS = (
+    *("scheduler", "scheduler_flags", "persistence", "one_packet"),
+    *("persistence.timeout", "persistence.prefix_length", "persistence.engine"),
+)
 
 
 class VirtualServers:
@@ -59,7 +64,7 @@ class VirtualServers:
         if current is None:
             wire.check_key(wanted.key, "virtual_server.key")
             self._shadow.check(wanted.key)
-            return _change(None, wanted, f"added virtual server {wanted.key} {wanted.scheduler}")
+            return _change(None, wanted, f"add virtual server {wanted.key} {wanted.scheduler}")
         differences = _differences(request.virtual_server, wanted, current)
         if differences:
             raise DiffersError(
@@ -73,17 +78,21 @@ class VirtualServers:
 
     def plan_update(self, request: virtual_server_pb2.UpdateVirtualServerRequest) -> Change:
         """Plan to change the fields that the mask names."""
-        wanted = wire.unpack_virtual_server(request.virtual_server)
-        mask = check_mask(request.update_mask.paths, _FIELDS)
-        current = self._ipvs.virtual_server(wanted.key)
+        key = wire.unpack_key(request.virtual_server.key, "virtual_server.key")
+        mask = check_mask(request.update_mask.paths, _PATHS)
+        current = self._ipvs.virtual_server(key)
         if current is None:
             if not request.allow_missing:
-                raise _missing(wanted.key)
+                raise _missing(key)
             create = virtual_server_pb2.CreateVirtualServerRequest(virtual_server=request.virtual_server)
             return self.plan_create(create)
-        check_etag(request.etag, wire.pack_virtual_server(current), str(wanted.key))
-        after = replace(current, **{field: getattr(wanted, field) for field in mask}).check()
-        return _change(current, after, f"changed {', '.join(mask)} of virtual server {wanted.key}")
+        check_etag(request.etag, wire.pack_virtual_server(current), str(key))
+        if current.persistence is None and "persistence.timeout" not in mask and any("." in path for path in mask):
+            raise InvalidInputError("persistence.timeout", "persistence timeout: must be given, there is none yet")
+        whole = wire.pack_virtual_server(current)
+        FieldMask(paths=mask).MergeMessage(request.virtual_server, whole, replace_message_field=True)
+        after = wire.unpack_virtual_server(whole).check()
+        return _change(current, after, f"change {', '.join(mask)} of virtual server {key}")
 
     def plan_delete(self, request: virtual_server_pb2.DeleteVirtualServerRequest) -> Change:
         """Plan to remove it, with its destinations if that is forced."""
@@ -106,7 +115,7 @@ class VirtualServers:
                 Reason.IN_USE,
                 virtual_server=str(key),
             )
-        change = _change(current, None, f"removed virtual server {key}")
+        change = _change(current, None, f"remove virtual server {key}")
         change.foreign = not self.is_managed(key)
         change.virtual_server.removed_destinations.extend(wire.pack_destination_status(each) for each in statuses)
         return change
@@ -183,13 +192,26 @@ def _differences(message: virtual_server_pb2.VirtualServer, wanted: VirtualServe
         found.append(f"scheduler {current.scheduler}, not {wanted.scheduler}")
     if message.HasField("scheduler_flags") and wanted.scheduler_flags != current.scheduler_flags:
         found.append("other scheduler flags")
-    if message.HasField("persistence") and wanted.persistence != current.persistence:
-        there = f"persistence {current.persistence.timeout} s" if current.persistence else "no persistence"
-        asked = f"{wanted.persistence.timeout} s" if wanted.persistence else "none"
-        found.append(f"{there}, not {asked}")
+    if wanted.persistence is not None and message.HasField("persistence"):
+        found.extend(_persistence_differences(message.persistence, wanted.persistence, current.persistence))
     if message.HasField("one_packet") and wanted.one_packet != current.one_packet:
         found.append(f"one-packet scheduling {'on' if current.one_packet else 'off'}")
     return found
+
+
+def _persistence_differences(
+    message: virtual_server_pb2.Persistence, wanted: Persistence, current: Persistence | None
+) -> Iterator[str]:
+    """Say how persistence differs in what is set of it."""
+    if current is None:
+        yield f"no persistence, not {wanted.timeout} s"
+        return
+    if wanted.timeout != current.timeout:
+        yield f"persistence {current.timeout} s, not {wanted.timeout} s"
+    if message.HasField("prefix_length") and wanted.prefix_length != current.prefix_length:
+        yield "another persistence prefix length"
+    if message.engine and wanted.engine != current.engine:
+        yield f"persistence engine {current.engine or 'none'}, not {wanted.engine}"
 
 
 def _change(before: VirtualServer | None, after: VirtualServer | None, action: str = "") -> Change:

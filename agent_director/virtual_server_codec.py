@@ -20,6 +20,7 @@ from agent_common.virtual_server import (
     ServiceAddress,
     VirtualServer,
     VirtualServerKey,
+    longest_prefix,
 )
 from agent_director import ipvs_numbers as n
 from agent_director.ipvs_attributes import (
@@ -137,13 +138,9 @@ def _pack_u32(kind: int, number: int) -> bytes:
         raise CodecError(f"cannot write attribute {kind}: {number} does not fit") from error
 
 
-def _longest_prefix(family: Family) -> int:
-    return 32 if family is Family.IPV4 else 128
-
-
 def _pack_netmask(family: Family, persistence: Persistence | None) -> bytes:
     """Write a mask, for IPv6 a prefix length; the kernel wants one without persistence too."""
-    longest = _longest_prefix(family)
+    longest = longest_prefix(family)
     length = longest if persistence is None or persistence.prefix_length is None else persistence.prefix_length
     if not 0 <= length <= longest:
         raise CodecError(f"cannot write a prefix length of {length}: out of range (0 to {longest})")
@@ -154,7 +151,7 @@ def _pack_netmask(family: Family, persistence: Persistence | None) -> bytes:
 
 def _unpack_prefix_length(data: bytes, at: int, key: VirtualServerKey) -> int | None:
     """Read a prefix length, None for the longest."""
-    longest = _longest_prefix(key.family)
+    longest = longest_prefix(key.family)
     if key.family is Family.IPV6:
         length: int = U32.unpack_from(data, at)[0]
     else:

@@ -77,15 +77,16 @@ class LoopbackVips:
         return self._silence.release() if address.version == 4 else []
 
     def _refuse_host_address(self, current: Vip) -> None:
-        tunnels = {device.name for device in self._addresses.devices() if device.is_tunnel}
-        if current.present and current.present_device not in {LOOPBACK, *tunnels}:
-            raise RefusedError(
-                f"VIP {current.address} is this host's own address on {current.present_device}; "
-                "with dr or tun it cannot be, with nat it can",
-                Reason.VIP_IS_HOST_ADDRESS,
-                vip=str(current.address),
-                device=current.present_device,
-            )
+        fit = {LOOPBACK, *(device.name for device in self._addresses.devices() if device.is_tunnel)}
+        for each in self._addresses.addresses():
+            if each.address == current.address and each.device not in fit:
+                raise RefusedError(
+                    f"VIP {current.address} is this host's own address on {each.device}; "
+                    "with dr or tun it cannot be, with nat it can",
+                    Reason.VIP_IS_HOST_ADDRESS,
+                    vip=str(current.address),
+                    device=each.device,
+                )
 
     def _refuse_cut(self, request: vip_pb2.CreateVipRequest, vip: IpAddress) -> None:
         """Raise RefusedError if the host itself talks to that address: from then on it would talk to itself."""

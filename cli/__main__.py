@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -19,6 +20,8 @@ def main() -> None:
     """Run the command line; the only place that ends the program."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until the event loop takes them over
         signal.signal(number, _interrupted)
+    # Before grpc is imported: its own lines about TLS come in the middle of ours, and say nothing to an operator.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from cli.app import app
     except ModuleNotFoundError as error:
@@ -26,10 +29,30 @@ def main() -> None:
             raise
         sys.exit("lvs: the command line is not installed; install it with: pip install 'lvs-agents[cli]'")
     try:
-        app(prog_name="lvs")
+        sys.exit(app(prog_name="lvs", standalone_mode=False))
     except InvalidInputError as error:
         sys.stderr.write(f"lvs: {error.message}\n")
-        sys.exit(2)
+        message = error.message
+    except Exception as error:
+        # typer has no public name for the exceptions of its parser; this is what they have and others have not.
+        if not (hasattr(error, "show") and hasattr(error, "format_message")):
+            raise
+        error.show()
+        message = error.format_message()
+    _end_invalid(message)
+
+
+def _end_invalid(message: str) -> None:
+    """End with status 2; a script that asked for JSON gets its document all the same."""
+    from cli.errors import ExitStatus
+    from cli.outcome import Outcome
+    from cli.settings import output_of
+    from cli.terminal import Terminal
+
+    outcome = Outcome(status=ExitStatus.USAGE, message=message)
+    if output_of(sys.argv[1:]) == "json":
+        Terminal("json").document(outcome.as_json())
+    sys.exit(int(outcome.status))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ from agent_common.errors import InvalidInputError, LvsError
 from agent_common.vip import VipMode
 from agent_common.virtual_server import IpAddress
 from cli import plan_add
-from cli.errors import ExitStatus, Interrupted, NoAnswerError
+from cli.errors import Interrupted, NoAnswerError
 from cli.facts import DirectorFacts, RealServerFacts
 from cli.outcome import Outcome
 from cli.plan import Plan
 from cli.preflight import read_real_server, validate_director
 from cli.request import AddBackend
 from cli.site import real_server
-from cli.workflow import Run, begin, read_directors, refused, run_with_undo, together
+from cli.typed import NextCommand, once_all_run, options_of
+from cli.workflow import Run, begin, carry_out, read_directors, refused, together
 
 
 async def add_backend(request: AddBackend, run: Run) -> Outcome:
@@ -28,7 +29,7 @@ async def add_backend(request: AddBackend, run: Run) -> Outcome:
     """
     outcome = Outcome(transaction=run.transaction)
     try:
-        plan = await plan_add_backend(request, run)
+        plan = await run.interrupt.during(plan_add_backend(request, run))
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
     if not begin(plan, run, outcome):
@@ -36,11 +37,9 @@ async def add_backend(request: AddBackend, run: Run) -> Outcome:
     names = ", ".join(str(key) for key in request.backend.real_servers)
     if not plan.steps:
         outcome.message = f"nothing to do: {names} in place behind {request.backend.key}"
-    else:
-        await run_with_undo(plan, run, outcome, f"{names} added behind {request.backend.key}")
-    if outcome.status is ExitStatus.UNFINISHED:
-        outcome.commands.append(f"once every agent runs again: {_cleaning_command(request, plan)}")
-    return outcome
+        return outcome
+    done = f"{names} added behind {request.backend.key}"
+    return await carry_out(plan, run, outcome, done, _cleaning(request, plan))
 
 
 async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
@@ -54,7 +53,6 @@ async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
             "vip_mode", "vip_mode: agent with several directors would make two hosts answer for one VIP; use external"
         )
     directors = await read_directors(request.backend, run)
-    wanted = plan_add.director_operations(request, directors[0].host.agent_id, len(names))
     addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
     asked = [
         address
@@ -62,31 +60,36 @@ async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
         if request.ask_real_servers and not any(facts.route(address).local for facts in directors)
     ]
     validated, prepared = await asyncio.gather(
-        together(validate_director(clients[facts.agent], facts, wanted) for facts in directors),
+        together(
+            validate_director(clients[facts.agent], facts, plan_add.director_operations(request, directors, facts))
+            for facts in directors
+        ),
         together(_read_real_server(request, run, directors, address) for address in asked),
     )
-    run.interrupt.check()
     return plan_add.plan(request, validated, dict(zip(asked, prepared, strict=True)))
 
 
 async def _read_real_server(
     request: AddBackend, run: Run, directors: Sequence[DirectorFacts], address: IpAddress
 ) -> RealServerFacts:
-    operation = plan_add.real_server_operation(request, directors[0].host.agent_id, directors, address)
+    operation = plan_add.real_server_operation(request, directors, address)
     return await read_real_server(run.clients[real_server(address)], request.backend.key.address, operation)
 
 
-def _cleaning_command(request: AddBackend, plan: Plan) -> str:
+def _cleaning(request: AddBackend, plan: Plan) -> NextCommand:
     """Return the command that removes what a plan may have left, and nothing that was in place before."""
-    asked = [operation for step in plan.steps for operation in step.operations]
+    asked = [operation for step in plan.whole for operation in step.operations]
     new = [
         wire.unpack_destination_key(operation.create_destination.destination.key)
         for operation in asked
         if operation.HasField("create_destination")
     ]
     keys = [key for key in request.backend.real_servers if key in new]
-    names = " ".join(f"--rs {key}" for key in keys or request.backend.real_servers)
     if not keys:  # what was missing beside destinations in place
-        return f"lvs add-backend {plan_add.target(request.backend.key)} {names}"
+        return once_all_run()
     prune = "--prune" if any(operation.HasField("create_virtual_server") for operation in asked) else "--force"
-    return f"lvs remove-backend {plan_add.target(request.backend.key)} {names} {prune}"
+    agents = "" if request.ask_real_servers else " --no-rs-agent"
+    return NextCommand(
+        purpose="to remove what may be left, once every agent runs again",
+        command=f"lvs remove-backend {options_of(request.backend, keys)} --no-drain {prune}{agents}",
+    )

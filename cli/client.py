@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,9 +22,10 @@ from lvsagent.v1 import (
     vip_service_pb2_grpc,
 )
 
-from agent_common.errors import LvsError
+from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.grpc_errors import from_item, from_rpc_error
 from agent_common.operation import Change, Operation
+from agent_common.version import VERSION
 from cli.errors import NoAnswerError
 from cli.site import AgentName, Role, Site
 
@@ -100,10 +102,14 @@ class AgentClient:
         return response
 
     async def check_listener(
-        self, request: host_service_pb2.CheckListenerRequest
+        self, request: host_service_pb2.CheckListenerRequest, wait: float
     ) -> host_service_pb2.CheckListenerResponse:
-        """Ask whether something takes connections on the agent's host."""
-        response: host_service_pb2.CheckListenerResponse = await self.ask(self._host.CheckListener, request)
+        """Ask whether something takes connections on the agent's host; it waits so many seconds (at most 60) for it."""
+        method = self._host.CheckListener
+        request.wait.FromTimedelta(timedelta(seconds=wait))
+        response: host_service_pb2.CheckListenerResponse = await self._call(
+            _name(method), lambda: method(request, timeout=self._timeout + wait)
+        )
         return response
 
     async def apply(self, operation: Operation, change_id: str, *, validate_only: bool = False) -> Change:
@@ -153,6 +159,18 @@ class AgentClient:
         response: change_service_pb2.RevertChangeResponse = await self.ask(self._changes.RevertChange, request)
         return response
 
+    def check_version(self, version: str) -> None:
+        """Raise RefusedError if the agent's version is not one that this program can change something with.
+
+        Until 1.0 the second number, from then on the first says what belongs together.
+        """
+        if _generation(version) != _generation(VERSION):
+            raise RefusedError(
+                f"{self.agent} runs lvs-agents {version}, and this is {VERSION}: they do not belong together; install "
+                "the same version on both",
+                Reason.NOT_SUPPORTED,
+            )
+
     async def make_sure(self) -> None:
         """Ask an agent that is silent, or was sent no change yet, whether it is there.
 
@@ -160,7 +178,7 @@ class AgentClient:
         """
         if not self._was_changed or time.monotonic() - self._answered > FRESH_SECONDS:
             try:
-                await self.host()
+                self.check_version((await self.host()).version)
             except NoAnswerError as error:
                 raise NoAnswerError(error.agent, error.why, sent=False) from error
         self._was_changed = True
@@ -256,3 +274,8 @@ def _name(method: Any) -> str:
     """Return Service/Method of a stub's callable."""
     path: bytes = method._method  # grpc.aio has no public name for it
     return path.decode().removeprefix("/lvsagent.v1.")
+
+
+def _generation(version: str) -> tuple[str, ...]:
+    numbers = version.split(".")
+    return tuple(numbers[:2] if numbers[0] == "0" else numbers[:1])

@@ -23,6 +23,7 @@ Forward = Annotated[str | None, typer.Option(metavar="dr|nat|tun", help="Forward
 Upper = Annotated[int | None, typer.Option(metavar="N", help="No new connections above so many (0: no limit).")]
 Lower = Annotated[int | None, typer.Option(metavar="N", help="New ones again below so many.")]
 
+KEEPS_VIP = "the real server is not asked: if it has the VIP for this, it keeps it; lvs remove-backend takes it back"
 NOT_ASKED = "the real server is not asked: VIP, ARP and application are not checked"
 
 
@@ -101,6 +102,7 @@ def edit(
     """Change a destination as told; what is not given stays as it is, and so do its connections."""
     server = parse_key(key)
     destination = _destination(server, rs, weight, forward, upper_threshold, lower_threshold)
+    destination.check_ranges()
     mask = _given(weight, forward, upper_threshold, lower_threshold)
     if not mask:
         raise InvalidInputError("options", "destination edit: give at least one option to change")
@@ -133,7 +135,11 @@ def remove(
 
     operation = operations.delete_destination(server, destination)
     title = f"remove {destination} from {server}"
-    raise typer.Exit(session.run_single(site, terminal, title, operation, site.director_names(), dry_run=dry_run))
+    raise typer.Exit(
+        session.run_single(
+            site, terminal, title, operation, site.director_names(), dry_run=dry_run, warnings=[KEEPS_VIP]
+        )
+    )
 
 
 def _key(server: VirtualServerKey, text: str) -> DestinationKey:

@@ -22,12 +22,13 @@ def _group() -> None:
 def show(
     context: typer.Context,
     rip: Annotated[str, typer.Argument(metavar="RIP", help="The real server's own address.")],
+    director: options.Directors = None,
     timeout: options.Timeout = None,
     output: options.Output = None,
 ) -> None:
     """Show a real server: its VIPs, who holds them, the ARP sysctls and whether it is silent."""
     address = parse_unicast(rip, "rip")
-    site, terminal = options.settings(context, None, timeout, output, needs_director=False)
+    site, terminal = options.settings(context, director, timeout, output, needs_director=False)
     from cli import reading, tables
     from cli.session import run_reading
 

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from agent_common.errors import InvalidInputError
-from agent_common.virtual_server import Persistence, SchedulerFlags, VirtualServer, parse_key
+from agent_common.virtual_server import (
+    Persistence,
+    SchedulerFlags,
+    VirtualServer,
+    check_prefix_length,
+    check_scheduler,
+    parse_key,
+)
 from cli import options
 
 app = typer.Typer(help="Virtual servers, one at a time.", no_args_is_help=True, rich_markup_mode=None)
@@ -96,13 +103,20 @@ def add(
     output: options.Output = None,
 ) -> None:
     """Add a virtual server, without VIP and destinations."""
-    server = _server(key, scheduler, scheduler_flags, persistent or None, persistence_prefix, one_packet)
-    server.check()
+    if persistence_prefix is not None and persistent is None:
+        raise InvalidInputError("persistence_prefix", "persistence_prefix: needs --persistent")
+    persistence = None
+    if persistent is not None:
+        persistence = Persistence(timeout=persistent, prefix_length=persistence_prefix)
+    server = _server(key, scheduler, scheduler_flags, persistence, one_packet).check()
     site, terminal = options.settings(context, director, timeout, output)
     from cli import operations, session
 
     operation = operations.create_whole_virtual_server(
-        server, set_fields=_given(scheduler, scheduler_flags, persistent, one_packet)
+        server,
+        set_fields=_given(
+            scheduler=scheduler, scheduler_flags=scheduler_flags, persistence=persistence, one_packet=one_packet
+        ),
     )
     title = f"add virtual server {server.key}"
     raise typer.Exit(session.run_single(site, terminal, title, operation, site.director_names(), dry_run=dry_run))
@@ -123,8 +137,24 @@ def edit(
     output: options.Output = None,
 ) -> None:
     """Change a virtual server; what is not given stays as it is, and so do its connections."""
-    server = _server(key, scheduler, scheduler_flags, persistent or None, persistence_prefix, one_packet)
-    mask = _given(scheduler, scheduler_flags, persistent, one_packet)
+    if persistent == 0 and persistence_prefix is not None:
+        raise InvalidInputError("persistence_prefix", "persistence_prefix: --persistent 0 ends persistence")
+    persistence = None
+    if persistent or persistence_prefix is not None:  # the agent takes of it only what the mask names
+        persistence = Persistence(timeout=1 if persistent is None else persistent, prefix_length=persistence_prefix)
+    server = _server(key, scheduler, scheduler_flags, persistence, one_packet)
+    if persistence_prefix is not None:
+        check_prefix_length(persistence_prefix, server.key.family)
+    mask = _given(
+        scheduler=scheduler,
+        scheduler_flags=scheduler_flags,
+        one_packet=one_packet,
+        **{
+            "persistence": persistent if persistent == 0 else None,
+            "persistence.timeout": persistent or None,
+            "persistence.prefix_length": persistence_prefix,
+        },
+    )
     if not mask:
         raise InvalidInputError("options", "service edit: give at least one option to change")
     site, terminal = options.settings(context, director, timeout, output)
@@ -159,25 +189,22 @@ def _server(
     key: str,
     scheduler: str | None,
     flags: str | None,
-    persistent: int | None,
-    prefix_length: int | None,
+    persistence: Persistence | None,
     one_packet: bool | None,
 ) -> VirtualServer:
-    if prefix_length is not None and persistent is None:
-        raise InvalidInputError("persistence_prefix", "persistence_prefix: needs --persistent")
     defaults = VirtualServer(key=parse_key(key))
     return VirtualServer(
         key=defaults.key,
-        scheduler=scheduler or defaults.scheduler,
+        scheduler=defaults.scheduler if scheduler is None else check_scheduler(scheduler),
         scheduler_flags=parse_flags(flags, scheduler) if flags is not None else defaults.scheduler_flags,
-        persistence=Persistence(timeout=persistent, prefix_length=prefix_length) if persistent else None,
+        persistence=persistence,
         one_packet=bool(one_packet),
     )
 
 
-def _given(scheduler: str | None, flags: str | None, persistent: int | None, one_packet: bool | None) -> list[str]:
-    given = {"scheduler": scheduler, "scheduler_flags": flags, "persistence": persistent, "one_packet": one_packet}
-    return [name for name, value in given.items() if value is not None]
+def _given(**options: object) -> list[str]:
+    """Return the names of the options that were given."""
+    return [name for name, value in options.items() if value is not None]
 
 
 def parse_flags(text: str, scheduler: str | None) -> SchedulerFlags:

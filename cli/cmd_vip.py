@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agent_common.errors import InvalidInputError
-from agent_common.vip import OperatorHolder, parse_vip_mode
+from agent_common.vip import OperatorHolder, VipMode, parse_vip_mode
 from agent_common.virtual_server import parse_unicast
 from cli import options
 from cli.site import AgentName, Site, real_server
@@ -57,14 +57,14 @@ def add(
     holder = OperatorHolder(name=operator)
     site, terminal = options.settings(context, director, timeout, output)
     agents = _agents(site, rs)
-    if vip_mode is None and len(agents) > 1 and not rs:
-        vip_mode = "external"
-    if vip_mode == "agent" and len(agents) > 1:
+    mode = None if rs else parse_vip_mode(vip_mode) or site.vip_mode
+    if mode is None and len(agents) > 1 and not rs:
+        mode = VipMode.EXTERNAL
+    if mode is VipMode.AGENT and len(agents) > 1:
         raise InvalidInputError("vip_mode", "vip_mode: agent with several directors makes two hosts answer for one VIP")
     from cli import operations, session
 
-    mode = parse_vip_mode(vip_mode)
-    operation = operations.create_vip(vip, holder, mode=None if rs else mode, device=vip_device, force=force)
+    operation = operations.create_vip(vip, holder, mode=mode, device=vip_device, force=force)
     title = f"add VIP {vip}"
     raise typer.Exit(session.run_single(site, terminal, title, operation, agents, dry_run=dry_run))
 
@@ -98,4 +98,8 @@ def remove(
 def _agents(site: Site, rs: list[str] | None) -> list[AgentName]:
     if not rs:
         return site.director_names()
-    return [real_server(parse_unicast(text, "rs")) for text in rs]
+    agents = [real_server(parse_unicast(text, "rs")) for text in rs]
+    for agent in agents:
+        if agents.count(agent) > 1:
+            raise InvalidInputError("rs", f"rs: {agent.name} is given twice")
+    return agents

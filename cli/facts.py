@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvsagent.v1 import host_service_pb2, operation_pb2
 
-from agent_common.destination import DestinationKey, DestinationStatus
-from agent_common.errors import LvsError
+from agent_common.destination import DestinationKey, DestinationStatus, Forwarding
+from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress, VirtualServer
+from cli.request import AddBackend
 from cli.site import AgentName
 
 
@@ -53,6 +54,28 @@ class RealServerFacts:
         """Return the real server's own addresses."""
         return {each.address for each in self.host.addresses}
 
+    def check(self, address: IpAddress) -> None:
+        """Raise RefusedError if this is the agent of another host, and what the agent itself refused."""
+        if str(address) not in self.addresses():
+            raise RefusedError(
+                f"the agent of {self.agent} runs on another host ({self.host.hostname}), which does not have {address}",
+                Reason.NOT_ON_LINK,
+                real_server=str(address),
+            )
+        if self.error is not None:
+            self.error.message = f"{self.agent}: {self.error.message}"
+            raise self.error
+
     def settings(self) -> dict[str, int]:
         """Return its network settings by their path below /proc/sys/net."""
         return {each.name: each.value for each in self.host.settings}
+
+
+def method_of(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Forwarding:
+    """Return the forwarding method asked for, else that of the destination that is there, else dr."""
+    if request.forwarding is None:
+        for facts in directors:
+            for key, status in facts.destinations.items():
+                if key.address == address and key in request.backend.real_servers:
+                    return status.destination.forwarding
+    return request.method

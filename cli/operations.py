@@ -15,6 +15,9 @@ from agent_common.operation import Operation
 from agent_common.vip import Holder, VipMode
 from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
 
+SERVER_FIELDS = ("scheduler", "scheduler_flags", "persistence", "one_packet")
+"""Fields of a virtual server beside its key."""
+
 
 def create_virtual_server(key: VirtualServerKey, scheduler: str | None, persistence: Persistence | None) -> Operation:
     """Ask for a virtual server; what is None matches whatever is there."""
@@ -26,7 +29,7 @@ def create_virtual_server(key: VirtualServerKey, scheduler: str | None, persiste
     return Operation(create_virtual_server=virtual_server_pb2.CreateVirtualServerRequest(virtual_server=server))
 
 
-def create_whole_virtual_server(server: VirtualServer, set_fields: Sequence[str]) -> Operation:
+def create_whole_virtual_server(server: VirtualServer, set_fields: Sequence[str] = SERVER_FIELDS) -> Operation:
     """Ask for a virtual server; only the fields that are named are compared with one that is there."""
     message = virtual_server_pb2.VirtualServer(key=wire.pack_key(server.key))
     _copy_fields(wire.pack_virtual_server(server), message, set_fields)
@@ -103,9 +106,9 @@ def update_destination(
 
 
 def delete_destination(
-    key: VirtualServerKey, destination: DestinationKey, *, real_server_keeps_vip: bool = False
+    key: VirtualServerKey, destination: DestinationKey, *, real_server_keeps_vip: bool | None = None
 ) -> Operation:
-    """Remove a destination, if it is there, and note or forget that its real server still holds the VIP."""
+    """Remove a destination, if it is there; note (True) or forget (False) that its real server still holds the VIP."""
     return Operation(
         delete_destination=destination_pb2.DeleteDestinationRequest(
             virtual_server=wire.pack_key(key),
@@ -150,11 +153,12 @@ def delete_vip(address: IpAddress, holder: Holder, *, keep_if_used: bool = False
 
 
 def _copy_fields(whole: Message, into: Message, fields: Sequence[str]) -> None:
-    """Copy the named fields of a message, set or not, into another of its type."""
+    """Copy the named fields of a message into another of its type; of messages within it only those that are set."""
     for name, field in whole.DESCRIPTOR.fields_by_name.items():
         if name not in fields:
             continue
         if field.message_type is not None:
-            getattr(into, name).CopyFrom(getattr(whole, name))
+            if whole.HasField(name):
+                getattr(into, name).CopyFrom(getattr(whole, name))
         else:
             setattr(into, name, getattr(whole, name))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -58,4 +61,24 @@ def settings(
     if output is not None:
         flags["output"] = output
     values = load_settings(flags, given.config)
-    return make_site(values, needs_director=needs_director), Terminal(str(values["output"]), debug=given.debug)
+    terminal = Terminal(
+        str(values["output"]),
+        debug=given.debug,
+        typed=shlex.join(("lvs", *sys.argv[1:])),
+        given=_options_given(flags, given.config),
+    )
+    return make_site(values, needs_director=needs_director), terminal
+
+
+def _options_given(flags: Mapping[str, Value | None], config: Path | None) -> str:
+    """Return the options of the command line that say where the agents are and how they are reached."""
+    words = ["--config", str(config)] if config else []
+    for key in ("director", "rs_agent", "insecure", "tls_ca", "tls_cert", "tls_key"):
+        value, option = flags.get(key), f"--{key.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif isinstance(value, tuple):
+            words.extend(word for each in value for word in (option, each))
+        elif isinstance(value, str):
+            words.extend((option, value))
+    return shlex.join(words)

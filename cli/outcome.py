@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from cli.errors import ExitStatus
 from cli.site import AgentName
+from cli.typed import NextCommand
 
 
 class StepResult(enum.StrEnum):
@@ -16,6 +18,8 @@ class StepResult(enum.StrEnum):
 
     DONE = "done"
     IN_PLACE = "in place"
+    ABSENT = "not there"
+    FOREIGN = "foreign"
     FAILED = "failed"
     UNDONE = "undone"
     KEPT = "kept"
@@ -37,7 +41,7 @@ class StepReport:
 class Outcome:
     """The end of a command: status, one sentence, the steps as they happened, what to know and what to type.
 
-    plan is filled by a dry run only.
+    plan is filled by a dry run only; steps begin with what was there, or was not, before anything was done.
     """
 
     status: ExitStatus = ExitStatus.DONE
@@ -45,7 +49,7 @@ class Outcome:
     transaction: str = ""
     steps: list[StepReport] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    commands: list[str] = field(default_factory=list)
+    commands: list[NextCommand] = field(default_factory=list)
     plan: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -57,7 +61,7 @@ class Outcome:
             "transaction": self.transaction,
             "hosts": _by_host(self.steps),
             "warnings": self.warnings,
-            "commands": self.commands,
+            "commands": [dataclasses.asdict(each) for each in self.commands],
             "plan": self.plan,
         }
 
@@ -84,4 +88,4 @@ def _by_host(steps: Iterable[StepReport]) -> list[dict[str, Any]]:
             "warnings": list(step.warnings),
         }
         hosts.setdefault(step.agent, []).append(entry)
-    return [{"role": agent.role.value, "host": agent.name, "steps": entries} for agent, entries in hosts.items()]
+    return [{"role": agent.role.value, "host": agent.host, "steps": entries} for agent, entries in hosts.items()]

@@ -9,6 +9,7 @@ from lvsagent.v1 import host_service_pb2
 from agent_common.destination import DestinationKey
 from agent_common.operation import Operation
 from agent_common.virtual_server import VirtualServerKey
+from cli.outcome import StepReport
 from cli.site import AgentName
 
 
@@ -35,18 +36,27 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps in their order, what is in place already, and what the operator should know."""
+    """Steps in their order, what was found as it is, and what the operator should know.
+
+    The last of steps is the decision: until then a failure takes everything back. What follows goes only forward.
+    """
 
     steps: tuple[Step, ...] = ()
-    in_place: tuple[str, ...] = ()
+    following: tuple[Step, ...] = ()
+    found: tuple[StepReport, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> tuple[Step, ...]:
+        """Every step, in order."""
+        return (*self.steps, *self.following)
 
     def lines(self) -> list[str]:
         """Return the plan as --dry-run prints it."""
-        lines = [f"in place: {each}" for each in self.in_place]
-        for number, step in enumerate(self.steps, 1):
+        lines = [f"{each.result}: {each.agent}: {each.title}" for each in self.found]
+        for number, step in enumerate(self.whole, 1):
             lines.append(f"{number}. {step.agent}: {step.title}")
-            lines.extend(f"   - {line}" for line in step.details)
-            if step.undo:
+            lines.extend(f"   - {line}" for line in step.details if line != step.title)
+            if step.undo and step not in self.following:
                 lines.append(f"   undo: {step.undo}")
         return lines or ["nothing to do"]

@@ -7,6 +7,7 @@ and in the end the destinations, each once and with its final weight.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from lvsagent.v1 import host_service_pb2
 
@@ -17,38 +18,65 @@ from agent_common.operation import Change, Operation
 from agent_common.vip import VipMode, VirtualServerHolder
 from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, Protocol, VirtualServer
 from cli import operations
-from cli.facts import DirectorFacts, RealServerFacts
+from cli.add_warnings import warnings
+from cli.facts import DirectorFacts, RealServerFacts, method_of
+from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import AddBackend
 from cli.site import real_server
+from cli.typed import suggest, target
 
-_NEWCOMER_FIRST = frozenset({"lc", "wlc", "sed", "nq"})
 
+def director_operations(
+    request: AddBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts
+) -> list[Operation]:
+    """Return what one director is asked for, in order: virtual server, VIP, destinations.
 
-def director_operations(request: AddBackend, authority: str, directors: int) -> list[Operation]:
-    """Return what every director is asked for, in order: virtual server, VIP, destinations."""
+    What is not given and missing on this director is made as another director has it.
+    """
     backend = request.backend
-    holder = VirtualServerHolder(key=backend.key, authority=authority)
     mode = request.vip_mode
-    if mode is None and directors > 1:
+    if mode is None and len(directors) > 1:
         mode = VipMode.EXTERNAL
     return [
-        operations.create_virtual_server(backend.key, request.scheduler, request.persistence),
-        operations.create_vip(backend.key.address, holder, mode=mode, device=request.vip_device),
-        *(
-            operations.create_destination(backend.key, key, request.forwarding, request.weight)
-            for key in backend.real_servers
-        ),
+        _server_operation(request, directors, facts),
+        operations.create_vip(backend.key.address, _holder(request, directors), mode=mode, device=request.vip_device),
+        *(_destination_operation(request, directors, facts, key) for key in backend.real_servers),
     ]
 
 
+def _server_operation(request: AddBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts) -> Operation:
+    like = next((each.server for each in directors if each.server is not None), None)
+    if facts.server is not None or like is None:
+        return operations.create_virtual_server(request.backend.key, request.scheduler, request.persistence)
+    wanted = replace(
+        like, scheduler=request.scheduler or like.scheduler, persistence=request.persistence or like.persistence
+    )
+    return operations.create_whole_virtual_server(wanted)
+
+
+def _destination_operation(
+    request: AddBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts, key: DestinationKey
+) -> Operation:
+    forwarding, weight = request.forwarding, request.weight
+    like = next((each.destinations[key].destination for each in directors if key in each.destinations), None)
+    if key not in facts.destinations and like is not None:
+        forwarding = like.forwarding if forwarding is None else forwarding
+        weight = like.weight if weight is None and not like.draining else weight
+    return operations.create_destination(request.backend.key, key, forwarding, weight)
+
+
+def _holder(request: AddBackend, directors: Sequence[DirectorFacts]) -> VirtualServerHolder:
+    return VirtualServerHolder(key=request.backend.key, authority=directors[0].host.agent_id)
+
+
 def real_server_operation(
-    request: AddBackend, authority: str, directors: Sequence[DirectorFacts], address: IpAddress
+    request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress
 ) -> Operation | None:
     """Return what a real server is asked for; None if nothing goes onto it (nat, or it is the director itself)."""
     if not needs_vip(request, directors, address):
         return None
-    holder = VirtualServerHolder(key=request.backend.key, authority=authority)
+    holder = _holder(request, directors)
     sources = tuple(route.source for facts in directors if (route := facts.route(address)).source)
     return operations.create_vip(request.backend.key.address, holder, director_addresses=sources, force=request.force)
 
@@ -60,29 +88,28 @@ def needs_vip(request: AddBackend, directors: Sequence[DirectorFacts], address: 
     return method_of(request, directors, address) is not Forwarding.MASQUERADING
 
 
-def method_of(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Forwarding:
-    """Return the forwarding method asked for, else that of the destination that is there, else dr."""
-    if request.forwarding is None:
-        for facts in directors:
-            for key, status in facts.destinations.items():
-                if key.address == address and key in request.backend.real_servers:
-                    return status.destination.forwarding
-    return request.method
-
-
 def plan(
     request: AddBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Plan:
-    """Return the steps; raises LvsError for the first thing that forbids them."""
+    """Return the steps; raises LvsError for the first thing that forbids them.
+
+    The first director's destinations are the decision: clients are sent there from then on, and no undo takes that
+    away again. Other directors follow.
+    """
     for facts in directors:
         _check_director(request, facts)
     for address, found in real_servers.items():
-        _check_real_server(address, found)
-    steps = [*_real_server_steps(request, directors, real_servers), *_director_steps(request, directors)]
+        found.check(address)
+    destinations = tuple(_destination_steps(request, directors))
     return Plan(
-        steps=tuple(steps),
-        in_place=tuple(_in_place(request, directors)),
-        warnings=tuple(_warnings(request, directors, real_servers)),
+        steps=(
+            *_real_server_steps(request, directors, real_servers),
+            *_director_steps(request, directors),
+            *destinations[:1],
+        ),
+        following=destinations[1:],
+        found=tuple(_in_place(request, directors)),
+        warnings=tuple(warnings(request, directors, real_servers)),
     )
 
 
@@ -126,51 +153,35 @@ def _refuse_weight_zero(request: AddBackend, facts: DirectorFacts) -> None:
 
 
 def _explained(request: AddBackend, facts: DirectorFacts, error: LvsError) -> LvsError:
-    """Add to what a director refuses the command that changes it."""
+    """Add to what a director refuses who it is, and the command that changes it."""
     rs, vip = error.metadata.get("destination", ""), request.backend.key
-    hints = {
-        Reason.DESTINATION_DRAINING: f"end the drain with: lvs undrain {target(vip)} --rs {rs}",
-        Reason.DESTINATION_DIFFERS: f"see: lvs service show {vip}",
-        Reason.VIRTUAL_SERVER_DIFFERS: f"change it with: lvs service edit {vip}, or leave the option out",
-    }
-    hint = hints.get(error.reason, "")
-    if error.reason is Reason.DESTINATION_DIFFERS and "weight" in error.message:
-        weight = 1 if request.weight is None else request.weight
-        hint = f"change it with: lvs weight {target(vip)} --rs {rs} {weight}"
-    error.message = f"{facts.agent}: {error.message}" + (f"; {hint}" if hint else "")
+    error.message = f"{facts.agent}: {error.message}"
+    match error.reason:
+        case Reason.DESTINATION_DRAINING:
+            suggest(error, "to end the drain", f"lvs undrain {target(vip)} --rs {rs}")
+        case Reason.DESTINATION_DIFFERS if "weight" in error.message:
+            weight = 1 if request.weight is None else request.weight
+            suggest(error, "to change the weight", f"lvs weight {target(vip)} --rs {rs} {weight}")
+        case Reason.DESTINATION_DIFFERS:
+            suggest(error, "to see it", f"lvs service show {vip}")
+        case Reason.VIRTUAL_SERVER_DIFFERS:
+            given = f" --scheduler {request.scheduler}" if request.scheduler is not None else ""
+            given += f" --persistent {request.persistence.timeout}" if request.persistence is not None else ""
+            suggest(error, "leave the option out, or change the virtual server", f"lvs service edit {vip}{given}")
     return error
-
-
-def target(key: object) -> str:
-    """Return the options that name a virtual server on the command line."""
-    protocol, _, endpoint = str(key).partition("/")
-    return f"--vip {endpoint}" + (f" --protocol {protocol}" if protocol != "tcp" else "")
-
-
-def _check_real_server(address: IpAddress, facts: RealServerFacts) -> None:
-    if str(address) not in facts.addresses():
-        raise RefusedError(
-            f"the agent of {facts.agent} runs on another host ({facts.host.hostname}), which does not have {address}",
-            Reason.NOT_ON_LINK,
-            real_server=str(address),
-        )
-    if facts.error is not None:
-        facts.error.message = f"{facts.agent}: {facts.error.message}"
-        raise facts.error
 
 
 def _real_server_steps(
     request: AddBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
-    authority = directors[0].host.agent_id
     for address, facts in real_servers.items():
-        operation = real_server_operation(request, authority, directors, address)
+        operation = real_server_operation(request, directors, address)
         foreign = all(change.foreign and not change.made for change in _changes_of(request, directors, address))
         if operation is not None and facts.change is not None and facts.change.made and not foreign:
             yield Step(
                 agent=facts.agent,
                 title=f"prepare VIP {request.backend.key.address} on lo",
-                undo="give the VIP back, with what this made",
+                undo=f"give VIP {request.backend.key.address} back, with what this made",
                 details=tuple(facts.change.actions),
                 operations=(operation,),
             )
@@ -201,26 +212,31 @@ def _ready_steps(request: AddBackend, directors: Sequence[DirectorFacts], addres
 
 
 def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
-    """Virtual servers and VIPs of every director, the authority first; then the destinations in the same order."""
-    wanted = director_operations(request, directors[0].host.agent_id, len(directors))
+    """Virtual servers and VIPs of every director, the authority first."""
     key = request.backend.key
     titles = (
         (f"add virtual server {key}", f"remove virtual server {key}"),
         (f"add VIP {key.address}", f"give VIP {key.address} back"),
     )
     for facts in directors:
+        wanted = director_operations(request, directors, facts)
         for operation, change, (title, undo) in zip(wanted[:2], facts.changes[:2], titles, strict=True):
             if change.made and not (change.foreign and _all_foreign(request, facts)):
                 yield Step(
                     agent=facts.agent, title=title, undo=undo, operations=(operation,), details=tuple(change.actions)
                 )
+
+
+def _destination_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
+    """The destinations of every director, the authority first; each director all of its own, or none."""
     for facts in directors:
+        wanted = director_operations(request, directors, facts)
         made = [(op, change) for op, change in zip(wanted[2:], facts.changes[2:], strict=True) if change.made]
         if made:
             names = ", ".join(str(wire.unpack_destination_key(each.destination.after.key)) for _, each in made)
             yield Step(
                 agent=facts.agent,
-                title=f"add {names} to {key}",
+                title=f"add {names} to {request.backend.key}",
                 undo=f"remove {names}",
                 operations=tuple(operation for operation, _ in made),
                 details=tuple(action for _, change in made for action in change.actions),
@@ -233,13 +249,17 @@ def _all_foreign(request: AddBackend, facts: DirectorFacts) -> bool:
     return all(change.foreign and not change.made for change in changes)
 
 
-def _in_place(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[str]:
+def _in_place(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:
     for facts in directors:
         for destination in request.backend.real_servers:
             change = _change_of(request, facts, destination)
             if not change.made:
-                whose = ", foreign (not made by lvs), and stays so" if change.foreign else ""
-                yield f"{facts.agent}: {destination} in {request.backend.key}{whose}"
+                whose = " was not made by lvs, and stays so" if change.foreign else ""
+                yield StepReport(
+                    agent=facts.agent,
+                    title=f"{destination} in {request.backend.key}{whose}",
+                    result=StepResult.FOREIGN if change.foreign else StepResult.IN_PLACE,
+                )
 
 
 def _changes_of(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Iterator[Change]:
@@ -253,73 +273,6 @@ def _changes_of(request: AddBackend, directors: Sequence[DirectorFacts], address
 def _change_of(request: AddBackend, facts: DirectorFacts, destination: DestinationKey) -> Change:
     """Return what a director would do for one destination."""
     return facts.changes[2 + request.backend.real_servers.index(destination)]
-
-
-def _warnings(
-    request: AddBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
-) -> Iterator[str]:
-    key = request.backend.key
-    for facts in directors:
-        for change in facts.changes:
-            yield from (f"{facts.agent}: {warning}" for warning in change.warnings)
-        scheduler = facts.server.scheduler if facts.server else request.scheduler or DEFAULT_SCHEDULER
-        others = set(facts.destinations) - set(request.backend.real_servers)
-        if scheduler in _NEWCOMER_FIRST and others:
-            yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
-    for destination in request.backend.real_servers:
-        address = destination.address
-        if any(facts.route(address).local for facts in directors):
-            yield f"{address} is the director itself: nothing is prepared there"
-        elif address not in real_servers:
-            yield f"{address}: its agent is not asked (--no-rs-agent); VIP, ARP and application are not checked"
-        elif key.port == 0 and request.ready_timeout is not None:
-            yield f"{address}: whether something listens is not checked, since port 0 means every port"
-        if address in real_servers:
-            yield from _host_warnings(request, directors, address, real_servers[address])
-
-
-def _host_warnings(
-    request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress, facts: RealServerFacts
-) -> Iterator[str]:
-    """Say what KERNEL.md warns of: settings that can lose packets on the way."""
-    settings, method = facts.settings(), method_of(request, directors, address)
-    if facts.change is not None:
-        yield from (f"{facts.agent}: {warning}" for warning in facts.change.warnings)
-    if method is Forwarding.TUNNELING:
-        yield f"{facts.agent}: the tunnel device (tunl0 or another) and its rp_filter are not set up or checked there"
-    if method is Forwarding.MASQUERADING:
-        yield from _nat_warnings(directors, facts, address)
-        return
-    devices = {each.device for each in facts.host.addresses if each.device != "lo"}
-    strict = [
-        device
-        for device in sorted(devices)
-        if max(settings.get("ipv4/conf/all/rp_filter", 0), settings.get(f"ipv4/conf/{device}/rp_filter", 0)) == 1
-    ]
-    if address.version == 4 and len(devices) > 1 and strict:
-        yield (
-            f"{facts.agent}: rp_filter is strict on {', '.join(strict)}: clients whose route back leaves by another "
-            "interface are dropped"
-        )
-
-
-def _nat_warnings(directors: Sequence[DirectorFacts], facts: RealServerFacts, address: IpAddress) -> Iterator[str]:
-    forward = "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
-    for director in directors:
-        values = {each.name: each.value for each in director.host.settings}
-        if not values.get(forward):
-            yield f"{director.agent}: net/{forward} is 0: packets of nat are not forwarded"
-        device = director.route(address).device
-        redirects = max(values.get(f"ipv4/conf/{each}/send_redirects", 0) for each in ("all", device))
-        if address.version == 4 and redirects:
-            yield f"{director.agent}: send_redirects is on for {device}: real servers learn a way past the director"
-    route = facts.host.routes[0] if facts.host.routes else host_service_pb2.Route()
-    if not any(route.gateway in director.addresses() for director in directors):
-        via = route.gateway or "no gateway"
-        yield f"{facts.agent}: its way to clients goes by {via}, not by a director: answers of nat get lost"
-    # IPv6 has no send_redirects: the director always tells, so the real server must not listen (seen in the lab).
-    if address.version == 6 and facts.settings().get(f"ipv6/conf/{route.device}/accept_redirects"):
-        yield f"{facts.agent}: accept_redirects is on for {route.device}: it learns a way to clients past the director"
 
 
 def _wildcard_warning(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> str:

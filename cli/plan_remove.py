@@ -16,6 +16,7 @@ from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
 from cli.facts import DirectorFacts, RealServerFacts
+from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.plan_weight import check_zero, last_destination, persistence_warning
 from cli.request import RemoveBackend
@@ -24,20 +25,24 @@ from cli.site import AgentName, real_server
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """What a removal does, in the order of its parts; each part waits for the one before."""
+    """What a removal does, in the order of its parts; each part waits for the one before.
+
+    removed are the destinations that go; found, what is not there or not ours.
+    """
 
     drains: tuple[Step, ...] = ()
     waits: tuple[Step, ...] = ()
     deletes: tuple[Step, ...] = ()
     releases: tuple[Step, ...] = ()
     prunes: tuple[Step, ...] = ()
-    notes: tuple[str, ...] = ()
+    found: tuple[StepReport, ...] = ()
     warnings: tuple[str, ...] = ()
+    removed: tuple[DestinationKey, ...] = ()
 
     def as_plan(self) -> Plan:
         """Return it as one list of steps, for people."""
         steps = (*self.drains, *self.waits, *self.deletes, *self.releases, *self.prunes)
-        return Plan(steps=steps, in_place=self.notes, warnings=self.warnings)
+        return Plan(steps=steps, found=self.found, warnings=self.warnings)
 
 
 def plan(
@@ -46,6 +51,8 @@ def plan(
     """Return the parts; raises RefusedError for what forbids them."""
     for facts in directors:
         _check(request, facts)
+    for address, asked in real_servers.items():
+        asked.check(address)
     ours = {facts.agent: [key for key in request.backend.real_servers if _is_ours(facts, key)] for facts in directors}
     drains = [facts for facts in directors if ours[facts.agent]] if request.drain_timeout is not None else []
     return Removal(
@@ -54,8 +61,9 @@ def plan(
         deletes=tuple(_delete(request, facts, ours[facts.agent]) for facts in directors if ours[facts.agent]),
         releases=tuple(_releases(request, directors, real_servers)),
         prunes=tuple(_prunes(request, directors)),
-        notes=tuple(_notes(request, directors)),
+        found=tuple(_found(request, directors)),
         warnings=tuple(_warnings(request, directors, real_servers)),
+        removed=tuple(key for key in request.backend.real_servers if any(key in each for each in ours.values())),
     )
 
 
@@ -72,6 +80,13 @@ def asks_real_server(request: RemoveBackend, directors: Sequence[DirectorFacts],
     return not statuses or any(each.destination.forwarding is not Forwarding.MASQUERADING for each in statuses)
 
 
+def may_be_gone(request: RemoveBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
+    """Whether nothing on record says that the real server still has to do with this virtual server."""
+    keys = [key for key in request.backend.real_servers if key.address == address]
+    is_there = any(key in facts.destinations for facts in directors for key in keys)
+    return not is_there and not any(is_leftover(facts, request, address) for facts in directors)
+
+
 def _check(request: RemoveBackend, facts: DirectorFacts) -> None:
     """Refuse what would leave clients without an answer."""
     ours = [key for key in request.backend.real_servers if _is_ours(facts, key)]
@@ -84,7 +99,7 @@ def _check(request: RemoveBackend, facts: DirectorFacts) -> None:
             Reason.LAST_DESTINATION,
         )
     if request.drain_timeout is not None:
-        check_zero(facts, "use --no-drain")
+        check_zero(facts, request.backend)
 
 
 def _is_ours(facts: DirectorFacts, key: DestinationKey) -> bool:
@@ -121,30 +136,46 @@ def _delete(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[Destina
         operations.delete_destination(
             request.backend.key,
             key,
-            real_server_keeps_vip=facts.destinations[key].destination.forwarding is not Forwarding.MASQUERADING
-            and not facts.route(key.address).local,
+            real_server_keeps_vip=_real_server_keeps_vip(facts, key),
         )
         for key in keys
     ]
     return Step(agent=facts.agent, title=f"remove {_names(keys)}", operations=tuple(deletions))
 
 
+def _real_server_keeps_vip(facts: DirectorFacts, key: DestinationKey) -> bool:
+    """Whether the real server has the VIP of a destination until its agent has given it back."""
+    is_nat = facts.destinations[key].destination.forwarding is Forwarding.MASQUERADING
+    return not is_nat and not facts.route(key.address).local
+
+
 def _releases(
     request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
-    key = request.backend.key
-    holder = VirtualServerHolder(key=key, authority=directors[0].host.agent_id)
+    vip = request.backend.key.address
     for address, facts in real_servers.items():
         if _still_used(request, directors, address):
             continue
-        if facts.vip is not None and holder in facts.vip.holders:
+        ours, others = _holds(request, directors, facts)
+        for holder in ours:
             yield Step(
-                agent=facts.agent,
-                title=f"give VIP {key.address} back",
-                operations=(operations.delete_vip(key.address, holder),),
+                agent=facts.agent, title=f"give VIP {vip} back", operations=(operations.delete_vip(vip, holder),)
             )
-        for director in directors:
+        for director in directors if not others else ():
             yield from _forgets(request, director, address)
+
+
+def _holds(
+    request: RemoveBackend, directors: Sequence[DirectorFacts], facts: RealServerFacts
+) -> tuple[list[VirtualServerHolder], list[VirtualServerHolder]]:
+    """Return the holds for this virtual server: those of the directors that were asked, and those of others."""
+    asked = {director.host.agent_id for director in directors}
+    holds = [
+        each
+        for each in (facts.vip.holders if facts.vip is not None else ())
+        if isinstance(each, VirtualServerHolder) and each.key == request.backend.key
+    ]
+    return [each for each in holds if each.authority in asked], [each for each in holds if each.authority not in asked]
 
 
 def _forgets(request: RemoveBackend, director: DirectorFacts, address: IpAddress) -> Iterator[Step]:
@@ -154,7 +185,7 @@ def _forgets(request: RemoveBackend, director: DirectorFacts, address: IpAddress
         yield Step(
             agent=director.agent,
             title=f"note that {address} has given the VIP back",
-            operations=(operations.delete_destination(request.backend.key, keys[0]),),
+            operations=(operations.delete_destination(request.backend.key, keys[0], real_server_keeps_vip=False),),
         )
 
 
@@ -179,25 +210,27 @@ def _prunes(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Itera
     if not request.prune:
         return
     key = request.backend.key
-    holder = VirtualServerHolder(key=key, authority=directors[0].host.agent_id)
+    holders = [VirtualServerHolder(key=key, authority=facts.host.agent_id) for facts in directors]
     for facts in directors:
         yield Step(
             agent=facts.agent,
             title=f"remove virtual server {key} and its hold on the VIP, if nothing uses them",
             operations=(
                 operations.delete_virtual_server(key, only_if_unused=True),
-                operations.delete_vip(key.address, holder, keep_if_used=True),
+                *(operations.delete_vip(key.address, holder, keep_if_used=True) for holder in holders),
             ),
         )
 
 
-def _notes(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Iterator[str]:
+def _found(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:
     for facts in directors:
         for key in request.backend.real_servers:
+            title = f"{key} in {request.backend.key}"
             if key not in facts.destinations:
-                yield f"{facts.agent}: {key} is not in {request.backend.key}"
+                yield StepReport(agent=facts.agent, title=title, result=StepResult.ABSENT)
             elif not _is_ours(facts, key):
-                yield f"{facts.agent}: {key} is foreign (not made by lvs) and stays; remove it with ipvsadm"
+                title += " was not made by lvs, and stays; remove it with ipvsadm"
+                yield StepReport(agent=facts.agent, title=title, result=StepResult.FOREIGN)
 
 
 def _warnings(
@@ -206,10 +239,16 @@ def _warnings(
     for facts in directors:
         if request.drain_timeout is not None and any(_is_ours(facts, key) for key in request.backend.real_servers):
             yield from persistence_warning(facts)
-    for key in request.backend.real_servers:
-        local = any(facts.route(key.address).local for facts in directors)
-        if not request.ask_real_servers and not local:
+    for key in request.backend.real_servers if not request.ask_real_servers else ():
+        if any(_real_server_keeps_vip(facts, key) for facts in directors if _is_ours(facts, key)):
             yield f"{real_server(key.address)} is not asked (--no-rs-agent): it keeps the VIP; the director notes that"
+    for found in real_servers.values():
+        for holder in _holds(request, directors, found)[1]:
+            yield (
+                f"{found.agent} keeps VIP {request.backend.key.address}: a director that was not asked (agent "
+                f"{holder.authority}) holds it for {holder.key}, too; if that director is gone for good: "
+                f"lvs vip remove {request.backend.key.address} --rs {found.agent.name} --force"
+            )
 
 
 def _names(keys: Sequence[DestinationKey]) -> str:

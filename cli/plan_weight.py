@@ -13,10 +13,13 @@ from agent_common.operation import Operation
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
+from cli.add_warnings import leftover_warnings
 from cli.facts import DirectorFacts, RealServerFacts
+from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
-from cli.request import SetWeight
+from cli.request import Backend, SetWeight
 from cli.site import real_server
+from cli.typed import options_of, suggest
 
 
 def plan(
@@ -25,10 +28,8 @@ def plan(
     """Return the steps; raises LvsError for what forbids them."""
     for facts in directors:
         _check(request, facts)
-    for found in real_servers.values():
-        if found.error is not None:
-            found.error.message = f"{found.agent}: {found.error.message}"
-            raise found.error
+    for address, found in real_servers.items():
+        found.check(address)
     steps = [
         *_real_server_steps(request, directors, real_servers),
         *_wait_steps(request, directors, real_servers),
@@ -36,8 +37,8 @@ def plan(
     ]
     return Plan(
         steps=tuple(steps),
-        in_place=tuple(_in_place(request, directors)),
-        warnings=tuple(line for facts in directors if is_zero(request) for line in persistence_warning(facts)),
+        found=tuple(_in_place(request, directors)),
+        warnings=tuple(line for facts in directors for line in _warnings(request, facts)),
     )
 
 
@@ -78,18 +79,19 @@ def last_destination(facts: DirectorFacts, keys: Sequence[DestinationKey]) -> bo
     return bool(taking) and taking <= set(keys)
 
 
-def check_zero(facts: DirectorFacts, instead: str) -> None:
+def check_zero(facts: DirectorFacts, backend: Backend) -> None:
     """Raise RefusedError where weight 0 refuses clients instead of sending them elsewhere (KERNEL.md)."""
     server = facts.server
     if server is None or not server.refuses_at_weight_zero:
         return
     fallback = "" if server.scheduler == "dh" else f", or set {server.scheduler}-fallback first (lvs service edit)"
-    raise RefusedError(
+    error = RefusedError(
         f"{facts.agent}: under scheduler {server.scheduler} weight 0 refuses the clients of that real server instead "
-        f"of sending them elsewhere; {instead}{fallback}",
+        f"of sending them elsewhere; remove it with --no-drain{fallback}",
         Reason.WEIGHT_ZERO_REFUSES,
         virtual_server=str(server.key),
     )
+    raise suggest(error, "to remove it at once", f"lvs remove-backend {options_of(backend)} --no-drain")
 
 
 def persistence_warning(facts: DirectorFacts) -> Iterator[str]:
@@ -113,7 +115,7 @@ def _check(request: SetWeight, facts: DirectorFacts) -> None:
     if not is_zero(request):
         return
     if any(facts.destinations[destination].current_weight for destination in request.backend.real_servers):
-        check_zero(facts, "remove it with: lvs remove-backend --no-drain")
+        check_zero(facts, request.backend)
         if not request.force and last_destination(facts, request.backend.real_servers):
             raise RefusedError(
                 f"{facts.agent}: {key} would have no destination left that takes connections; use --force",
@@ -171,11 +173,18 @@ def _director_steps(request: SetWeight, directors: Sequence[DirectorFacts]) -> I
             )
 
 
-def _in_place(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[str]:
+def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:
+    yield from leftover_warnings(facts, request.backend)
+    if is_zero(request):
+        yield from persistence_warning(facts)
+
+
+def _in_place(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:
     for facts in directors:
         for key in request.backend.real_servers:
             if _is_so(request, facts, key):
-                yield f"{facts.agent}: {key} in {request.backend.key}"
+                title = f"{key} in {request.backend.key}: {describe(request)}"
+                yield StepReport(agent=facts.agent, title=title, result=StepResult.IN_PLACE)
 
 
 def _is_so(request: SetWeight, facts: DirectorFacts, key: DestinationKey) -> bool:

@@ -24,8 +24,9 @@ async def read_director(
     client: AgentClient, key: VirtualServerKey, routes_to: Iterable[IpAddress] = ()
 ) -> DirectorFacts:
     """Read a director: itself, its routes, the virtual server and its destinations."""
-    with _naming(client.agent):
+    with naming(client.agent):
         host, answer = await asyncio.gather(client.host(str(each) for each in routes_to), _read_server(client, key))
+    client.check_version(host.version)
     if answer is None:
         return DirectorFacts(agent=client.agent, host=host)
     statuses = [wire.unpack_destination_status(each) for each in answer.destinations]
@@ -56,11 +57,12 @@ async def validate_director(
 
 async def read_real_server(client: AgentClient, vip: IpAddress, operation: Operation | None) -> RealServerFacts:
     """Read a real server and its VIP, or have it check the operation on the VIP if there is one."""
-    with _naming(client.agent):
+    with naming(client.agent):
         host = await client.host([ELSEWHERE[vip.version]])
+    client.check_version(host.version)
     if operation is None:
         request = vip_service_pb2.GetVipRequest(address=str(vip))
-        with _naming(client.agent):
+        with naming(client.agent):
             answer: vip_service_pb2.GetVipResponse = await client.ask(client.vip.GetVip, request)
         return RealServerFacts(agent=client.agent, host=host, vip=wire.unpack_vip(answer.vip))
     try:
@@ -71,7 +73,7 @@ async def read_real_server(client: AgentClient, vip: IpAddress, operation: Opera
 
 
 @contextlib.contextmanager
-def _naming(agent: AgentName) -> Iterator[None]:
+def naming(agent: AgentName) -> Iterator[None]:
     """Add to what an agent refuses which agent it was."""
     try:
         yield

@@ -21,6 +21,7 @@ from agent_common.errors import LvsError
 from agent_common.virtual_server import VirtualServerKey, parse_address
 from cli.client import AgentClient, Clients
 from cli.errors import NoAnswerError
+from cli.preflight import naming
 from cli.site import AgentName, real_server
 from cli.workflow import together
 
@@ -61,7 +62,8 @@ async def read_all(
 
     async def one(agent: AgentName) -> Reading[_T]:
         try:
-            return Reading(agent=agent, answer=await read(clients[agent]))
+            with naming(agent):
+                return Reading(agent=agent, answer=await read(clients[agent]))
         except (LvsError, NoAnswerError) as error:
             return Reading(agent=agent, error=error)
 
@@ -129,11 +131,22 @@ async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:
 
 def real_servers_of(states: Iterable[DirectorState]) -> list[AgentName]:
     """Return the agents of the real servers that directors send clients to, and of those that may still hold a VIP."""
-    texts = {
-        status.destination.key.address
-        for state in states
-        for server in state.virtual_servers
-        for status in server.destinations
-    } | {leftover.real_server for state in states for leftover in state.host.leftovers}
+    return _agents(states, lambda status: True)
+
+
+def needed_real_servers(states: Iterable[DirectorState]) -> list[AgentName]:
+    """Return those of them that must have an agent: not with nat, nor for what lvs did not make."""
+    nat = destination_pb2.FORWARDING_METHOD_MASQUERADING
+    return _agents(states, lambda status: status.managed and status.destination.forwarding_method != nat)
+
+
+def _agents(
+    states: Iterable[DirectorState], counts: Callable[[destination_pb2.DestinationStatus], bool]
+) -> list[AgentName]:
+    texts: set[str] = set()
+    for state in states:
+        statuses = [status for server in state.virtual_servers for status in server.destinations]
+        texts.update(status.destination.key.address for status in statuses if counts(status))
+        texts.update(leftover.real_server for leftover in state.host.leftovers)
     addresses = [parse_address(text, "real server") for text in texts]
     return [real_server(each) for each in sorted(addresses, key=lambda each: (each.version, each.packed))]

@@ -9,11 +9,11 @@ from agent_common.destination import FORWARDING_NAMES, MAX_WEIGHT, Destination, 
 from agent_common.errors import InvalidInputError
 from agent_common.vip import VipMode
 from agent_common.virtual_server import (
-    SCHEDULERS,
     Persistence,
     Protocol,
     ServiceAddress,
     VirtualServer,
+    check_scheduler,
     parse_endpoint,
 )
 
@@ -46,10 +46,8 @@ class AddBackend:
 
     def __post_init__(self) -> None:
         _check_range("ready_timeout", self.ready_timeout or 0, 0, 3600)
-        if self.scheduler is not None and self.scheduler not in SCHEDULERS:
-            raise InvalidInputError(
-                "scheduler", f"scheduler: {self.scheduler!r} is unknown; use one of {' '.join(sorted(SCHEDULERS))}"
-            )
+        if self.scheduler is not None:
+            check_scheduler(self.scheduler)
         # An existing virtual server may have the persistence that port 0 needs; only a new one must be given it.
         VirtualServer(
             key=self.backend.key,

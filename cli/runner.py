@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,8 +20,8 @@ from cli.plan import Step
 
 _T = TypeVar("_T")
 
-_READY_PAUSE = 0.25
-"""Seconds between two questions whether something listens."""
+_LONGEST_QUESTION = 10.0
+"""Seconds that an agent is asked to wait, in one call, for something that listens."""
 
 _REVERT_TRIES = 3
 
@@ -42,6 +42,17 @@ class Interrupt:
         """Raise Interrupted if the operator wants to stop."""
         if self._event.is_set():
             raise Interrupted("interrupted")
+
+    async def during(self, reading: Awaitable[_T]) -> _T:
+        """Await something that changes nothing, or raise Interrupted at once when the operator wants to stop."""
+        work, stop = asyncio.ensure_future(reading), asyncio.ensure_future(self._event.wait())
+        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if self._event.is_set():
+            work.cancel()
+        stop.cancel()
+        await asyncio.gather(work, stop, return_exceptions=True)
+        self.check()
+        return work.result()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, or raise Interrupted at once when the operator wants to stop."""
@@ -148,15 +159,16 @@ class Runner:
     async def _wait_until_ready(self, step: Step) -> None:
         assert step.listener is not None  # noqa: S101  # the caller has looked
         deadline = time.monotonic() + step.seconds
+        client = self._clients[step.agent]
         while True:
-            answer = await self._clients[step.agent].check_listener(step.listener)
+            wait = min(max(deadline - time.monotonic(), 0.0), _LONGEST_QUESTION)
+            answer = await self._interrupt.during(client.check_listener(step.listener, wait))
             if answer.listening:
                 break
             if time.monotonic() >= deadline:
                 raise RefusedError(
                     f"nothing takes connections there after {step.seconds:g} s: {answer.detail}", Reason.IN_USE
                 )
-            await self._interrupt.sleep(min(_READY_PAUSE, max(deadline - time.monotonic(), 0.01)))
         warnings = (step.wildcard_warning,) if answer.wildcard and step.wildcard_warning else ()
         self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, warnings=warnings))
 

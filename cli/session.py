@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent_common.operation import Operation
 from cli import tables
 from cli.client import AgentClient, Call, Clients
 from cli.errors import status_of, text_of
 from cli.outcome import Outcome
-from cli.reading import DirectorState, Reading, read_all, read_director, read_real_server, real_servers_of
+from cli.reading import (
+    DirectorState,
+    Reading,
+    RealServerState,
+    needed_real_servers,
+    read_all,
+    read_director,
+    read_real_server,
+    real_servers_of,
+)
 from cli.runner import Interrupt
 from cli.single import change_each
 from cli.site import AgentName, Site
@@ -77,41 +86,61 @@ def run_reading(
 
 
 def run_status(site: Site, terminal: Terminal) -> int:
-    """Read every director, then the real servers that they send clients to; print all of it."""
+    """Read every director, then the real servers that they send clients to; print all of it.
 
-    async def run(clients: Clients, interrupt: Interrupt) -> tuple[list[Reading[DirectorState]], dict[str, str]]:
+    The exit status is that of the first that did not answer and should: a foreign destination need not have an agent.
+    """
+
+    async def run(
+        clients: Clients, interrupt: Interrupt
+    ) -> tuple[list[Reading[DirectorState]], list[Reading[RealServerState]]]:
         directors = await read_all(clients, site.director_names(), read_director)
         states = [each.answer for each in directors if each.answer is not None]
-        real_servers = await read_all(clients, real_servers_of(states), read_real_server)
-        words = {
-            each.agent.name: tables.real_server_word(each.answer) if each.answer else f"unknown: {text_of(each.error)}"
-            for each in real_servers
-        }
-        return directors, words
+        return directors, await read_all(clients, real_servers_of(states), read_real_server)
 
-    directors, words = _run(site, terminal, run)
-    return _print(terminal, directors, lambda agent, state: tables.status_lines(agent, state, words), words)
+    directors, real_servers = _run(site, terminal, run)
+    by_address = {each.agent.name: each for each in real_servers}
+    if terminal.json:
+        _document(terminal, agents=directors, real_servers=real_servers)
+    else:
+        _lines(terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address), names=False)
+    needed = needed_real_servers(each.answer for each in directors if each.answer is not None)
+    missed = [each for each in real_servers if each.error is not None and each.agent in needed]
+    for each in missed:
+        terminal.say(f"lvs: {text_of(each.error)}")
+    return _worst([*directors, *missed])
 
 
-def _print(
+def _print(terminal: Terminal, readings: Sequence[Reading[_T]], lines: Callable[[AgentName, _T], Sequence[str]]) -> int:
+    if terminal.json:
+        _document(terminal, agents=readings)
+    else:
+        _lines(terminal, readings, lines, names=len(readings) > 1)
+    return _worst(readings)
+
+
+def _document(terminal: Terminal, **readings: Sequence[Reading[Any]]) -> None:
+    terminal.document({name: [tables.reading_as_json(each) for each in found] for name, found in readings.items()})
+
+
+def _lines(
     terminal: Terminal,
     readings: Sequence[Reading[_T]],
     lines: Callable[[AgentName, _T], Sequence[str]],
-    real_servers: dict[str, str] | None = None,
-) -> int:
-    if terminal.json:
-        document: dict[str, object] = {"agents": [tables.reading_as_json(each) for each in readings]}
-        if real_servers is not None:
-            document["real_servers"] = real_servers
-        terminal.document(document)
+    *,
+    names: bool,
+) -> None:
     for number, reading in enumerate(readings):
         if reading.error is not None:
             terminal.say(f"lvs: {text_of(reading.error)}")
-        elif reading.answer is not None and not terminal.json:
-            if len(readings) > 1 and real_servers is None:
+        elif reading.answer is not None:
+            if names:
                 terminal.data(("\n" if number else "") + f"{reading.agent}:")
             for line in lines(reading.agent, reading.answer):
                 terminal.data(line)
+
+
+def _worst(readings: Sequence[Reading[Any]]) -> int:
     return max((int(status_of(each.error)) for each in readings if each.error is not None), default=0)
 
 

@@ -11,7 +11,8 @@ from cli.plan import Plan
 from cli.preflight import read_real_server
 from cli.request import SetWeight
 from cli.site import real_server
-from cli.workflow import Run, begin, read_directors, refused, run_with_undo, together
+from cli.typed import SAME_AGAIN, NextCommand, once_all_run
+from cli.workflow import Run, begin, carry_out, read_directors, refused, together
 
 
 async def set_weight(request: SetWeight, run: Run) -> Outcome:
@@ -21,7 +22,7 @@ async def set_weight(request: SetWeight, run: Run) -> Outcome:
     """
     outcome = Outcome(transaction=run.transaction)
     try:
-        plan = await plan_set_weight(request, run)
+        plan = await run.interrupt.during(plan_set_weight(request, run))
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
     if not begin(plan, run, outcome):
@@ -29,7 +30,7 @@ async def set_weight(request: SetWeight, run: Run) -> Outcome:
     names = ", ".join(str(key) for key in request.backend.real_servers)
     done = f"{names} in {request.backend.key}: {plan_weight.describe(request)}"
     if plan.steps:
-        await run_with_undo(plan, run, outcome, done)
+        await carry_out(plan, run, outcome, done, once_all_run())
     else:
         outcome.message = f"nothing to do: {done}"
     if outcome.status is ExitStatus.DONE and request.draining and request.wait is not None:
@@ -49,7 +50,6 @@ async def plan_set_weight(request: SetWeight, run: Run) -> Plan:
         )
         for each in asked
     )
-    run.interrupt.check()
     return plan_weight.plan(request, directors, dict(zip(asked, found, strict=True)))
 
 
@@ -62,12 +62,15 @@ async def _wait(request: SetWeight, run: Run, outcome: Outcome) -> Outcome:
             for key in request.backend.real_servers
         )
     except (LvsError, NoAnswerError, Interrupted) as error:
-        outcome.status = ExitStatus.UNFINISHED
-        outcome.message += f"; but cannot say whether its connections have ended: {error}"
-        return outcome
+        return _still_waiting(outcome, f"but cannot say whether its connections have ended: {error}")
     if sum(left):
-        outcome.status = ExitStatus.UNFINISHED
-        outcome.message += f"; {sum(left)} connections are left after {request.wait:g} s"
-    else:
-        outcome.message += "; no connections are left"
+        return _still_waiting(outcome, f"{sum(left)} connections are left after {request.wait:g} s")
+    outcome.message += "; no connections are left"
+    return outcome
+
+
+def _still_waiting(outcome: Outcome, why: str) -> Outcome:
+    outcome.status = ExitStatus.UNFINISHED
+    outcome.message += f"; {why}"
+    outcome.commands.append(NextCommand(purpose="to go on waiting", command=SAME_AGAIN))
     return outcome

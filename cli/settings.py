@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agent_common.endpoint import tls_files
 from agent_common.errors import InvalidInputError
-from agent_common.settings import Value, load
+from agent_common.settings import Value, load, named_file
 from agent_common.vip import parse_vip_mode
 from cli.site import Site, parse_directors, parse_rs_agents
 
@@ -31,12 +34,11 @@ DEFAULTS: dict[str, Value] = {
 def load_settings(flags: Mapping[str, Value | None], config: Path | None) -> dict[str, Value]:
     """Return the settings; the default files are the user's, then /etc/lvs/cli.toml. Raises InvalidInputError."""
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser())
-    named = config or (Path(os.environ["LVS_CONFIG"]) if os.environ.get("LVS_CONFIG") else None)
     values = load(
         DEFAULTS,
         flags=flags,
         environment=os.environ,
-        file=named,
+        file=named_file(config, os.environ),
         default_files=[home / "lvs" / "cli.toml", Path("/etc/lvs/cli.toml")],
     )
     if values["output"] not in ("table", "json"):
@@ -44,15 +46,19 @@ def load_settings(flags: Mapping[str, Value | None], config: Path | None) -> dic
     return values
 
 
+def output_of(arguments: Sequence[str]) -> str:
+    """Return how data is to be printed, from a command line that may be wrong otherwise."""
+    for word, following in itertools.pairwise((*arguments, "")):
+        if word == "--output" or word.startswith("--output="):
+            return word.partition("=")[2] or following
+    with contextlib.suppress(InvalidInputError):
+        return str(load_settings({}, None)["output"])
+    return "table"
+
+
 def make_site(values: Mapping[str, Value], *, needs_director: bool = True) -> Site:
     """Return the site that the settings name; without a director the local agent's socket, if it is there."""
-    texts = _texts(values["director"])
-    if not texts and LOCAL_SOCKET.exists():
-        texts = (f"unix:{LOCAL_SOCKET}",)
-    if not texts and needs_director:
-        raise InvalidInputError(
-            "director", "director: none is given, and no agent runs on this host; use --director HOST[:PORT]"
-        )
+    texts = _texts(values["director"]) or _local_agent(needed=needs_director)
     for key in ("timeout", "lock_timeout"):
         if not 0 < _number(values[key]) <= 3600:
             raise InvalidInputError(key, f"{key}: {values[key]} s is out of range (above 0, to 3600 s)")
@@ -64,7 +70,24 @@ def make_site(values: Mapping[str, Value], *, needs_director: bool = True) -> Si
         timeout=_number(values["timeout"]),
         lock_timeout=_number(values["lock_timeout"]),
         vip_mode=parse_vip_mode(str(values["vip_mode"]) or None),
+        local_name=socket.gethostname(),
     )
+
+
+def _local_agent(*, needed: bool) -> tuple[str, ...]:
+    """Return the socket of this host's director agent, if there is one that this user may look for."""
+    try:
+        LOCAL_SOCKET.stat()
+    except OSError as error:
+        if not needed:
+            return ()
+        why = "no agent runs on this host"
+        if isinstance(error, PermissionError):
+            why = "this user may not use the agent of this host (try sudo)"
+        raise InvalidInputError(
+            "director", f"director: none is given, and {why}; use --director HOST[:PORT]"
+        ) from error
+    return (f"unix:{LOCAL_SOCKET}",)
 
 
 def _texts(value: Value) -> tuple[str, ...]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent_common.errors import LvsError
-from agent_common.operation import Operation
-from cli.errors import NoAnswerError
+from agent_common.operation import Change, Operation
+from cli.client import AgentClient
+from cli.errors import Interrupted, NoAnswerError
 from cli.outcome import Outcome
 from cli.plan import Plan, Step
+from cli.preflight import naming
 from cli.site import AgentName
-from cli.workflow import Run, begin, refused, run_with_undo, together
+from cli.typed import once_all_run
+from cli.workflow import Run, begin, carry_out, refused, together
 
 
 async def change_each(
@@ -22,11 +25,10 @@ async def change_each(
     """
     outcome = Outcome(transaction=run.transaction)
     copies = [_copy(operation) for _ in agents]
+    checks = (_check(run.clients[agent], copy) for agent, copy in zip(agents, copies, strict=True))
     try:
-        changes = await together(
-            run.clients[agent].apply(copy, "", validate_only=True) for agent, copy in zip(agents, copies, strict=True)
-        )
-    except (LvsError, NoAnswerError) as error:
+        changes = await run.interrupt.during(together(checks))
+    except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
     steps = tuple(
         Step(agent=agent, title=title, operations=(_copy(operation),), details=tuple(change.actions))
@@ -39,7 +41,12 @@ async def change_each(
     if not steps:
         outcome.message = f"nothing to do: {title}"
         return outcome
-    return await run_with_undo(Plan(steps=steps), run, outcome, f"done: {title}")
+    return await carry_out(Plan(steps=steps), run, outcome, f"done: {title}", once_all_run())
+
+
+async def _check(client: AgentClient, operation: Operation) -> Change:
+    with naming(client.agent):
+        return await client.apply(operation, "", validate_only=True)
 
 
 def _copy(operation: Operation) -> Operation:

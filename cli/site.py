@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent_common.endpoint import Endpoint, TlsFiles, check_plaintext, parse_endpoint
 from agent_common.errors import InvalidInputError
@@ -24,18 +24,30 @@ class Role(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentName:
-    """An agent of the site: a director by its endpoint, a real server by its own address."""
+    """An agent of the site: a director by its endpoint, a real server by its own address.
+
+    label is what people call it, where that is not its name.
+    """
 
     role: Role
     name: str
+    label: str = field(default="", compare=False)
+
+    @property
+    def host(self) -> str:
+        """What people call its host."""
+        return self.label or self.name
 
     def __str__(self) -> str:
-        return f"{self.role} {self.name}"
+        return f"{self.role} {self.host}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Directors (the first is the authority), real servers' agents, how to reach them, who puts VIPs on directors."""
+    """Directors (the first is the authority), real servers' agents, how to reach them, who puts VIPs on directors.
+
+    local_name is this host's name: what the agent behind a unix socket is called. Times are in seconds.
+    """
 
     directors: Sequence[Endpoint]
     rs_agents: Mapping[IpAddress, Endpoint]
@@ -44,10 +56,19 @@ class Site:
     timeout: float = 10.0
     lock_timeout: float = 10.0
     vip_mode: VipMode | None = None
+    local_name: str = ""
 
     def director_names(self) -> list[AgentName]:
         """Return the directors, the authority first."""
-        return [AgentName(role=Role.DIRECTOR, name=str(endpoint)) for endpoint in self.directors]
+        has_one_socket = sum(bool(endpoint.path) for endpoint in self.directors) == 1
+        return [
+            AgentName(
+                role=Role.DIRECTOR,
+                name=str(endpoint),
+                label=self.local_name if endpoint.path and has_one_socket else "",
+            )
+            for endpoint in self.directors
+        ]
 
     def endpoint(self, agent: AgentName) -> Endpoint:
         """Return where an agent is; raises InvalidInputError if it would be reached in plaintext without --insecure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,6 +14,7 @@ from agent_common.destination import Forwarding, forwarding_name
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
+from cli.typed import target
 
 
 def as_json(message: Message) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def as_json(message: Message) -> dict[str, Any]:
 
 def reading_as_json(reading: Reading[Any]) -> dict[str, Any]:
     """Return what an agent answered as the document that --output json prints."""
-    document: dict[str, Any] = {"role": reading.agent.role.value, "host": reading.agent.name}
+    document: dict[str, Any] = {"role": reading.agent.role.value, "host": reading.agent.host}
     if reading.error is not None:
         return {**document, "error": text_of(reading.error)}
     return {**document, "answer": _plain(reading.answer)}
@@ -120,10 +121,12 @@ def vip_row(vip: vip_pb2.Vip) -> tuple[str, ...]:
     )
 
 
-def status_lines(agent: AgentName, state: DirectorState, real_servers: dict[str, str]) -> list[str]:
-    """Return a director's part of lvs status; real_servers says a word about each real server, by address."""
+def status_lines(
+    agent: AgentName, state: DirectorState, real_servers: Mapping[str, Reading[RealServerState]]
+) -> list[str]:
+    """Return a director's part of lvs status; real_servers are by address."""
     ipvs = f"IPVS {state.host.ipvs_version}" if state.host.ipvs_version else "NO IPVS IN THIS KERNEL"
-    lines = [f"{agent} ({state.host.hostname}), lvs-agents {state.host.version}, {ipvs}"]
+    lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}, {ipvs}"]
     if state.vips:
         lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2)
     for server in state.virtual_servers:
@@ -131,32 +134,31 @@ def status_lines(agent: AgentName, state: DirectorState, real_servers: dict[str,
         row = service_row(server)
         persistent = "" if row[2] == "-" else f", persistent {row[2]}"
         lines.append(f"  {row[0]}  {row[1]}{persistent}" + ("" if row[4] == "lvs" else f", {row[4]}"))
-        rows = [(*destination_row(each), _ready(each.destination, real_servers)) for each in server.destinations]
+        vip = server.status.virtual_server.key.service_address.address
+        rows = [(*destination_row(each), _ready(each.destination, vip, real_servers)) for each in server.destinations]
         lines += _indent(table((*DESTINATION_HEAD, "REAL SERVER"), rows), 4)
     for leftover in state.host.leftovers:
         key = wire.unpack_key(leftover.virtual_server)
         lines.append(f"  left behind: real server {leftover.real_server} may still hold the VIP of {key}; finish with:")
-        lines.append(f"    lvs remove-backend --vip {str(key).partition('/')[2]} --rs {leftover.real_server}")
+        lines.append(f"    lvs remove-backend {target(key)} --rs {leftover.real_server}")
     return lines
 
 
-def real_server_word(state: RealServerState) -> str:
-    """Return in a few words whether a real server is ready: its VIPs, and its silence."""
-    if not state.vips:
-        return "no VIP on lo"
-    missing = [vip.address for vip in state.vips if not vip.present]
+def real_server_word(state: RealServerState, vip: str) -> str:
+    """Return in a few words whether a real server is ready for a VIP ("": of a firewall mark): there, and silent."""
+    present = any(each.address == vip for each in state.host.addresses)
+    if vip and not present:
+        held = any(each.address == vip for each in state.vips)
+        return f"VIP {vip} IS GONE" if held else "HAS NO VIP"
     loud = [each.interface for each in state.arp.interfaces if not each.silent]
-    needs_silence = any(":" not in vip.address for vip in state.vips)
-    if missing:
-        return f"VIP {', '.join(missing)} IS GONE"
-    if loud and needs_silence:
+    if loud and any(":" not in address for address in ([vip] if vip else [each.address for each in state.vips])):
         return f"ANSWERS ARP on {', '.join(loud)}"
     return "ready"
 
 
 def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
     """Return what lvs rs show prints."""
-    lines = [f"{agent} ({state.host.hostname}), lvs-agents {state.host.version}", ""]
+    lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}", ""]
     lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2) if state.vips else ["  no VIP is held here"]
     sysctls = [
         (f"{each.interface}/{each.name}", str(each.value), str(each.original) if each.HasField("original") else "-")
@@ -171,11 +173,19 @@ def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
     return [*lines, "", *_indent(table(head, silence), 2)]
 
 
-def _ready(destination: destination_pb2.Destination, real_servers: dict[str, str]) -> str:
+def _ready(
+    destination: destination_pb2.Destination, vip: str, real_servers: Mapping[str, Reading[RealServerState]]
+) -> str:
     """With nat nothing has to be ready on the real server."""
-    if _forwarding(destination) is Forwarding.MASQUERADING:
+    reading = real_servers.get(destination.key.address)
+    if _forwarding(destination) is Forwarding.MASQUERADING or reading is None:
         return "-"
-    return real_servers.get(destination.key.address, "-")
+    return "unknown: no answer" if reading.answer is None else real_server_word(reading.answer, vip)
+
+
+def _named(agent: AgentName, hostname: str) -> str:
+    """Return an agent's name, and its host's where that is another."""
+    return str(agent) if hostname == agent.host else f"{agent} ({hostname})"
 
 
 def _forwarding(destination: destination_pb2.Destination) -> Forwarding:

@@ -6,9 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli.outcome import Outcome, StepReport, StepResult
+from cli.typed import SAME_AGAIN
 
 if TYPE_CHECKING:  # cli.plan brings protobuf, which --help does not need
     from cli.plan import Plan
@@ -16,6 +18,8 @@ if TYPE_CHECKING:  # cli.plan brings protobuf, which --help does not need
 _COLOURS = {
     StepResult.DONE: "32",
     StepResult.IN_PLACE: "36",
+    StepResult.ABSENT: "36",
+    StepResult.FOREIGN: "36",
     StepResult.FAILED: "31",
     StepResult.UNDONE: "33",
     StepResult.KEPT: "33",
@@ -24,10 +28,16 @@ _COLOURS = {
 
 
 class Terminal:
-    """Prints for one command; output is table or json."""
+    """Prints for one command; output is table or json.
 
-    def __init__(self, output: str, *, debug: bool) -> None:
+    typed is the command line as it was typed, given the options in it that say where the agents are: commands that
+    are suggested need them, too.
+    """
+
+    def __init__(self, output: str, *, debug: bool = False, typed: str = "lvs", given: str = "") -> None:
         self.json = output == "json"
+        self._typed = typed
+        self._given = given
         self._debug = debug
         self._warned: set[str] = set()
         self._colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
@@ -60,8 +70,6 @@ class Terminal:
 
     def plan(self, plan: Plan) -> None:
         """Print what the operator should know before anything happens."""
-        for line in plan.in_place:
-            self.say(f"in place  {line}")
         self._warn(plan.warnings)
 
     def debug(self, text: str) -> None:
@@ -71,6 +79,7 @@ class Terminal:
 
     def outcome(self, outcome: Outcome) -> None:
         """Print how a command ended."""
+        outcome.commands = [replace(each, command=self._whole(each.command)) for each in outcome.commands]
         if self.json:
             self.document(outcome.as_json())
             return
@@ -79,8 +88,15 @@ class Terminal:
         printer = self.data if not outcome.status else self.say
         printer(f"lvs: {outcome.message}" if outcome.status else outcome.message)
         self._warn(each for each in outcome.warnings if each not in self._warned)
-        for command in outcome.commands:
-            self.say(f"  {command}")
+        for each in outcome.commands:
+            self.say(f"{each.purpose}:")
+            self.say(f"  {each.command}")
+
+    def _whole(self, command: str) -> str:
+        """Return a suggested command as it must be typed here."""
+        if command == SAME_AGAIN:
+            return self._typed
+        return command.replace("lvs ", f"lvs {self._given} ", 1) if self._given else command
 
     def _warn(self, warnings: Iterable[str]) -> None:
         for warning in warnings:

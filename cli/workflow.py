@@ -17,6 +17,7 @@ from cli.plan import Plan
 from cli.preflight import read_director
 from cli.request import Backend
 from cli.runner import Failed, Interrupt, Runner
+from cli.typed import NextCommand, once_all_run, suggested
 
 _T = TypeVar("_T")
 
@@ -45,26 +46,38 @@ async def read_directors(backend: Backend, run: Run) -> list[DirectorFacts]:
 
 
 def begin(plan: Plan, run: Run, outcome: Outcome) -> bool:
-    """Tell of the plan; return whether it is to be carried out."""
+    """Tell of the plan and of what was found as it is; return whether the plan is to be carried out."""
     outcome.warnings.extend(plan.warnings)
     run.on_plan(plan)
     if run.dry_run:
         outcome.plan = plan.lines()
         outcome.message = "dry run: nothing was changed"
-    return not run.dry_run
+        return False
+    for report in plan.found:
+        outcome.steps.append(report)
+        run.on_step(report)
+    return True
 
 
-async def run_with_undo(plan: Plan, run: Run, outcome: Outcome, done: str) -> Outcome:
-    """Carry out a plan whose steps can all be taken back; on failure take them back."""
+async def carry_out(plan: Plan, run: Run, outcome: Outcome, done: str, if_left: NextCommand) -> Outcome:
+    """Carry out a plan: on failure before the decision take it back, afterwards go on.
+
+    done is the message of a good end, if_left what to type when an agent was lost and something may be left.
+    """
     runner = make_runner(run, outcome)
     failed = await runner.run(plan.steps)
-    if failed is None:
-        outcome.message = done
-        return outcome
-    return await undo(runner, failed, outcome)
+    if failed is not None:
+        return await undo(runner, failed, outcome, if_left)
+    ended = [await runner.forward(step) for step in plan.following]
+    outcome.message = done
+    if not all(ended):
+        outcome.status = ExitStatus.UNFINISHED
+        outcome.message = f"decided, but not yet done everywhere: {failures(outcome)}"
+        outcome.commands.append(once_all_run())
+    return outcome
 
 
-async def undo(runner: Runner, failed: Failed, outcome: Outcome) -> Outcome:
+async def undo(runner: Runner, failed: Failed, outcome: Outcome, if_left: NextCommand) -> Outcome:
     """Take back what was made before a step failed, and say what is true now."""
     left = await runner.undo()
     outcome.message = _why(failed)
@@ -77,7 +90,14 @@ async def undo(runner: Runner, failed: Failed, outcome: Outcome) -> Outcome:
     outcome.message += "; not everything could be taken back"
     for step in left:
         outcome.warnings.append(f"perhaps left on {step.agent}: {'; '.join(step.details) or step.title}")
+    outcome.commands.append(if_left)
     return outcome
+
+
+def failures(outcome: Outcome) -> str:
+    """Return the steps that failed, or of which nobody knows, as one line."""
+    bad = [step for step in outcome.steps if step.result in (StepResult.FAILED, StepResult.UNKNOWN)]
+    return "; ".join(f"{step.agent}: {step.title}" for step in bad)
 
 
 def make_runner(run: Run, outcome: Outcome) -> Runner:
@@ -96,6 +116,8 @@ def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> 
         outcome.status, outcome.message = ExitStatus.ROLLED_BACK, "interrupted; nothing was changed"
         return outcome
     outcome.status = status_of(error)
+    if isinstance(error, LvsError):
+        outcome.commands.extend(suggested(error))
     text = text_of(error)
     outcome.message = text if outcome.status is ExitStatus.USAGE else f"{text}; nothing was changed"
     return outcome
@@ -103,7 +125,15 @@ def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> 
 
 async def together(questions: Iterable[Awaitable[_T]]) -> list[_T]:
     """Await several questions at once; the first failure is raised after all have ended."""
-    answers = await asyncio.gather(*questions, return_exceptions=True)
+    asked: list[asyncio.Future[_T]] = []
+    try:
+        asked.extend(asyncio.ensure_future(question) for question in questions)
+    except BaseException:  # one of them could not even be asked
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        raise
+    answers = await asyncio.gather(*asked, return_exceptions=True)
     good: list[_T] = []
     for answer in answers:
         if isinstance(answer, BaseException):

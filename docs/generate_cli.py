@@ -57,6 +57,8 @@ STATUSES: Mapping[ExitStatus, str] = {
 RESULTS: Mapping[StepResult, str] = {
     StepResult.DONE: "the step changed something, or what it waited for has come",
     StepResult.IN_PLACE: "there was nothing to change",
+    StepResult.ABSENT: "what was to be removed is not there",
+    StepResult.FOREIGN: "it is there, and was not made by lvs: it stays as it is",
     StepResult.FAILED: "the step failed, and left nothing behind",
     StepResult.UNDONE: "what the step had changed was taken back",
     StepResult.KEPT: "something stays: others need it by now, or somebody changed it since",
@@ -68,10 +70,10 @@ KEYS: Mapping[str, str] = {
     "exit_status": "the exit status as a number",
     "message": "the last line that people see",
     "transaction": "the name of this change: what the agents call it, with a number behind it for each step",
-    "hosts": "a list: per host its `role` (`director` or `real server`), `host` (how the command reaches it), and "
+    "hosts": "a list: per host its `role` (`director` or `real server`), `host` (its name or address), and "
     "`steps`, each with `step`, `result` (below), `details` and `warnings`",
     "warnings": "what the operator should know",
-    "commands": "what to type next, after 11",
+    "commands": "what to type next: a list, each with `purpose` and `command`",
     "plan": "the plan, line by line, after `--dry-run`",
 }
 
@@ -173,7 +175,7 @@ def _json() -> Iterator[str]:
     yield from _paragraph(
         "A command that reads prints `agents`, a list: per agent its `role`, `host`, and either `answer` or `error`. "
         "The answers are the agents' own messages ([API](api.md)) in proto3's JSON mapping, with the protos' field "
-        "names and all fields. `lvs status` adds `real_servers`: a few words about each, by address."
+        "names and all fields. `lvs status` adds `real_servers`, a list of the same kind."
     )
 
 

@@ -92,7 +92,7 @@ class Served:
 
     async def start(self, name: str, host: Host) -> None:
         """Start an agent: a director by any name, a real server by its address."""
-        path = self._folder / f"{name}.sock"
+        path = self.path(name)
         path.unlink(missing_ok=True)
         self._servers[name] = await self._stack.enter_async_context(served(path, services(host, f"id-of-{name}")))
         endpoint = Endpoint(path=str(path))
@@ -104,7 +104,11 @@ class Served:
     async def kill(self, name: str) -> None:
         """End an agent at once; its socket refuses from now on."""
         await self._servers[name].stop(grace=None)
-        (self._folder / f"{name}.sock").unlink(missing_ok=True)
+        self.path(name).unlink(missing_ok=True)
+
+    def path(self, name: str) -> Path:
+        """Return where an agent's socket is."""
+        return self._folder / f"{name}.sock"
 
     async def clients(self, seconds: float = 5.0) -> Clients:
         """Return fresh connections to every agent that was ever started."""

@@ -64,13 +64,13 @@ class SiteInMemory:
     def add(self, request: AddBackend) -> Plan:
         """Plan as add_backend does, over function calls instead of gRPC."""
         directors = self._directors(request.backend)
-        authority = directors[0].host.agent_id
-        wanted = plan_add.director_operations(request, authority, len(directors))
-        directors = [self._validated(facts, wanted) for facts in directors]
+        directors = [
+            self._validated(facts, plan_add.director_operations(request, directors, facts)) for facts in directors
+        ]
         found = {}
         for address in _addresses(request.backend):
             if request.ask_real_servers and not any(facts.route(address).local for facts in directors):
-                operation = plan_add.real_server_operation(request, authority, directors, address)
+                operation = plan_add.real_server_operation(request, directors, address)
                 found[address] = self._real_server(address, request.backend.key.address, operation)
         return plan_add.plan(request, directors, found)
 
@@ -95,11 +95,9 @@ class SiteInMemory:
 
     def run(self, steps: Iterable[Step]) -> None:
         """Carry the steps out, those that wait as if nothing had to be waited for."""
-        for number, step in enumerate(steps):
-            if not step.operations:
-                continue
-            host = self.host(step.agent)
-            asyncio.run(host.changes.apply_all(step.operations, f"{id(step)}.{number}"))
+        for step in steps:
+            if step.operations:
+                asyncio.run(self.host(step.agent).changes.apply_all(step.operations, ""))
 
     def host(self, agent: AgentName) -> DirectorHost | RealServerHost:
         """Return the agent behind a name."""
@@ -178,6 +176,11 @@ def _host_message(
 def titles(steps: Iterable[Step]) -> list[str]:
     """Return the steps as a reader sees them: who does what."""
     return [f"{step.agent}: {step.title}" for step in steps]
+
+
+def found(plan: Plan | Removal) -> list[str]:
+    """Return what a plan found as it is."""
+    return [f"{each.result}: {each.agent}: {each.title}" for each in plan.found]
 
 
 def table(host: DirectorHost, key: VirtualServerKey) -> dict[str, Destination]:

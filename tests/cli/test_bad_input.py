@@ -5,6 +5,7 @@ The director that every command names does not exist: a command that came as far
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ Program = Callable[..., tuple[int, str, str]]
 
 NOBODY = ("--director", "127.0.0.1:1")
 VIP, RS = "192.168.0.200:80", "192.168.0.104"
+KEY = "tcp/192.168.0.200:80"
 LONG_AGO = 31 * 86400
 
 
@@ -46,6 +48,11 @@ def lvs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 def add(*options: str, vip: str = VIP, rs: tuple[str, ...] = (RS,)) -> tuple[str, ...]:
     """The arguments of add-backend."""
     return (*NOBODY, "add-backend", "--vip", vip, *(word for each in rs for word in ("--rs", each)), *options)
+
+
+def edit(noun: str, *words: str) -> tuple[str, ...]:
+    """The arguments of an edit."""
+    return (*NOBODY, noun, "edit", *words)
 
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
@@ -92,6 +99,20 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a timeout without end": (add("--timeout", "inf"), "timeout: inf s is out of range"),
     "a lock timeout below 0": (("--lock-timeout", "-1", *add()), "lock_timeout: -1"),
     "a format": (add("--output", "yaml"), "output: 'yaml' is unknown; use table or json"),
+    "an edit to a weight below 0": (edit("destination", KEY, RS, "--weight", "-1"), "weight: -1 is out of range"),
+    "an edit to a weight of 99999999999": (
+        edit("destination", KEY, RS, "--weight", "99999999999"),
+        "out of range (0 to",
+    ),
+    "an edit to a threshold below 0": (edit("destination", KEY, RS, "--upper-threshold", "-1"), "upper_threshold: -1"),
+    "an edit to a prefix length below 0": (
+        edit("service", KEY, "--persistence-prefix", "-1"),
+        "prefix length: -1 is out",
+    ),
+    "an edit to a prefix length of 33": (edit("service", KEY, "--persistence-prefix", "33"), "out of range (1 to 32)"),
+    "an edit to a scheduler that no kernel has": (edit("service", KEY, "--scheduler", "best"), "scheduler: 'best' is"),
+    "an edit that changes nothing": (edit("service", KEY), "give at least one option to change"),
+    "a VIP on the same real server twice": ((*NOBODY, "vip", "add", "192.168.0.200", "--rs", RS, "--rs", RS), "twice"),
     "an option that is not there": (add("--wait"), "No such option: --wait"),
     "no VIP": ((*NOBODY, "add-backend", "--rs", RS), "Missing option '--vip'"),
     "no real server": (add(rs=()), "Missing option '--rs'"),
@@ -129,6 +150,24 @@ def test_it_is_told_in_one_line_and_no_agent_is_asked(lvs: Program, what: str) -
     assert [line for line in told if line] == [told[-1]]
     assert rule in told[-1]
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("argv", [add(vip="192.168.0.300:80"), add("--wait"), ("no-such-command",)])
+@pytest.mark.parametrize("option", [("--output", "json"), ("--output=json",)])
+def test_a_script_that_asked_for_json_gets_its_document(
+    lvs: Program, argv: tuple[str, ...], option: tuple[str, ...]
+) -> None:
+    """Whatever is wrong, and whether the option stands before the command or after it."""
+    for words in ((*option, *argv), (*argv, *option)):
+        status, stdout, stderr = lvs(*words)
+        document = json.loads(stdout)
+        assert (status, document["exit_status"], document["status"]) == (2, 2, "invalid")
+        assert document["message"] in stderr
+
+
+def test_json_may_be_the_settings_choice(lvs: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LVS_OUTPUT", "json")
+    assert json.loads(lvs(*add(vip="192.168.0.300:80"))[1])["exit_status"] == 2
 
 
 def test_the_installed_program_ends_with_the_same_status() -> None:

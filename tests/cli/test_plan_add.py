@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from lvsagent.v1 import virtual_server_pb2
 
@@ -14,7 +16,8 @@ from agent_common.virtual_server import Persistence, Protocol, VirtualServer, pa
 from agent_realserver.arp import ArpName
 from cli import operations
 from cli.request import AddBackend
-from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, address, backend, table, titles
+from cli.typed import suggested
+from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, address, backend, found, table, titles
 from tests.director.ipvs_samples import destination
 from tests.hosts import VIP, WEB, own_address
 
@@ -32,7 +35,7 @@ def refused(site: SiteInMemory, request: AddBackend, kind: type[LvsError], reaso
     with pytest.raises(kind) as caught:
         site.add(request)
     assert caught.value.reason is reason
-    return caught.value.message
+    return "\n".join([caught.value.message, *(each.command for each in suggested(caught.value))])
 
 
 class TestOrder:
@@ -47,7 +50,7 @@ class TestOrder:
             f"director {D1}: add VIP 192.168.0.200",
             f"director {D1}: add {RS1}:80 to tcp/192.168.0.200:80",
         ]
-        assert (plan.in_place, plan.warnings) == ((), ())
+        assert (found(plan), plan.warnings) == ([], ())
 
     def test_of_several_real_servers_destinations_come_once_and_in_one_message(self, site: SiteInMemory) -> None:
         plan = site.add(asked(RS1, RS2))
@@ -64,7 +67,7 @@ class TestOrder:
 
     def test_of_several_directors_no_destination_comes_before_every_virtual_server(self) -> None:
         plan = SiteInMemory((D1, D2)).add(asked(RS1))
-        assert titles(plan.steps)[2:] == [
+        assert titles(plan.whole)[2:] == [
             f"director {D1}: add virtual server tcp/192.168.0.200:80",
             f"director {D1}: add VIP 192.168.0.200",
             f"director {D2}: add virtual server tcp/192.168.0.200:80",
@@ -72,6 +75,9 @@ class TestOrder:
             f"director {D1}: add {RS1}:80 to tcp/192.168.0.200:80",
             f"director {D2}: add {RS1}:80 to tcp/192.168.0.200:80",
         ]
+        assert (
+            plan.following == plan.whole[-1:]
+        )  # the authority's destination is the decision: the other's only follows
 
     def test_every_step_that_changes_something_has_an_undo(self, site: SiteInMemory) -> None:
         for step in site.add(asked(RS1, RS2)).steps:
@@ -83,17 +89,17 @@ class TestOrder:
 
     def test_carried_out_it_is_what_was_asked_for_and_again_nothing_is_left_to_do(self, site: SiteInMemory) -> None:
         request = asked(RS1, RS2, weight=7, scheduler="rr", persistence=Persistence(timeout=60))
-        site.run(site.add(request).steps)
+        site.run(site.add(request).whole)
         assert table(site.director, WEB).keys() == {f"{RS1}:80", f"{RS2}:80"}
         assert site.director.virtual_servers.get(WEB).scheduler == "rr"
         again = site.add(request)
         assert again.steps == ()
-        assert again.in_place == (f"director {D1}: {RS1}:80 in {WEB}", f"director {D1}: {RS2}:80 in {WEB}")
+        assert found(again) == [f"in place: director {D1}: {each}:80 in {WEB}" for each in (RS1, RS2)]
 
     def test_holds_name_the_authority(self) -> None:
         """Whichever host they are on: the same virtual server of another authority is another holder."""
         site = SiteInMemory((D1, D2))
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         expected = (VirtualServerHolder(key=WEB, authority="id-of-d1"),)
         for host in site.hosts[:-1]:
             assert host.vips.get(VIP).holders == expected
@@ -116,7 +122,7 @@ class TestMethods:
 
     def test_of_one_in_place_its_own_method_counts(self, site: SiteInMemory) -> None:
         """A nat destination in place never gets the VIP onto its real server."""
-        site.run(site.add(asked(RS1, forwarding=Forwarding.MASQUERADING)).steps)
+        site.run(site.add(asked(RS1, forwarding=Forwarding.MASQUERADING)).whole)
         assert site.add(asked(RS1)).steps == ()
 
     def test_the_director_itself_as_real_server_is_prepared_nowhere(self, site: SiteInMemory) -> None:
@@ -164,7 +170,7 @@ class TestReady:
             assert bool(waiting.wildcard_warning) is warned
 
     def test_one_in_place_is_not_asked(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         assert not any(f"real server {RS1}" in title for title in titles(site.add(asked(RS1, RS2)).steps))
 
 
@@ -172,29 +178,42 @@ class TestInPlace:
     """What is there is left there."""
 
     def test_of_two_the_one_in_place_is_left_out_of_steps_and_undo(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         plan = site.add(asked(RS1, RS2))
         assert titles(plan.steps) == [
             f"real server {RS2}: prepare VIP 192.168.0.200 on lo",
             f"real server {RS2}: wait until something takes TCP on 192.168.0.200:80",
             f"director {D1}: add {RS2}:80 to tcp/192.168.0.200:80",
         ]
-        assert plan.in_place == (f"director {D1}: {RS1}:80 in {WEB}",)
+        assert found(plan) == [f"in place: director {D1}: {RS1}:80 in {WEB}"]
         assert plan.steps[-1].undo == f"remove {RS2}:80"
 
     def test_on_one_director_in_place_the_other_catches_up(self) -> None:
         site = SiteInMemory((D1, D2))
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         site.directors[D2].ipvs.remove_virtual_server(WEB)
         plan = site.add(asked(RS1))
         assert [title for title in titles(plan.steps) if "director" in title] == [
             f"director {D2}: add virtual server tcp/192.168.0.200:80",
             f"director {D2}: add {RS1}:80 to tcp/192.168.0.200:80",
         ]
-        assert plan.in_place == (f"director {D1}: {RS1}:80 in {WEB}",)
+        assert found(plan) == [f"in place: director {D1}: {RS1}:80 in {WEB}"]
+
+    def test_what_one_director_has_lost_is_made_as_the_other_has_it(self) -> None:
+        """Else it would come back as dr, without a VIP on the real server, with another weight and scheduler."""
+        site = SiteInMemory((D1, D2))
+        nat = asked(RS1, forwarding=Forwarding.MASQUERADING, weight=7, scheduler="rr")
+        site.run(site.add(replace(nat, persistence=Persistence(timeout=60))).whole)
+        site.directors[D2].ipvs.remove_virtual_server(WEB)
+        site.run(site.add(asked(RS1)).whole)
+        first, second = (host.ipvs for host in site.directors.values())
+        assert first.virtual_servers() == second.virtual_servers()
+        assert [each.destination for each in first.destinations(WEB)] == [
+            each.destination for each in second.destinations(WEB)
+        ]
 
     def test_a_vip_that_a_real_server_lost_is_put_back(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         site.real_servers[RS1].addresses.remove_address(VIP, 32, "lo")
         assert titles(site.add(asked(RS1)).steps) == [f"real server {RS1}: prepare VIP 192.168.0.200 on lo"]
 
@@ -202,9 +221,9 @@ class TestInPlace:
         site.director.ipvs.add_virtual_server(VirtualServer(key=WEB, scheduler="rr"))
         site.director.ipvs.add_destination(WEB, destination(weight=5))
         plan = site.add(asked(RS1, RS2))
-        assert plan.in_place == (f"director {D1}: {RS1}:80 in {WEB}, foreign (not made by lvs), and stays so",)
+        assert found(plan) == [f"foreign: director {D1}: {RS1}:80 in {WEB} was not made by lvs, and stays so"]
         assert titles(plan.steps)[-1] == f"director {D1}: add {RS2}:80 to tcp/192.168.0.200:80"
-        site.run(plan.steps)
+        site.run(plan.whole)
         assert not site.director.destinations.get(WEB, destination().key).managed
 
     def test_the_real_server_of_a_foreign_destination_is_left_alone(self, site: SiteInMemory) -> None:
@@ -213,7 +232,7 @@ class TestInPlace:
         site.director.ipvs.add_destination(WEB, destination())
         plan = site.add(asked(RS1, RS2))
         assert not any(step.agent.name == RS1 for step in plan.steps)
-        site.run(plan.steps)
+        site.run(plan.whole)
         assert site.real_servers[RS1].vips.list_all() == []
 
     def test_a_site_that_is_foreign_as_a_whole_gets_no_hold_of_ours(self, site: SiteInMemory) -> None:
@@ -229,7 +248,7 @@ class TestInPlace:
 
     def test_nothing_at_all_to_do_says_so(self) -> None:
         site = SiteInMemory()
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         assert site.add(asked(RS1)).lines() == [f"in place: director {D1}: {RS1}:80 in {WEB}"]
 
 
@@ -237,29 +256,29 @@ class TestRefusals:
     """Named with the thing and with what to type, before anything is changed."""
 
     def test_what_differs_names_the_command_that_changes_it(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1, weight=5)).steps)
+        site.run(site.add(asked(RS1, weight=5)).whole)
         said = refused(site, asked(RS1, weight=6), DiffersError, Reason.DESTINATION_DIFFERS)
         assert said == (
-            f"director {D1}: {RS1}:80 of {WEB} is there with weight 5, not 6; "
-            f"change it with: lvs weight --vip 192.168.0.200:80 --rs {RS1}:80 6"
+            f"director {D1}: {RS1}:80 of {WEB} is there with weight 5, not 6\n"
+            f"lvs weight --vip 192.168.0.200:80 --rs {RS1}:80 6"
         )
         method = asked(RS1, forwarding=Forwarding.TUNNELING)
         assert "forwarding method dr, not tun" in refused(site, method, DiffersError, Reason.DESTINATION_DIFFERS)
 
     def test_one_that_drains_names_undrain(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         drain = operations.update_destination(WEB, destination().key, draining=True)
         site.director.resources.write(site.director.resources.plan(drain, ()))
         said = refused(site, asked(RS1), DiffersError, Reason.DESTINATION_DRAINING)
-        assert said.endswith(f"end the drain with: lvs undrain --vip 192.168.0.200:80 --rs {RS1}:80")
+        assert said.endswith(f"lvs undrain --vip 192.168.0.200:80 --rs {RS1}:80")
 
     def test_one_at_weight_zero_names_weight(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1, weight=0)).steps)
+        site.run(site.add(asked(RS1, weight=0)).whole)
         said = refused(site, asked(RS1), DiffersError, Reason.DESTINATION_DIFFERS)
-        assert said.endswith(f"change it with: lvs weight --vip 192.168.0.200:80 --rs {RS1}:80 1")
+        assert said.endswith(f"lvs weight --vip 192.168.0.200:80 --rs {RS1}:80 1")
 
     def test_a_virtual_server_that_differs_from_given_options_is_not_changed(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         said = refused(site, asked(RS2, scheduler="rr"), DiffersError, Reason.VIRTUAL_SERVER_DIFFERS)
         assert "scheduler wlc, not rr" in said
         assert f"lvs service edit {WEB}" in said
@@ -267,7 +286,7 @@ class TestRefusals:
 
     def test_the_hint_names_the_protocol_where_it_is_not_tcp(self, site: SiteInMemory) -> None:
         request = AddBackend(backend=backend(RS1, protocol="udp"), weight=5)
-        site.run(site.add(request).steps)
+        site.run(site.add(request).whole)
         other = AddBackend(backend=backend(RS1, protocol="udp"), weight=6)
         said = refused(site, other, DiffersError, Reason.DESTINATION_DIFFERS)
         assert said.endswith(f"lvs weight --vip 192.168.0.200:80 --protocol udp --rs {RS1}:80 6")
@@ -275,7 +294,7 @@ class TestRefusals:
     def test_without_create_the_virtual_server_must_be_there(self, site: SiteInMemory) -> None:
         said = refused(site, asked(RS1, create=False), NotFoundError, Reason.VIRTUAL_SERVER_NOT_FOUND)
         assert "--no-create was given" in said
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         assert site.add(asked(RS2, create=False)).steps
 
     def test_a_new_virtual_server_with_every_port_must_be_persistent_and_one_that_is_there_need_not_be_told(
@@ -285,7 +304,7 @@ class TestRefusals:
         with pytest.raises(InvalidInputError, match="--persistent") as caught:
             site.add(AddBackend(backend=every))
         assert caught.value.field == "persistent"
-        site.run(site.add(AddBackend(backend=every, persistence=Persistence(timeout=60))).steps)
+        site.run(site.add(AddBackend(backend=every, persistence=Persistence(timeout=60))).whole)
         assert site.add(AddBackend(backend=backend(RS2, vip="192.168.0.200:0"))).steps
 
     def test_something_that_listens_on_the_director_is_not_shadowed(self, site: SiteInMemory) -> None:
@@ -314,7 +333,7 @@ class TestRefusals:
         assert "a director reaches this host from it" in said
 
     def test_the_mode_of_a_vip_that_is_in_use_is_not_changed(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         other = AddBackend(backend=backend(RS1, vip="192.168.0.200:443"), vip_mode=VipMode.EXTERNAL)
         refused(site, other, RefusedError, Reason.VIP_MODE_DIFFERS)
 
@@ -329,18 +348,18 @@ class TestVips:
     """The VIP on directors."""
 
     def test_with_one_director_its_agent_adds_it(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         assert site.director.vips.get(VIP).present_device == "eth0"
 
     def test_with_several_something_else_does(self) -> None:
         site = SiteInMemory((D1, D2))
-        site.run(site.add(asked(RS1)).steps)
+        site.run(site.add(asked(RS1)).whole)
         for host in site.directors.values():
             vip = host.vips.get(VIP)
             assert (vip.mode, vip.present) == (VipMode.EXTERNAL, False)
 
     def test_in_external_mode_one_director_adds_nothing_either(self, site: SiteInMemory) -> None:
-        site.run(site.add(asked(RS1, vip_mode=VipMode.EXTERNAL)).steps)
+        site.run(site.add(asked(RS1, vip_mode=VipMode.EXTERNAL)).whole)
         assert not site.director.vips.get(VIP).present
 
     def test_a_vip_comes_after_its_virtual_server(self, site: SiteInMemory) -> None:
@@ -355,7 +374,7 @@ class TestWarnings:
     def test_a_newcomer_under_a_scheduler_that_counts_connections(self, site: SiteInMemory) -> None:
         for scheduler, warned in (("wlc", True), ("rr", False), ("lc", True), ("sh", False)):
             site = SiteInMemory()
-            site.run(site.add(asked(RS1, scheduler=scheduler)).steps)
+            site.run(site.add(asked(RS1, scheduler=scheduler)).whole)
             said = f"director {D1}: under {scheduler} a newcomer gets all new connections until it has caught up"
             assert (said in site.add(asked(RS2)).warnings) is warned
 
@@ -393,21 +412,21 @@ def test_a_dry_run_prints_every_step_with_what_it_does_and_how_it_is_undone(site
         "   - set all/arp_announce from 0 to 2",
         "   - set lo/arp_ignore from 0 to 1",
         "   - set lo/arp_announce from 0 to 2",
-        "   - added 192.168.0.200/32 to lo",
-        "   - added route 192.168.0.200 scope host dev lo",
-        f"   - VIP 192.168.0.200 is held for {WEB}",
-        "   undo: give the VIP back, with what this made",
+        "   - add 192.168.0.200/32 to lo",
+        "   - add route 192.168.0.200 scope host dev lo",
+        f"   - hold VIP 192.168.0.200 for {WEB}",
+        "   undo: give VIP 192.168.0.200 back, with what this made",
         f"2. real server {RS1}: wait until something takes TCP on 192.168.0.200:80",
         f"3. director {D1}: add virtual server {WEB}",
-        f"   - added virtual server {WEB} wlc",
+        f"   - add virtual server {WEB} wlc",
         f"   undo: remove virtual server {WEB}",
         f"4. director {D1}: add VIP 192.168.0.200",
-        "   - added 192.168.0.200/32 to eth0",
-        "   - added route 192.168.0.200 scope host dev eth0",
-        f"   - VIP 192.168.0.200 is held for {WEB}",
+        "   - add 192.168.0.200/32 to eth0",
+        "   - add route 192.168.0.200 scope host dev eth0",
+        f"   - hold VIP 192.168.0.200 for {WEB}",
         "   undo: give VIP 192.168.0.200 back",
         f"5. director {D1}: add {RS1}:80 to {WEB}",
-        f"   - added {RS1}:80 to {WEB}, dr, weight 1",
+        f"   - add {RS1}:80 to {WEB}, dr, weight 1",
         f"   undo: remove {RS1}:80",
     ]
 
@@ -425,5 +444,5 @@ def test_ipv6_has_no_sysctls_and_no_route(site: SiteInMemory) -> None:
     site.real_servers["2001:db8::104"] = host
     plan = site.add(AddBackend(backend=backend("2001:db8::104", vip="[2001:db8::200]:80")))
     key = parse_key("tcp/[2001:db8::200]:80")
-    assert plan.steps[0].details == ("added 2001:db8::200/128 to lo", f"VIP 2001:db8::200 is held for {key}")
+    assert plan.steps[0].details == ("add 2001:db8::200/128 to lo", f"hold VIP 2001:db8::200 for {key}")
     assert titles(plan.steps)[-1] == f"director {D1}: add [2001:db8::104]:80 to {key}"

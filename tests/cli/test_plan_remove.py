@@ -12,7 +12,8 @@ from agent_common.virtual_server import Persistence, VirtualServer
 from cli import operations
 from cli.plan_remove import Removal
 from cli.request import AddBackend, RemoveBackend
-from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, backend, table, titles
+from cli.typed import suggested
+from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, backend, found, table, titles
 from tests.director.ipvs_samples import destination
 from tests.hosts import VIP, WEB, holder
 
@@ -24,7 +25,7 @@ def asked(*real_servers: str, **fields: object) -> RemoveBackend:
 def serving(*real_servers: str, site: SiteInMemory | None = None, **fields: object) -> SiteInMemory:
     """Return a site that serves already."""
     site = site or SiteInMemory()
-    site.run(site.add(AddBackend(backend=backend(*real_servers), **fields)).steps)  # type: ignore[arg-type]
+    site.run(site.add(AddBackend(backend=backend(*real_servers), **fields)).whole)  # type: ignore[arg-type]
     return site
 
 
@@ -33,14 +34,14 @@ def everything(removal: Removal) -> list[str]:
 
 
 def carry_out(site: SiteInMemory, removal: Removal) -> None:
-    site.run(removal.as_plan().steps)
+    site.run(removal.as_plan().whole)
 
 
 def refused(site: SiteInMemory, request: RemoveBackend, reason: Reason) -> str:
     with pytest.raises(RefusedError) as caught:
         site.remove(request)
     assert caught.value.reason is reason
-    return caught.value.message
+    return "\n".join([caught.value.message, *(each.command for each in suggested(caught.value))])
 
 
 class TestOrder:
@@ -100,7 +101,7 @@ class TestOrder:
         carry_out(site, site.remove(asked(RS1)))
         removal = site.remove(asked(RS1))
         assert everything(removal) == []
-        assert removal.notes == (f"director {D1}: {RS1}:80 is not in {WEB}",)
+        assert found(removal) == [f"not there: director {D1}: {RS1}:80 in {WEB}"]
 
 
 class TestDrain:
@@ -126,7 +127,7 @@ class TestDrain:
     def test_where_weight_0_refuses_clients_a_wait_is_refused(self, scheduler: str, fallback: bool) -> None:
         site = serving(RS1, RS2, scheduler=scheduler)
         said = refused(site, asked(RS1), Reason.WEIGHT_ZERO_REFUSES)
-        assert "use --no-drain" in said
+        assert "--no-drain" in said
         assert (f"set {scheduler}-fallback first" in said) is fallback
         assert site.remove(asked(RS1, drain_timeout=None)).deletes
 
@@ -176,9 +177,9 @@ class TestForeign:
         site.director.ipvs.add_destination(WEB, destination())
         removal = site.remove(asked(RS1, prune=True))
         assert (removal.drains, removal.deletes, removal.releases) == ((), (), ())
-        assert removal.notes == (
-            f"director {D1}: {RS1}:80 is foreign (not made by lvs) and stays; remove it with ipvsadm",
-        )
+        assert found(removal) == [
+            f"foreign: director {D1}: {RS1}:80 in {WEB} was not made by lvs, and stays; remove it with ipvsadm"
+        ]
 
     def test_of_two_the_foreign_one_stays(self) -> None:
         site = SiteInMemory()
@@ -222,7 +223,7 @@ class TestVip:
     def test_another_holder_keeps_it(self) -> None:
         site = serving(RS1, RS2)
         other = AddBackend(backend=backend(RS1, vip="192.168.0.200:443"))
-        site.run(site.add(other).steps)
+        site.run(site.add(other).whole)
         carry_out(site, site.remove(asked(RS1)))
         assert [str(each) for each in site.real_servers[RS1].vips.get(VIP).holders] == [
             "tcp/192.168.0.200:443@id-of-d1"
@@ -233,8 +234,34 @@ class TestVip:
         site = serving(RS1, RS2)
         host = site.real_servers[RS1]
         asyncio.run(host.changes.apply(operations.create_vip(VIP, holder(WEB, "id-of-d9")), ""))
-        carry_out(site, site.remove(asked(RS1)))
+        removal = site.remove(asked(RS1))
+        assert any(
+            "keeps VIP 192.168.0.200: a director that was not asked (agent id-of-d9)" in w for w in removal.warnings
+        )
+        carry_out(site, removal)
         assert host.vips.get(VIP).holders == (holder(WEB, "id-of-d9"),)
+        assert site.director.destinations.leftovers() == [(WEB, destination().key.address)]  # it is still there
+
+    def test_whichever_director_is_named_first_the_hold_goes(self) -> None:
+        """The authority of the addition may be the second of the removal."""
+        site = SiteInMemory((D1, D2))
+        serving(RS1, RS2, site=site)
+        site.directors = dict(reversed(site.directors.items()))
+        carry_out(site, site.remove(asked(RS1)))
+        assert site.real_servers[RS1].vips.list_all() == []
+        carry_out(site, site.remove(asked(RS2, prune=True)))
+        for director in site.directors.values():
+            assert (director.vips.list_all(), director.destinations.leftovers()) == ([], [])
+
+    def test_the_agent_of_another_host_is_refused(self) -> None:
+        """It would give back a VIP that serves."""
+        site = serving(RS1, RS2)
+        site.real_servers[RS1] = site.real_servers[RS2]
+        assert f"which does not have {RS1}" in refused(site, asked(RS1), Reason.NOT_ON_LINK)
+
+    def test_with_nat_nothing_is_left_on_a_real_server_that_is_not_asked(self) -> None:
+        site = serving(RS1, RS2, forwarding=Forwarding.MASQUERADING)
+        assert site.remove(asked(RS1, ask_real_servers=False)).warnings == ()
 
     def test_where_its_agent_is_not_asked_the_director_notes_that_the_vip_is_left(self) -> None:
         site = serving(RS1, RS2)
@@ -289,6 +316,7 @@ class TestPrune:
         for step in removal.prunes:
             assert [each.WhichOneof("operation") for each in step.operations] == [
                 "delete_virtual_server",
+                "delete_vip",  # the holds of both directors, whichever was the authority
                 "delete_vip",
             ]
 
@@ -306,7 +334,7 @@ class TestPrune:
 
     def test_the_vip_stays_for_another_port_on_it(self) -> None:
         site = serving(RS1)
-        site.run(site.add(AddBackend(backend=backend(RS1, vip="192.168.0.200:443"))).steps)
+        site.run(site.add(AddBackend(backend=backend(RS1, vip="192.168.0.200:443"))).whole)
         carry_out(site, site.remove(asked(RS1, prune=True)))
         assert [str(server.key) for server in site.director.ipvs.virtual_servers()] == ["tcp/192.168.0.200:443"]
         assert site.director.vips.get(VIP).present

@@ -10,7 +10,8 @@ from agent_common.virtual_server import Persistence, VirtualServer
 from agent_realserver.arp import ArpName
 from cli.plan_weight import describe
 from cli.request import AddBackend, SetWeight
-from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, backend, table, titles
+from cli.typed import suggested
+from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, backend, found, table, titles
 from tests.director.ipvs_samples import destination
 from tests.hosts import VIP, WEB
 
@@ -30,14 +31,14 @@ def undrain(*real_servers: str, **fields: object) -> SetWeight:
 def serving(*real_servers: str, site: SiteInMemory | None = None, **fields: object) -> SiteInMemory:
     """Return a site that serves already."""
     site = site or SiteInMemory()
-    site.run(site.add(AddBackend(backend=backend(*real_servers), **fields)).steps)  # type: ignore[arg-type]
+    site.run(site.add(AddBackend(backend=backend(*real_servers), **fields)).whole)  # type: ignore[arg-type]
     return site
 
 
 def do(site: SiteInMemory, request: SetWeight) -> list[str]:
     """Carry a request out, and return what its steps were."""
     plan = site.weight(request)
-    site.run(plan.steps)
+    site.run(plan.whole)
     return titles(plan.steps)
 
 
@@ -45,7 +46,7 @@ def refused(site: SiteInMemory, request: SetWeight, reason: Reason) -> str:
     with pytest.raises(RefusedError) as caught:
         site.weight(request)
     assert caught.value.reason is reason
-    return caught.value.message
+    return "\n".join([caught.value.message, *(each.command for each in suggested(caught.value))])
 
 
 def weights(site: SiteInMemory, name: str = D1) -> dict[str, tuple[int, bool]]:
@@ -61,7 +62,7 @@ class TestDrain:
         plan = site.weight(drain(RS1))
         assert titles(plan.steps) == [f"director {each}: drain {RS1}:80 in {WEB}" for each in (D1, D2)]
         assert all(step.undo for step in plan.steps)
-        site.run(plan.steps)
+        site.run(plan.whole)
         assert weights(site, D2) == {f"{RS1}:80": (7, True), f"{RS2}:80": (7, False)}
 
     def test_several_are_drained_in_one_message(self) -> None:
@@ -72,7 +73,7 @@ class TestDrain:
         site = serving(RS1, RS2)
         do(site, drain(RS1))
         plan = site.weight(drain(RS1))
-        assert (plan.steps, plan.in_place) == ((), (f"director {D1}: {RS1}:80 in {WEB}",))
+        assert (plan.steps, found(plan)) == ((), [f"in place: director {D1}: {RS1}:80 in {WEB}: draining"])
 
     def test_a_real_server_is_not_asked(self) -> None:
         site = serving(RS1, RS2)
@@ -92,7 +93,7 @@ class TestDrain:
         site = serving(RS1, RS2, scheduler=scheduler)
         for request in (drain(RS1), asked(RS1, weight=0), drain(RS1, force=True)):
             said = refused(site, request, Reason.WEIGHT_ZERO_REFUSES)
-            assert "lvs remove-backend --no-drain" in said
+            assert "lvs remove-backend --vip 192.168.0.200:80 --rs 192.168.0.104:80 --no-drain" in said
             assert "--force" not in said
         assert do(site, asked(RS1, weight=3))
 
@@ -158,6 +159,13 @@ class TestUndrain:
         ]
         assert plan.steps[0].seconds == 10.0
 
+    def test_the_agent_of_another_host_is_refused(self) -> None:
+        """What it has prepared says nothing of the real server that would get connections."""
+        site = serving(RS1, RS2)
+        do(site, drain(RS1))
+        site.real_servers[RS1] = site.real_servers[RS2]
+        assert f"which does not have {RS1}" in refused(site, undrain(RS1), Reason.NOT_ON_LINK)
+
     def test_nat_has_no_vip_to_ask_for(self) -> None:
         site = serving(RS1, RS2, forwarding=Forwarding.MASQUERADING)
         do(site, drain(RS1))
@@ -181,7 +189,7 @@ class TestWeight:
 
     def test_the_same_weight_is_in_place(self) -> None:
         plan = serving(RS1, weight=9).weight(asked(RS1, weight=9))
-        assert (plan.steps, plan.in_place) == ((), (f"director {D1}: {RS1}:80 in {WEB}",))
+        assert (plan.steps, found(plan)) == ((), [f"in place: director {D1}: {RS1}:80 in {WEB}: weight 9"])
 
     def test_of_two_only_the_other_is_changed(self) -> None:
         site = serving(RS1, weight=9)

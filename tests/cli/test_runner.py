@@ -122,8 +122,8 @@ class TestRun:
         assert await stage.runner.run(steps) is None
         assert stage.said() == [("done", "a"), ("done", "b")]
         assert stage.reports[1].details == (
-            f"added virtual server {WEB} wlc",
-            f"added {destination().key} to {WEB}, dr, weight 1",
+            f"add virtual server {WEB} wlc",
+            f"add {destination().key} to {WEB}, dr, weight 1",
         )
         assert len(director.destinations.list_all(WEB)) == 1
 

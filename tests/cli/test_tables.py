@@ -8,24 +8,31 @@ from lvsagent.v1 import arp_service_pb2, host_service_pb2, vip_pb2
 from cli.reading import RealServerState
 from cli.tables import real_server_word
 
-VIP = "192.168.0.200"
+VIP, VIP6 = "192.168.0.200", "2001:db8::200"
 
 
 @pytest.mark.parametrize(
-    ("vips", "silent", "word"),
+    ("vip", "held", "present", "silent", "word"),
     [
-        ([], True, "no VIP on lo"),
-        ([vip_pb2.Vip(address=VIP, present=True)], True, "ready"),
-        ([vip_pb2.Vip(address=VIP, present=False)], True, f"VIP {VIP} IS GONE"),
-        ([vip_pb2.Vip(address=VIP, present=True)], False, "ANSWERS ARP on eth0"),
-        ([vip_pb2.Vip(address="2001:db8::200", present=True)], False, "ready"),
+        (VIP, [], [], True, "HAS NO VIP"),
+        (VIP, [VIP], [VIP], True, "ready"),
+        (VIP, [], [VIP], True, "ready"),
+        (VIP, [VIP], [], True, f"VIP {VIP} IS GONE"),
+        (VIP, ["192.168.0.201"], ["192.168.0.201"], True, "HAS NO VIP"),
+        (VIP, [VIP], [VIP], False, "ANSWERS ARP on eth0"),
+        (VIP6, [VIP6], [VIP6], False, "ready"),
+        ("", [VIP], [VIP], False, "ANSWERS ARP on eth0"),
+        ("", [], [], False, "ready"),
     ],
 )
 def test_a_real_server_that_is_not_ready_is_named_for_what_is_missing(
-    vips: list[vip_pb2.Vip], silent: bool, word: str
+    vip: str, held: list[str], present: list[str], silent: bool, word: str
 ) -> None:
-    """A held VIP that is gone, the only one too, is not taken for a real server that holds none."""
+    """Of this VIP, not of another; one that somebody put there by hand counts, and of a firewall mark none is known."""
+    host = host_service_pb2.GetHostResponse()
+    for address in present:
+        host.addresses.add(address=address, prefix_length=32, device="lo")
     arp = arp_service_pb2.GetArpResponse()
     arp.interfaces.add(interface="eth0", silent=silent)
-    state = RealServerState(host=host_service_pb2.GetHostResponse(), vips=vips, arp=arp)
-    assert real_server_word(state) == word
+    vips = [vip_pb2.Vip(address=address, present=address in present) for address in held]
+    assert real_server_word(RealServerState(host=host, vips=vips, arp=arp), vip) == word

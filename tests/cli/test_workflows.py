@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ from agent_director.fake_ipvs import FakeIpvs
 from agent_realserver.arp import ArpName
 from cli.add_backend import add_backend
 from cli.errors import ExitStatus
-from cli.outcome import Outcome
+from cli.outcome import Outcome, StepReport, StepResult
 from cli.remove_backend import remove_backend
 from cli.request import AddBackend, RemoveBackend, SetWeight
 from cli.runner import Interrupt
 from cli.set_weight import set_weight
+from cli.typed import SAME_AGAIN
 from cli.workflow import Run
 from tests.cli.sites import RS1, RS2, backend, table
 from tests.director.ipvs_samples import destination
@@ -121,7 +123,7 @@ class TestAdd:
         await site.add(RS1)
         before = site.snapshot()
         outcome = await site.add(RS1)
-        assert (outcome.status, outcome.steps) == (ExitStatus.DONE, [])
+        assert (outcome.status, [step.result for step in outcome.steps]) == (ExitStatus.DONE, [StepResult.IN_PLACE])
         assert outcome.message == f"nothing to do: {RS1}:80 in place behind {WEB}"
         assert site.snapshot() == before
 
@@ -210,6 +212,58 @@ class TestAdd:
         assert any(f"left on real server {RS1}" in warning for warning in outcome.warnings)
         assert len(outcome.commands) == 1
 
+    async def test_what_may_be_left_is_removed_at_once_whatever_the_scheduler(self, site: Site) -> None:
+        """Under sh a drain is refused: the command that cleans up must not ask for one."""
+        request = AddBackend(backend=backend(RS1, protocol="udp"), ready_timeout=60, scheduler="sh")
+        working = asyncio.ensure_future(add_backend(request, await site.run()))
+        await until(lambda: bool(site.rs(RS1).vips.list_all()))
+        await site.served.kill(RS1)
+        (command,) = (await working).commands
+        options = f"--vip {VIP}:80 --protocol udp --rs {RS1}:80"
+        assert command.command == f"lvs remove-backend {options} --no-drain --prune"
+
+    async def test_a_wish_to_stop_while_an_agent_is_read_ends_at_once(self, site: Site) -> None:
+        """10, and nothing was changed; the agent that stands still is not waited for."""
+        before = site.snapshot()
+        await site.served.kill("d1")
+        path = site.served.path("d1")
+        async with await asyncio.start_unix_server(lambda reader, writer: asyncio.sleep(60), path):
+            site.timeout = 30.0
+            working = asyncio.ensure_future(site.add(RS1))
+            await asyncio.sleep(0.2)
+            assert not working.done()
+            site.interrupt.set()
+            outcome = await asyncio.wait_for(working, 2)
+        assert (outcome.status, outcome.message) == (ExitStatus.ROLLED_BACK, "interrupted; nothing was changed")
+        assert site.snapshot() == before
+
+    @two_directors
+    async def test_after_the_authority_has_the_destination_the_other_director_only_follows(self, site: Site) -> None:
+        """Clients are there by then: no undo takes it away again; the same command finishes."""
+        second = site.hosts["d2"]
+        assert isinstance(second, DirectorHost)
+
+        def lose(step: StepReport) -> None:
+            if step.title.startswith(f"add {RS1}") and step.result is StepResult.DONE:
+                second.ipvs.remove_virtual_server(WEB)
+
+        request = AddBackend(backend=backend(RS1), ready_timeout=None)
+        outcome = await add_backend(request, replace(await site.run(), on_step=lose))
+        assert outcome.status is ExitStatus.UNFINISHED
+        assert outcome.message.startswith("decided, but not yet done everywhere: director ")
+        assert [each.command for each in outcome.commands] == [SAME_AGAIN]
+        assert table(site.director, WEB).keys() == {f"{RS1}:80"}
+        assert (await site.add(RS1)).status is ExitStatus.DONE
+        assert table(second, WEB).keys() == {f"{RS1}:80"}
+
+    async def test_an_agent_of_another_version_is_refused(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = site.snapshot()
+        monkeypatch.setattr("agent_common.host_service.VERSION", "0.2.0")
+        outcome = await site.add(RS1)
+        assert outcome.status is ExitStatus.REFUSED
+        assert "runs lvs-agents 0.2.0" in outcome.message
+        assert site.snapshot() == before
+
     @two_directors
     async def test_on_several_directors_it_is_everywhere_or_nowhere(self, site: Site) -> None:
         before = site.snapshot()
@@ -257,6 +311,19 @@ class TestRemove:
         assert (await site.remove(RS2, prune=True)).status is ExitStatus.DONE
         assert site.snapshot() == before
 
+    async def test_only_what_was_removed_is_said_to_be(self, site: Site) -> None:
+        await site.add(RS1)
+        site.director.ipvs.add_destination(WEB, destination(RS2))
+        outcome = await site.remove(RS1, RS2)
+        assert (outcome.status, outcome.message) == (ExitStatus.DONE, f"{RS1}:80 removed from {WEB}")
+        assert StepResult.FOREIGN in [step.result for step in outcome.steps]
+
+    async def test_what_is_not_there_on_a_host_without_an_agent_is_0(self, site: Site) -> None:
+        """A nat backend that was removed before, from a real server that never had an agent."""
+        await site.served.kill(RS1)
+        outcome = await site.remove(RS1)
+        assert (outcome.status, outcome.message) == (ExitStatus.DONE, "nothing to remove")
+
     async def test_what_is_not_there_is_0(self, site: Site) -> None:
         outcome = await site.remove(RS1)
         assert (outcome.status, outcome.message) == (ExitStatus.DONE, "nothing to remove")
@@ -281,8 +348,7 @@ class TestRemove:
         site.interrupt.set()
         outcome = await asyncio.wait_for(working, 2)
         assert outcome.status is ExitStatus.UNFINISHED
-        assert any("lvs remove-backend" in each for each in outcome.commands)
-        assert any("lvs undrain" in each for each in outcome.commands)
+        assert [each.command for each in outcome.commands] == [SAME_AGAIN, f"lvs undrain --vip {VIP}:80 --rs {RS1}:80"]
         assert table(site.director, WEB)[f"{RS1}:80"].draining
 
     async def test_a_removal_that_goes_on_waits_for_the_connections_that_are_left(self, site: Site) -> None:
@@ -305,7 +371,7 @@ class TestRemove:
         await site.served.kill(RS1)
         outcome = await site.remove(RS1)
         assert outcome.status is ExitStatus.UNREACHABLE
-        assert "--no-rs-agent" in outcome.message
+        assert [each.command.partition(" --no-rs")[1] for each in outcome.commands] == [" --no-rs"]
         assert site.snapshot() == before
         assert (await site.remove(RS1, ask_real_servers=False)).status is ExitStatus.DONE
         assert [address for _, address in site.director.destinations.leftovers()] == [destination(RS1).key.address]

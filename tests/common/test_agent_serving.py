@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -346,6 +347,21 @@ class TestRealServer:
             rs.host.sockets.bound = [Listener(protocol=Protocol.UDP, address=ip_address(address), port=53)]
             answer = await rs.hosts.CheckListener(request)
             assert (answer.listening, answer.wildcard) == (True, wildcard)
+
+    async def test_the_agent_waits_for_something_that_listens(self, rs: Agent) -> None:
+        request = host_service_pb2.CheckListenerRequest(
+            protocol=virtual_server_pb2.PROTOCOL_UDP, address=str(VIP), port=53, wait=Duration(seconds=30)
+        )
+        asking = asyncio.ensure_future(rs.hosts.CheckListener(request))
+        await asyncio.sleep(0.1)
+        assert not asking.done()
+        rs.host.sockets.bound = [Listener(protocol=Protocol.UDP, address=VIP, port=53)]
+        assert (await asyncio.wait_for(asking, 2)).listening
+        rs.host.sockets.bound = []
+        request.wait.FromMilliseconds(300)
+        assert not (await rs.hosts.CheckListener(request)).listening
+        request.wait.FromSeconds(61)
+        assert (await error_of(rs.hosts.CheckListener(request))).field == "wait"
 
     async def test_what_cannot_be_listened_on_is_refused(self, rs: Agent) -> None:
         for request, field in (

@@ -106,7 +106,7 @@ def backend(key: DestinationKey, weight: int | None = None, of: VirtualServerKey
 
 async def test_what_was_planned_is_made_and_read_back(host: Host) -> None:
     change = await host.changes.apply(server(), "c1")
-    assert (change.made, change.id, list(change.actions)) == (True, "c1", [f"added virtual server {WEB} wlc"])
+    assert (change.made, change.id, list(change.actions)) == (True, "c1", [f"add virtual server {WEB} wlc"])
     assert host.ipvs.virtual_servers() == [VirtualServer(key=WEB)]
 
 

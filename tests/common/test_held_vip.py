@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from lvsagent.v1 import vip_pb2
 
 from agent_common.address import Device, InterfaceAddress
 from agent_common.changes import Outcome, Reverted
-from agent_common.errors import InvalidInputError, NotFoundError, Reason, RefusedError
+from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason, RefusedError
 from agent_common.fake_address import ETHERNET_DEVICE, LOOPBACK_DEVICE, FakeAddresses, Gateway
 from agent_common.fake_state import FakeState
 from agent_common.operation import Change, Operation
@@ -98,9 +100,9 @@ class TestRealServer:
             "set all/arp_announce from 0 to 2",
             "set lo/arp_ignore from 0 to 1",
             "set lo/arp_announce from 0 to 2",
-            "added 192.168.0.200/32 to lo",
-            "added route 192.168.0.200 scope host dev lo",
-            f"VIP 192.168.0.200 is held for {WEB}",
+            "add 192.168.0.200/32 to lo",
+            "add route 192.168.0.200 scope host dev lo",
+            f"hold VIP 192.168.0.200 for {WEB}",
         ]
 
     def test_the_last_holder_takes_all_of_it_away(self, rs: RealServerHost) -> None:
@@ -111,8 +113,8 @@ class TestRealServer:
         change = delete(rs, B)
         assert (places(rs), has_route(rs, "lo"), sysctls(rs)) == ([], False, [0, 0, 0, 0])
         assert list(change.actions) == [
-            "removed route 192.168.0.200 scope host dev lo",
-            "removed 192.168.0.200/32 from lo",
+            "remove route 192.168.0.200 scope host dev lo",
+            "remove 192.168.0.200/32 from lo",
             "set lo/arp_announce back to 0",
             "set lo/arp_ignore back to 0",
             "set all/arp_announce back to 0",
@@ -174,7 +176,7 @@ class TestRealServer:
         change = create(rs, holder(WEB6), VIP6)
         assert places(rs, VIP6) == ["lo/128"]
         assert (sysctls(rs), rs.sysctls.writes) == ([0, 0, 0, 0], [])
-        assert list(change.actions) == ["added 2001:db8::200/128 to lo", f"VIP 2001:db8::200 is held for {WEB6}"]
+        assert list(change.actions) == ["add 2001:db8::200/128 to lo", f"hold VIP 2001:db8::200 for {WEB6}"]
         delete(rs, holder(WEB6), VIP6)
         assert places(rs, VIP6) == []
 
@@ -215,7 +217,7 @@ class TestRealServer:
         delete(rs)
         assert sysctls(rs) == SILENT
         by_hand(rs, "tunl0")
-        assert not any("added 192.168.0.200" in line for line in create(rs).actions)
+        assert not any("add 192.168.0.200" in line for line in create(rs).actions)
 
     def test_an_operator_holds_the_silence_beyond_the_last_vip(self, rs: RealServerHost) -> None:
         silence = Operation()
@@ -310,7 +312,7 @@ class TestBoth:
     def test_a_second_holder_changes_nothing_but_the_record(self, host: Host) -> None:
         create(host, A)
         change = create(host, B)
-        assert (change.made, list(change.actions)) == (True, [f"VIP {VIP} is held for {B.label}"])
+        assert (change.made, list(change.actions)) == (True, [f"hold VIP {VIP} for {B.label}"])
         assert set(host.vips.get(VIP).holders) == {A, B}
 
     def test_the_same_holder_again_is_in_place(self, host: Host) -> None:
@@ -383,7 +385,7 @@ class TestBoth:
         create(host, A)
         host.addresses.remove_address(VIP, 32, device_of(host))
         change = create(host, A)
-        assert list(change.actions) == [f"added {VIP}/32 to {device_of(host)}"]
+        assert list(change.actions) == [f"add {VIP}/32 to {device_of(host)}"]
         assert places(host) == [f"{device_of(host)}/32"]
         delete(host, A)
         assert (places(host), has_route(host, device_of(host))) == ([], False)
@@ -391,7 +393,7 @@ class TestBoth:
     def test_a_route_that_was_deleted_by_hand_is_put_back_by_the_next_who_asks(self, host: Host) -> None:
         create(host, A)
         host.addresses.remove_host_route(VIP, device_of(host))
-        assert list(create(host, A).actions) == [f"added route {VIP} scope host dev {device_of(host)}"]
+        assert list(create(host, A).actions) == [f"add route {VIP} scope host dev {device_of(host)}"]
         delete(host, A)
         assert not has_route(host, device_of(host))
 
@@ -593,7 +595,7 @@ class TestDirector:
 
     def test_in_external_mode_only_the_hold_is_recorded(self, director: DirectorHost) -> None:
         change = create(director, mode=VipMode.EXTERNAL)
-        assert list(change.actions) == [f"VIP {VIP} is held for {A.label}"]
+        assert list(change.actions) == [f"hold VIP {VIP} for {A.label}"]
         assert (places(director), has_route(director, "eth0")) == ([], False)
         assert director.vips.get(VIP).mode is VipMode.EXTERNAL
         delete(director)
@@ -644,8 +646,34 @@ class TestDirector:
         create(director, A)
         create(director, OPERATOR)
         director.ipvs.add_virtual_server(VirtualServer(key=WEB))
-        delete(director, OPERATOR)
-        assert director.vips.get(VIP).holders == (A,)
+        delete(director, A)
+        assert director.vips.get(VIP).holders == (OPERATOR,)
+
+    def test_an_operator_cannot_remove_what_a_virtual_server_holds_unless_it_is_forced(
+        self, director: DirectorHost
+    ) -> None:
+        """Whether or not the operator holds it, too: what was asked for is that the VIP goes."""
+        create(director, A)
+        for _ in range(2):
+            with pytest.raises(RefusedError, match=f"cannot remove VIP {VIP}: {WEB} uses it") as caught:
+                delete(director, OPERATOR)
+            assert caught.value.reason is Reason.IN_USE
+            create(director, OPERATOR)
+        assert set(director.vips.get(VIP).holders) == {A, OPERATOR}
+        delete(director, OPERATOR, force=True)
+        assert (places(director), director.vips.list_all()) == ([], [])
+
+    def test_an_ipv6_vip_that_is_a_duplicate_is_not_in_place(self, director: DirectorHost) -> None:
+        """An agent that died during the detection has left it there, dead."""
+        place = InterfaceAddress(address=VIP6, prefix_length=128, device="eth0", tentative=True, dadfailed=True)
+        director.addresses.put(place)
+        with pytest.raises(RefusedError, match="another host has it") as caught:
+            create(director, holder(WEB6), VIP6)
+        assert caught.value.reason is Reason.VIP_TAKEN
+        director.addresses.remove_address(VIP6, 128, "eth0")
+        director.addresses.put(dataclasses.replace(place, dadfailed=False))
+        with pytest.raises(ConflictError, match="detection of 2001:db8::200 on eth0 has not ended"):
+            create(director, holder(WEB6), VIP6)
 
     def test_with_keep_if_used_the_hold_goes_and_a_used_address_stays(self, director: DirectorHost) -> None:
         create(director, A)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from agent_common.address import Placement
-from agent_common.errors import NotFoundError
+from agent_common.errors import NotFoundError, RefusedError
 from agent_common.fake_address import FakeAddresses
 from agent_common.operation import Change
-from agent_common.vip import Holder, OperatorHolder
+from agent_common.vip import Holder, OperatorHolder, VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from agent_realserver.arp import ALL, ARP_SETTINGS, ArpName, SysctlKey, answering, read_values, value_silences
 from agent_realserver.fake_arp import FakeArpSysctls
@@ -78,6 +78,10 @@ class HeldVipMachine(RuleBasedStateMachine):
     def give_up(self, address: IpAddress, by: Holder) -> Done:
         vip = self.model[address]
         before, ours = frozenset(vip.held), vip.ours
+        if isinstance(by, OperatorHolder) and any(isinstance(each, VirtualServerHolder) for each in before):
+            with pytest.raises(RefusedError, match="uses it"):
+                delete(self.host, by, address, allow_missing=True)
+            return Done(Change(), address, None, before)
         if by not in before:
             with pytest.raises(NotFoundError):
                 delete(self.host, by, address)

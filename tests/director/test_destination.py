@@ -127,7 +127,7 @@ class TestCreate:
     def test_what_is_not_set_takes_the_defaults(self, host: DirectorHost) -> None:
         change = create(host)
         assert status(host).destination == Destination(key=RS, forwarding=Forwarding.DIRECT_ROUTING, weight=1)
-        assert list(change.actions) == [f"added {RS} to {WEB}, dr, weight 1"]
+        assert list(change.actions) == [f"add {RS} to {WEB}, dr, weight 1"]
 
     def test_what_is_not_set_matches_whatever_is_there(self, host: DirectorHost) -> None:
         there = destination(forwarding=Forwarding.TUNNELING, weight=9, upper_threshold=5, lower_threshold=2)
@@ -247,10 +247,10 @@ class TestDrain:
         create(host, weight=7)
         change = update(host, draining=True)
         assert weights(host) == (7, True, 0)
-        assert list(change.actions) == [f"{RS} of {WEB} drains (weight 7 to 0)"]
+        assert list(change.actions) == [f"drain {RS} in {WEB}: weight 7 to 0"]
         change = update(host, draining=False)
         assert weights(host) == (7, False, 7)
-        assert list(change.actions) == [f"{RS} of {WEB} no longer drains (weight 0 to 7)"]
+        assert list(change.actions) == [f"end the drain of {RS} in {WEB}: weight 0 to 7"]
 
     def test_a_drain_outlives_the_agent(self, host: DirectorHost) -> None:
         create(host, weight=7)
@@ -272,7 +272,7 @@ class TestDrain:
         update(host, draining=True)
         change = update(host, weight=9)
         assert weights(host) == (9, True, 0)
-        assert list(change.actions) == [f"weight of {RS} of {WEB} from 7 to 9, kept until the drain ends"]
+        assert list(change.actions) == [f"set weight of {RS} in {WEB} from 7 to 9, kept until the drain ends"]
         update(host, draining=False)
         assert weights(host) == (9, False, 9)
 
@@ -407,7 +407,7 @@ class TestDelete:
     def test_it_goes_with_its_record(self, host: DirectorHost) -> None:
         create(host)
         change = delete(host)
-        assert list(change.actions) == [f"removed {RS} from {WEB}"]
+        assert list(change.actions) == [f"remove {RS} from {WEB}"]
         assert (host.destinations.list_all(WEB), host.state.list("destination")) == ([], {})
 
     def test_what_is_not_there_is_told_unless_it_may_be_missing(self, host: DirectorHost) -> None:
@@ -430,9 +430,11 @@ class TestDelete:
         create(host)
         delete(host, real_server_keeps_vip=True)
         assert host.restarted().destinations.leftovers() == [(WEB, RS.address)]
-        assert delete(host, allow_missing=True).made
+        assert not delete(host, allow_missing=True).made  # not set: nothing is forgotten
+        assert host.destinations.leftovers() == [(WEB, RS.address)]
+        assert delete(host, allow_missing=True, real_server_keeps_vip=False).made
         assert host.destinations.leftovers() == []
-        assert not delete(host, allow_missing=True).made
+        assert not delete(host, allow_missing=True, real_server_keeps_vip=False).made
 
     def test_a_note_goes_when_the_destination_is_back_and_comes_back_with_the_revert(self, host: DirectorHost) -> None:
         """Else nobody would know any more that the VIP is still on that real server."""

@@ -132,7 +132,7 @@ class TestCreate:
             ({"scheduler": "wrr"}, "scheduler rr, not wrr"),
             ({"scheduler_flags": virtual_server_pb2.SchedulerFlags()}, "other scheduler flags"),
             ({"persistence": wire.pack_persistence(Persistence(timeout=61))}, "persistence 60 s, not 61 s"),
-            ({"persistence": wire.pack_persistence(Persistence(timeout=60, prefix_length=8))}, "persistence 60 s, not"),
+            ({"persistence": wire.pack_persistence(Persistence(timeout=60, prefix_length=8))}, "another persistence"),
             ({"one_packet": False}, "one-packet scheduling on"),
         ],
     )
@@ -235,7 +235,7 @@ class TestUpdate:
         change = written(host, plan_update(host, wire.pack_virtual_server(wanted), path))
         expected = dataclasses.replace(there, **{path: value})  # type: ignore[arg-type]
         assert host.virtual_servers.get(DNS) == expected
-        assert list(change.actions) == [f"changed {path} of virtual server {DNS}"]
+        assert list(change.actions) == [f"change {path} of virtual server {DNS}"]
         assert revert(host, change).outcome is Outcome.REVERTED
         assert host.virtual_servers.get(DNS) == there
 
@@ -301,7 +301,7 @@ class TestDelete:
         create(host)
         change = written(host, plan_delete(host))
         assert (table(host.ipvs), host.virtual_servers.managed_keys()) == ({}, [])
-        assert list(change.actions) == [f"removed virtual server {WEB}"]
+        assert list(change.actions) == [f"remove virtual server {WEB}"]
 
     def test_what_is_not_there_is_told_unless_it_may_be_missing(self, host: DirectorHost) -> None:
         with pytest.raises(NotFoundError) as caught:
@@ -328,6 +328,31 @@ class TestDelete:
         assert revert(host, change).outcome is Outcome.REVERTED
         assert table(host.ipvs) == before
         assert host.virtual_servers.is_managed(WEB)
+
+    def test_an_update_of_one_part_of_persistence_keeps_the_others(self, host: DirectorHost) -> None:
+        persistence = virtual_server_pb2.Persistence(timeout=Duration(seconds=300), prefix_length=24, engine="sip")
+        create(host, message(DNS, persistence=persistence))
+        longer = virtual_server_pb2.Persistence(timeout=Duration(seconds=600))
+        written(host, plan_update(host, message(DNS, persistence=longer), "persistence.timeout"))
+        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600, prefix_length=24, engine="sip")
+        whole = virtual_server_pb2.Persistence(prefix_length=32)
+        written(host, plan_update(host, message(DNS, persistence=whole), "persistence.prefix_length"))
+        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600, engine="sip")
+
+    def test_a_part_of_persistence_that_is_not_there_needs_its_timeout(self, host: DirectorHost) -> None:
+        create(host)
+        part = message(persistence=virtual_server_pb2.Persistence(prefix_length=24))
+        with pytest.raises(InvalidInputError, match="must be given, there is none yet"):
+            plan_update(host, part, "persistence.prefix_length")
+
+    def test_only_what_is_set_of_persistence_is_compared(self, host: DirectorHost) -> None:
+        there = virtual_server_pb2.Persistence(timeout=Duration(seconds=300), prefix_length=24)
+        create(host, message(persistence=there))
+        same = virtual_server_pb2.Persistence(timeout=Duration(seconds=300))
+        assert not plan_create(host, message(persistence=same)).made
+        other = virtual_server_pb2.Persistence(timeout=Duration(seconds=300), prefix_length=25)
+        with pytest.raises(DiffersError, match="another persistence prefix length"):
+            plan_create(host, message(persistence=other))
 
     def test_a_forced_removal_forgets_its_destinations_and_one_that_is_taken_back_remembers_them(
         self, host: DirectorHost

@@ -134,8 +134,8 @@ def run_printed(operator: Operator, command: str) -> subprocess.CompletedProcess
 
 
 def printed_command(text: str) -> str:
-    """The command that ends the first line which names one; there must be one."""
-    found = [line[line.index("lvs ") :] for line in text.splitlines() if ": lvs " in line and line.startswith("  ")]
+    """The first command that stands on a line of its own; there must be one."""
+    found = [line.strip() for line in text.splitlines() if line.startswith("  lvs ")]
     assert found, f"no command is printed:\n{text}"
     return found[0]
 

@@ -134,7 +134,7 @@ def test_a_director_that_stands_still_in_its_vip_step(pristine: Operator) -> Non
     director.resume()
     make_answer(pristine, director)  # it lives, though the client of the step has gone
     (command,) = outcome.commands
-    done = run_printed(pristine, command.partition(": ")[2])
+    done = run_printed(pristine, command.command)
     assert done.returncode == 0, done.stderr
 
 
@@ -175,7 +175,7 @@ def test_the_printed_command_spares_what_was_in_place_before(pristine: Operator)
     assert outcome.status == 11
     agent.start()
     (command,) = outcome.commands
-    done = run_printed(operator, command.partition(": ")[2])
+    done = run_printed(operator, command.command)
     assert done.returncode == 0, done.stderr
     assert operator.differences(before) == ""
     assert operator.curl(vip) == "rs1"

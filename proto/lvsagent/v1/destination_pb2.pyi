@@ -392,8 +392,9 @@ class DeleteDestinationRequest(_message.Message):
     etag: _builtins.str
     """If set, the etag that the destination must still have."""
     real_server_keeps_vip: _builtins.bool
-    """The real server still holds the VIP for this virtual server: the director notes it (GetHostResponse.leftovers) until
-    the same call without this field, or CreateDestination, says otherwise.
+    """Whether the real server still holds the VIP for this virtual server: the director notes that it does
+    (GetHostResponse.leftovers) until the same call with false, or CreateDestination, says otherwise. Not set: nothing is
+    noted or forgotten.
     """
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
@@ -412,12 +413,14 @@ class DeleteDestinationRequest(_message.Message):
         change_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         etag: _builtins.str = ...,
-        real_server_keeps_vip: _builtins.bool = ...,
+        real_server_keeps_vip: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip", "destination", b"destination", "real_server_keeps_vip", b"real_server_keeps_vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "change_id", b"change_id", "destination", b"destination", "etag", b"etag", "real_server_keeps_vip", b"real_server_keeps_vip", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip", "allow_missing", b"allow_missing", "change_id", b"change_id", "destination", b"destination", "etag", b"etag", "real_server_keeps_vip", b"real_server_keeps_vip", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__real_server_keeps_vip: _TypeAlias = _typing.Literal["real_server_keeps_vip"]  # noqa: Y015
+    _WhichOneofArgType__real_server_keeps_vip: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__real_server_keeps_vip) -> _WhichOneofReturnType__real_server_keeps_vip | None: ...
 
 Global___DeleteDestinationRequest: _TypeAlias = DeleteDestinationRequest  # noqa: Y015

@@ -337,7 +337,7 @@ class Change(_message.Message):
 
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What was done, for people: one line for each thing, such as "added 192.168.0.200/32 to lo"."""
+        """What is done, for people: one line for each thing, such as "add 192.168.0.200/32 to lo"."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -333,7 +333,9 @@ class UpdateVirtualServerRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields: scheduler, scheduler_flags, persistence, one_packet. Empty is an error."""
+        """Which fields: scheduler, scheduler_flags, persistence (or of it only persistence.timeout, persistence.prefix_length,
+        persistence.engine), one_packet. Empty is an error.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,103 @@
+"""What add-backend says beside its plan: settings that can lose packets, and what is not checked. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lvsagent.v1 import host_service_pb2
+
+from agent_common import wire
+from agent_common.destination import Forwarding
+from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress
+from cli.facts import DirectorFacts, RealServerFacts, method_of
+from cli.request import AddBackend, Backend
+from cli.typed import target
+
+_NEWCOMER_FIRST = frozenset({"lc", "wlc", "sed", "nq"})
+
+
+def warnings(
+    request: AddBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Iterator[str]:
+    """Say what may surprise the operator, though it forbids nothing (KERNEL.md has the reasons)."""
+    key = request.backend.key
+    for facts in directors:
+        yield from leftover_warnings(facts, request.backend)
+        for change in facts.changes:
+            yield from (f"{facts.agent}: {warning}" for warning in change.warnings)
+        scheduler = facts.server.scheduler if facts.server else request.scheduler or DEFAULT_SCHEDULER
+        others = set(facts.destinations) - set(request.backend.real_servers)
+        if scheduler in _NEWCOMER_FIRST and others:
+            yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
+    for destination in request.backend.real_servers:
+        address = destination.address
+        if any(facts.route(address).local for facts in directors):
+            yield f"{address} is the director itself: nothing is prepared there"
+        elif address not in real_servers:
+            yield f"{address}: its agent is not asked (--no-rs-agent); VIP, ARP and application are not checked"
+        elif key.port == 0 and request.ready_timeout is not None:
+            yield f"{address}: whether something listens is not checked, since port 0 means every port"
+        if address in real_servers:
+            yield from _host_warnings(request, directors, address, real_servers[address])
+
+
+def _host_warnings(
+    request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress, facts: RealServerFacts
+) -> Iterator[str]:
+    """Say what KERNEL.md warns of: settings that can lose packets on the way."""
+    settings, method = facts.settings(), method_of(request, directors, address)
+    if facts.change is not None:
+        yield from (f"{facts.agent}: {warning}" for warning in facts.change.warnings)
+    if method is Forwarding.TUNNELING:
+        yield f"{facts.agent}: the tunnel device (tunl0 or another) and its rp_filter are not set up or checked there"
+    if method is Forwarding.MASQUERADING:
+        yield from _nat_warnings(directors, facts, address)
+        return
+    devices = {each.device for each in facts.host.addresses if each.device != "lo"}
+    strict = [
+        device
+        for device in sorted(devices)
+        if max(settings.get("ipv4/conf/all/rp_filter", 0), settings.get(f"ipv4/conf/{device}/rp_filter", 0)) == 1
+    ]
+    forward = "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
+    if method is Forwarding.DIRECT_ROUTING and settings.get(forward):
+        yield (
+            f"{facts.agent}: net/{forward} is 1: should the VIP ever be missing there, packets for it go back to the "
+            "director and round again"
+        )
+    if address.version == 4 and len(devices) > 1 and strict:
+        yield (
+            f"{facts.agent}: rp_filter is strict on {', '.join(strict)}: clients whose route back leaves by another "
+            "interface are dropped"
+        )
+
+
+def _nat_warnings(directors: Sequence[DirectorFacts], facts: RealServerFacts, address: IpAddress) -> Iterator[str]:
+    forward = "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
+    for director in directors:
+        values = {each.name: each.value for each in director.host.settings}
+        if not values.get(forward):
+            yield f"{director.agent}: net/{forward} is 0: packets of nat are not forwarded"
+        device = director.route(address).device
+        redirects = max(values.get(f"ipv4/conf/{each}/send_redirects", 0) for each in ("all", device))
+        if address.version == 4 and redirects:
+            yield f"{director.agent}: send_redirects is on for {device}: real servers learn a way past the director"
+    route = facts.host.routes[0] if facts.host.routes else host_service_pb2.Route()
+    if not any(route.gateway in director.addresses() for director in directors):
+        via = route.gateway or "no gateway"
+        yield f"{facts.agent}: its way to clients goes by {via}, not by a director: answers of nat get lost"
+    # IPv6 has no send_redirects: the director always tells, so the real server must not listen (seen in the lab).
+    if address.version == 6 and facts.settings().get(f"ipv6/conf/{route.device}/accept_redirects"):
+        yield f"{facts.agent}: accept_redirects is on for {route.device}: it learns a way to clients past the director"
+
+
+def leftover_warnings(facts: DirectorFacts, backend: Backend) -> Iterator[str]:
+    """Say of real servers that are asked what an earlier removal has left there."""
+    asked = {str(key.address) for key in backend.real_servers}
+    for each in facts.host.leftovers:
+        key = wire.unpack_key(each.virtual_server)
+        if each.real_server in asked and key != backend.key:
+            yield (
+                f"{facts.agent} notes that real server {each.real_server} may still hold the VIP of {key}; to finish: "
+                f"lvs remove-backend {target(key)} --rs {each.real_server}"
+            )
