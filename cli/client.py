@@ -106,7 +106,7 @@ class AgentClient:
     ) -> host_service_pb2.CheckListenerResponse:
         """Ask whether something takes connections on the agent's host; it waits so many seconds (at most 60) for it."""
         method = self._host.CheckListener
-        request.wait.FromTimedelta(timedelta(seconds=wait))
+        request.wait.FromTimedelta(timedelta(seconds=min(wait, 60.0)))
         response: host_service_pb2.CheckListenerResponse = await self._call(
             _name(method), lambda: method(request, timeout=self._timeout + wait)
         )

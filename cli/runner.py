@@ -20,9 +20,6 @@ from cli.plan import Step
 
 _T = TypeVar("_T")
 
-_LONGEST_QUESTION = 10.0
-"""Seconds that an agent is asked to wait, in one call, for something that listens."""
-
 _REVERT_TRIES = 3
 
 Failure = LvsError | NoAnswerError | Interrupted
@@ -161,7 +158,7 @@ class Runner:
         deadline = time.monotonic() + step.seconds
         client = self._clients[step.agent]
         while True:
-            wait = min(max(deadline - time.monotonic(), 0.0), _LONGEST_QUESTION)
+            wait = min(max(deadline - time.monotonic(), 0.0), self._clients.site.timeout)
             answer = await self._interrupt.during(client.check_listener(step.listener, wait))
             if answer.listening:
                 break

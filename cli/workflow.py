@@ -89,7 +89,7 @@ async def undo(runner: Runner, failed: Failed, outcome: Outcome, if_left: NextCo
     outcome.status = ExitStatus.UNFINISHED
     outcome.message += "; not everything could be taken back"
     for step in left:
-        outcome.warnings.append(f"perhaps left on {step.agent}: {'; '.join(step.details) or step.title}")
+        outcome.warnings.append(f"perhaps left on {step.agent}, by: {'; '.join(step.details) or step.title}")
     outcome.commands.append(if_left)
     return outcome
 

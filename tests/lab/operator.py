@@ -129,6 +129,11 @@ class Operator:
             return outcome
 
 
+def told(outcome: Outcome) -> str:
+    """What an operator reads at the end: the message, and the commands to type."""
+    return "\n".join([outcome.message, *(each.command for each in outcome.commands)])
+
+
 def address_of(host: Host, family: int) -> str:
     """A host's own address."""
     return host.ipv4 if family == 4 else host.ipv6

@@ -25,8 +25,11 @@ from lvsagent.v1 import (
 
 from lab.agents import SCRIPTS
 from lab.host import Host
-from lab.site import VIP, Site
+from lab.site import VIP, VIP6, Site
+from tests.lab import by_hand
 from tests.lab.operator import PORT, Operator
+
+VIPS = {4: VIP, 6: VIP6}
 
 
 @pytest.fixture
@@ -36,36 +39,41 @@ def director(operator: Operator) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def test_a_generated_client_builds_the_site_without_our_command(operator: Operator, director: grpc.Channel) -> None:
-    """Point 2 of the milestone by five kinds of calls; reverting each by name leaves no trace."""
+def test_a_generated_client_builds_the_site_without_our_command(
+    operator: Operator, director: grpc.Channel, family: int
+) -> None:
+    """Point 2 of the milestone by four kinds of calls; reverting each by name leaves no trace."""
     before = operator.snapshots()
+    vip = vip_pb2.Vip(address=VIPS[family])
     key = virtual_server_pb2.VirtualServerKey(
         service_address=virtual_server_pb2.ServiceAddress(
-            protocol=virtual_server_pb2.PROTOCOL_TCP, address=VIP, port=PORT
+            protocol=virtual_server_pb2.PROTOCOL_TCP, address=vip.address, port=PORT
         )
     )
     holder = vip_pb2.VipHolder(operator="robot")
     made = []
     for rs in operator.site.real_servers:
         channel = grpc.insecure_channel(f"unix:{operator.agents[rs.name].socket}")
-        request = vip_pb2.CreateVipRequest(vip=vip_pb2.Vip(address=VIP), holder=holder)
+        request = vip_pb2.CreateVipRequest(vip=vip, holder=holder)
         made.append((channel, vip_service_pb2_grpc.VipServiceStub(channel).CreateVip(request).change))
     ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(director)
     server = virtual_server_pb2.VirtualServer(key=key, scheduler="rr")
-    made.append(
-        (
-            director,
-            ipvs.CreateVirtualServer(virtual_server_pb2.CreateVirtualServerRequest(virtual_server=server)).change,
-        )
-    )
-    vip = vip_pb2.CreateVipRequest(vip=vip_pb2.Vip(address=VIP), holder=holder)
-    made.append((director, vip_service_pb2_grpc.VipServiceStub(director).CreateVip(vip).change))
-    for rs in operator.site.real_servers:
-        destination = destination_pb2.Destination(key=destination_pb2.DestinationKey(address=rs.ipv4, port=PORT))
+    create_server = virtual_server_pb2.CreateVirtualServerRequest(virtual_server=server)
+    made.append((director, ipvs.CreateVirtualServer(create_server).change))
+    create_vip = vip_pb2.CreateVipRequest(vip=vip, holder=holder)
+    made.append((director, vip_service_pb2_grpc.VipServiceStub(director).CreateVip(create_vip).change))
+    for address in operator.rs(family):
+        destination = destination_pb2.Destination(key=destination_pb2.DestinationKey(address=address, port=PORT))
         create = destination_pb2.CreateDestinationRequest(virtual_server=key, destination=destination)
         made.append((director, ipvs.CreateDestination(create).change))
 
-    assert {operator.curl(operator.vip(4)) for _ in range(4)} == {"rs1", "rs2"}
+    by_hand.assert_answers_alternate(operator, family)
+    by_hand.assert_table(operator, family)
+    by_hand.assert_director(operator.site.director, family)
+    for rs in operator.site.real_servers:
+        by_hand.assert_real_server(rs, family)
+    if family == 4:
+        by_hand.assert_only_the_director_answers_arp(operator)
 
     for channel, change in reversed(made):
         assert change.made

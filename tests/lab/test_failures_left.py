@@ -70,7 +70,7 @@ def test_a_real_server_that_is_lost_while_the_application_is_awaited(
     ended = lvs.end()
     vip = VIP if family == 4 else VIP6
     assert vip in agent.host.out("ip", "addr", "show", "dev", "lo")
-    assert_unfinished(ended, f"real server {rs}", f"added {vip}/", *(["arp_ignore"] if family == 4 else []))
+    assert_unfinished(ended, f"real server {rs}", f"add {vip}/", *(["arp_ignore"] if family == 4 else []))
 
     agent.start() if loss == "kill" else agent.resume()
     done = run_printed(pristine, printed_command(ended.stderr))
@@ -99,10 +99,23 @@ def test_a_director_that_is_killed_in_its_vip_step(pristine: Operator, family: i
     ended = lvs.end()
     assert pristine.vip(family) in director.host.out("ipvsadm", "-Sn")
     assert host.out("ip", "addr", "show", "dev", "lo") == before
-    assert_unfinished(ended, "director", f"added virtual server tcp/{pristine.vip(family)}")
+    assert_unfinished(ended, "director", f"add virtual server tcp/{pristine.vip(family)}")
 
     director.start()
     done = run_printed(pristine, printed_command(ended.stderr))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("scheduler", ["wlc", "sh"])
+def test_a_director_that_is_killed_before_the_destination(pristine: Operator, scheduler: str) -> None:
+    """It has virtual server and VIP; the printed command works under sh too, which refuses to drain."""
+    vip, rs, director = pristine.vip(6), pristine.rs(6)[0], pristine.agents["lb1"]
+    outcome = attempt(pristine, vip, [rs], after="add VIP", then=director.kill, scheduler=scheduler)
+    assert outcome.status == 11, outcome
+    assert any("perhaps left on director" in line for line in outcome.warnings)
+    director.start()
+    (command,) = outcome.commands
+    done = run_printed(pristine, command.command)
     assert done.returncode == 0, done.stderr
 
 

@@ -50,13 +50,13 @@ def test_a_site_built_by_hand_is_in_place_and_stays_as_it_is_through_add_and_rem
     before = by_hand.snapshots()
     pair = ("--vip", vip, "--rs", rs[0], "--rs", rs[1])
     said = by_hand.lvs("add-backend", *pair)
-    assert said.stderr.count("foreign (not made by lvs), and stays so") == 2
+    assert said.stderr.count("was not made by lvs, and stays so") == 2
     assert "nothing to do" in said.stdout
     assert by_hand.lvs_json("vip", "list")["agents"][0]["answer"] == []
     for address in rs:
         assert by_hand.lvs_json("rs", "show", address)["agents"][0]["answer"]["vips"] == []
     said = by_hand.lvs("remove-backend", *pair, "--no-drain", "--prune")
-    assert said.stderr.count("foreign (not made by lvs) and stays") == 2
+    assert said.stderr.count("was not made by lvs, and stays;") == 2
     assert by_hand.differences(before) == ""
     assert {by_hand.curl(vip), by_hand.curl(vip)} == {"rs1", "rs2"}
 

@@ -2,53 +2,36 @@
 
 from __future__ import annotations
 
-import itertools
+import re
 
-from lab.site import VIP, VIP6
-from tests.lab.operator import PORT, Operator
+from tests.lab import by_hand
+from tests.lab.operator import Operator
+
+MOST_ROUND_TRIPS = 12
 
 
 def test_two_commands_build_a_site_whose_real_servers_answer_in_turn(operator: Operator, family: int) -> None:
-    """Requests through the VIP alternate, and ipvsadm shows both real servers."""
-    vip = operator.vip(family)
-    operator.lvs("add-backend", "--vip", vip, "--rs", operator.rs(family)[0], "--scheduler", "rr")
-    operator.lvs("add-backend", "--vip", vip, "--rs", operator.rs(family)[1])
-
-    names = [operator.site.client.out("curl", "--silent", "--max-time", "5", f"http://{vip}/") for _ in range(6)]
-    assert set(names) == {"rs1", "rs2"}
-    assert all(first != second for first, second in itertools.pairwise(names))
-
-    rules = operator.site.director.out("ipvsadm", "-Sn").splitlines()
-    first, second = operator.rs(family)
-    bracket = (lambda text: text) if family == 4 else (lambda text: f"[{text}]")
-    for rule in (
-        f"-A -t {vip} -s rr",
-        f"-a -t {vip} -r {bracket(first)}:{PORT} -g -w 1",
-        f"-a -t {vip} -r {bracket(second)}:{PORT} -g -w 1",
-    ):
-        assert rule in rules
+    """Requests through the VIP alternate, ipvsadm shows both real servers, and neither command asked too often."""
+    vip, (first, second) = operator.vip(family), operator.rs(family)
+    commands = (
+        operator.lvs("--debug", "add-backend", "--vip", vip, "--rs", first, "--scheduler", "rr"),
+        operator.lvs("--debug", "add-backend", "--vip", vip, "--rs", second),
+    )
+    for done in commands:
+        (count,) = re.findall(r"^debug +(\d+) round trips$", done.stderr, re.MULTILINE)
+        calls = [line for line in done.stderr.splitlines() if re.match(r"debug +[\d.]+ ms", line)]
+        assert len(calls) == int(count) <= MOST_ROUND_TRIPS, done.stderr
+    by_hand.assert_answers_alternate(operator, family)
+    by_hand.assert_table(operator, family)
 
 
-def test_hosts_are_what_a_person_would_have_set_by_hand(operator: Operator) -> None:
+def test_hosts_are_what_a_person_would_have_set_by_hand(operator: Operator, family: int) -> None:
     """Addresses, routes and sysctls of the site that the test before has built."""
-    assert f"inet {VIP}/32 scope global eth0" in operator.site.director.out("ip", "-o", "addr", "show", "dev", "eth0")
-    assert f"{VIP} dev eth0 scope host" in operator.site.director.out("ip", "route", "show")
-    six = operator.site.director.out("ip", "-o", "-6", "addr", "show", "dev", "eth0", "to", VIP6)
-    assert f"inet6 {VIP6}/128 scope global deprecated" in six
-    assert "valid_lft forever preferred_lft 0sec" in six
+    by_hand.assert_director(operator.site.director, family)
     for rs in operator.site.real_servers:
-        on_lo = rs.out("ip", "-o", "addr", "show", "dev", "lo")
-        assert f"inet {VIP}/32 scope global lo" in on_lo
-        assert f"inet6 {VIP6}/128 scope global" in on_lo
-        assert f"{VIP} dev lo scope host" in rs.out("ip", "route", "show")
-        for path, value in (("all/arp_ignore", "1"), ("all/arp_announce", "2")):
-            assert rs.out("cat", f"/proc/sys/net/ipv4/conf/{path}") == value
-            assert rs.out("cat", f"/proc/sys/net/ipv4/conf/{path.replace('all', 'lo')}") == value
+        by_hand.assert_real_server(rs, family)
 
 
 def test_the_director_alone_answers_arp_for_the_vip(operator: Operator) -> None:
-    """arping from the client gets answers, all of them from the director's MAC address."""
-    answers = operator.site.client.run("arping", "-c", "3", "-w", "5", "-I", "eth0", VIP, check=False).stdout
-    replies = [line for line in answers.splitlines() if "reply from" in line.lower()]
-    assert replies
-    assert all(operator.site.director.mac.lower() in line.lower() for line in replies), answers
+    """Of the site that the first test has built."""
+    by_hand.assert_only_the_director_answers_arp(operator)

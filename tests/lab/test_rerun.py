@@ -17,7 +17,7 @@ from cli.outcome import Outcome, StepResult
 from lab.host import Host
 from lab.site import VIP, VIP6
 from tests.lab.attempt import attempt
-from tests.lab.operator import PORT, Operator
+from tests.lab.operator import PORT, Operator, told
 
 ADDRESS = {4: f"{VIP}/32", 6: f"{VIP6}/128"}
 
@@ -54,6 +54,12 @@ def destination(operator: Operator, family: int) -> list[str]:
     """The first real server behind the VIP, as ipvsadm names it."""
     rs = operator.rs(family)[0]
     return ["-t", operator.vip(family), "-r", f"{rs}:{PORT}" if family == 4 else f"[{rs}]:{PORT}"]
+
+
+def says_in_one_line(outcome: Outcome, line: str) -> None:
+    """Status 0, and what was put back is a line of its own."""
+    assert outcome.status == 0, outcome
+    assert [each for step in outcome.steps for each in step.details].count(line) == 1, outcome.steps
 
 
 def weight(operator: Operator, family: int, value: int | None = None) -> str:
@@ -96,7 +102,7 @@ def test_a_weight_that_was_changed_by_hand(same: Operator, family: int) -> None:
     outcome = again(same, family, weight=3)
     assert outcome.status == 13
     rs = destination(same, family)[3]
-    assert f"lvs weight --vip {same.vip(family)} --rs {rs} 3" in outcome.message
+    assert f"lvs weight --vip {same.vip(family)} --rs {rs} 3" in told(outcome)
     assert "director" in outcome.message
     assert weight(same, family) == "5"
     weight(same, family, 1)
@@ -108,7 +114,7 @@ def test_a_weight_that_was_set_to_0_by_hand_is_not_raised(same: Operator, family
     for options in ({}, {"weight": 1}):
         outcome = again(same, family, **options)
         assert outcome.status == 13
-        assert f"lvs weight --vip {same.vip(family)} --rs {destination(same, family)[3]} 1" in outcome.message
+        assert f"lvs weight --vip {same.vip(family)} --rs {destination(same, family)[3]} 1" in told(outcome)
     assert weight(same, family) == "0"
     weight(same, family, 1)
 
@@ -119,7 +125,7 @@ def test_a_real_server_that_drains_is_not_added_again(same: Operator) -> None:
     assert same.weigh(vip, rs, draining=True).status == 0
     outcome = again(same, 4)
     assert outcome.status == 13
-    assert f"lvs undrain --vip {vip} --rs {rs[0]}:{PORT}" in outcome.message
+    assert f"lvs undrain --vip {vip} --rs {rs[0]}:{PORT}" in told(outcome)
     assert weight(same, 4) == "0"
     assert same.weigh(vip, rs, draining=False).status == 0
 
@@ -128,7 +134,7 @@ def test_another_scheduler_persistence_or_method_is_refused(same: Operator, fami
     """What is there is not changed: 13, naming what it is and what was asked for."""
     assert "scheduler wlc, not rr" in (outcome := again(same, family, scheduler="rr")).message
     assert outcome.status == 13
-    assert f"lvs service edit tcp/{same.vip(family)}" in outcome.message
+    assert f"lvs service edit tcp/{same.vip(family)} --scheduler rr" in told(outcome)
     outcome = again(same, family, forwarding=Forwarding.MASQUERADING)
     assert outcome.status == 13
     assert "forwarding method dr, not nat" in outcome.message
@@ -141,14 +147,15 @@ def test_a_destination_that_was_deleted_by_hand_is_put_back(same: Operator, fami
     """And serves again; the other one is not touched."""
     names = destination(same, family)
     same.site.director.run("ipvsadm", "-d", *names)
-    assert again(same, family, weight=1).status == 0
+    says_in_one_line(again(same, family, weight=1), f"add {names[3]} to tcp/{same.vip(family)}, dr, weight 1")
     assert weight(same, family) == "1"
 
 
 def test_a_virtual_server_that_was_deleted_by_hand_is_put_back(same: Operator) -> None:
     """With the destinations that the command names."""
     same.site.director.run("ipvsadm", "-D", "-t", same.vip(4))
-    assert same.add(same.vip(4), same.rs(4)).status == 0
+    outcome = same.add(same.vip(4), same.rs(4))
+    says_in_one_line(outcome, f"add virtual server tcp/{same.vip(4)} wlc")
     assert same.curl(same.vip(4)) in ("rs1", "rs2")
 
 
@@ -165,7 +172,7 @@ def lose_vip(host: Host, device: str, family: int, *, route: bool) -> None:
 def test_a_vip_that_was_deleted_on_the_director_is_put_back(same: Operator, family: int, route: bool) -> None:
     """And clients are answered again."""
     lose_vip(same.site.director, "eth0", family, route=route)
-    assert again(same, family).status == 0
+    says_in_one_line(again(same, family), f"add {ADDRESS[family]} to eth0")
     assert same.curl(same.vip(family)) in ("rs1", "rs2")
 
 
@@ -175,7 +182,7 @@ def test_a_vip_that_was_deleted_on_the_director_is_put_back(same: Operator, fami
 def test_a_vip_that_was_deleted_on_the_real_server_is_put_back(same: Operator, family: int, route: bool) -> None:
     """With its route."""
     lose_vip(same.site.real_servers[0], "lo", family, route=route)
-    assert again(same, family).status == 0
+    says_in_one_line(again(same, family), f"add {ADDRESS[family]} to lo")
 
 
 @pytest.mark.parametrize("name", ["all/arp_ignore", "all/arp_announce", "lo/arp_ignore", "lo/arp_announce"])
@@ -184,9 +191,7 @@ def test_a_sysctl_that_was_set_to_0_is_put_back(same: Operator, name: str) -> No
     rs = same.site.real_servers[0]
     path = Path("/proc/sys/net/ipv4/conf") / name
     rs.inside(lambda: path.write_text("0"))
-    outcome = again(same, 4)
-    assert outcome.status == 0
-    assert any(f"set {name} from 0 to" in line for step in outcome.steps for line in step.details)
+    says_in_one_line(again(same, 4), f"set {name} from 0 to {name.endswith('announce') + 1}")
 
 
 def test_a_repair_that_is_interrupted_keeps_what_a_holder_needs_and_says_so(same: Operator) -> None:
