@@ -27,7 +27,7 @@ from agent_common.grpc_errors import to_status
 _log = logging.getLogger(__name__)
 
 _READS = ("Get", "List", "Check")
-"""How the names of RPCs begin that change nothing; all others are logged."""
+"""How the names of RPCs begin that change nothing; all others are logged, and finished though the client is gone."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Message]]
@@ -68,13 +68,15 @@ class Handlers:
         )
 
     def _wrap(self, name: str, call: Method) -> Method:
+        reads = name.rpartition(".")[2].startswith(_READS)
+
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             await _refuse_late(context)
             begun, peer = time.monotonic(), context.peer()  # asked for later, when the client is gone, it is a segfault
             task = asyncio.ensure_future(call(request, context))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            if not name.rpartition(".")[2].startswith(_READS):
+            if not reads:
                 task.add_done_callback(lambda done: _log_change(name, peer, begun, done))
             try:
                 # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
@@ -82,7 +84,10 @@ class Handlers:
             except LvsError as error:
                 await context.abort_with_status(rpc_status.to_status(to_status(error)))
             except asyncio.CancelledError:
-                task.add_done_callback(lambda done: _log_unheard(name, done))
+                if reads:
+                    task.cancel()  # nobody wants the answer
+                else:
+                    task.add_done_callback(lambda done: _log_unheard(name, done))
                 raise
             except grpc.aio.AbortError:
                 raise

@@ -78,7 +78,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         while True:
             response = await self._look(protocol, address, port)
             left = deadline - time.monotonic()
-            if response.listening or left <= 0 or context.cancelled():
+            if response.listening or left <= 0:
                 return response
             await asyncio.sleep(min(_PAUSE_SECONDS, left))
 

@@ -291,3 +291,31 @@ async def test_reading_is_not_in_the_log(tmp_path: Path, caplog: pytest.LogCaptu
     await server.stop(grace=None)
     assert answer.hostname == "h"
     assert "GetHost" not in caplog.text
+
+
+async def test_a_reading_ends_with_its_client(tmp_path: Path) -> None:
+    """A question that waits, as CheckListener does, goes on asking for nobody otherwise."""
+    ended = asyncio.Event()
+
+    class Host:
+        async def GetHost(self, request: object, context: Context) -> host_service_pb2.GetHostResponse:  # noqa: N802
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+            return host_service_pb2.GetHostResponse()
+
+        CheckListener = GetHost
+
+    server, handlers = grpc.aio.server(), Handlers()
+    service = host_service_pb2.DESCRIPTOR.services_by_name["HostService"]
+    handlers.register(server, [Service(descriptor=service, servicer=Host())])
+    server.add_insecure_port(f"unix:{tmp_path}/s")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as channel:
+        call = host_service_pb2_grpc.HostServiceStub(channel).GetHost(host_service_pb2.GetHostRequest())
+        await asyncio.sleep(0.2)
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 2)
+    await asyncio.wait_for(handlers.finish(), 2)
+    await server.stop(None)

@@ -126,7 +126,7 @@ def test_stopping_an_agent_changes_nothing_in_the_kernel(operator: Operator) -> 
     assert operator.curl(operator.vip(4)) == "rs1"
     for agent in operator.agents.values():
         agent.start()
-    assert operator.remove(operator.vip(4), [rs], prune=True).status == 0
+    assert operator.remove(operator.vip(4), [rs], prune=True, drain_timeout=None).status == 0
     assert operator.differences(before) == ""
 
 

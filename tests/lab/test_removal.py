@@ -52,7 +52,7 @@ def test_of_two_ports_on_one_vip_the_other_goes_on_serving(unchanged: Operator, 
     server = operator.site.serve_http(operator.site.real_servers[0], PORT + 1, address="::")
     assert operator.add(first, [rs]).status == 0
     assert operator.add(second, [rs]).status == 0
-    assert operator.remove(first, [rs], prune=True).status == 0
+    assert operator.remove(first, [rs], prune=True, drain_timeout=None).status == 0
     assert operator.curl(second) == "rs1"
     assert operator.curl(first) == ""
     assert operator.remove(second, [rs], prune=True, drain_timeout=None).status == 0
@@ -65,11 +65,11 @@ def test_of_two_vips_the_other_stays_silent(unchanged: Operator) -> None:
     rs = operator.rs(4)[0]
     assert operator.add(operator.vip(4), [rs]).status == 0
     assert operator.add(f"{OTHER_VIP}:{PORT}", [rs]).status == 0
-    assert operator.remove(operator.vip(4), [rs], prune=True).status == 0
+    assert operator.remove(operator.vip(4), [rs], prune=True, drain_timeout=None).status == 0
     assert operator.curl(f"{OTHER_VIP}:{PORT}") == "rs1"
     answers = operator.site.client.run("arping", "-c", "2", "-w", "3", "-I", "eth0", OTHER_VIP, check=False).stdout
     assert operator.site.real_servers[0].mac.lower() not in answers.lower()
-    assert operator.remove(f"{OTHER_VIP}:{PORT}", [rs], prune=True).status == 0
+    assert operator.remove(f"{OTHER_VIP}:{PORT}", [rs], prune=True, drain_timeout=None).status == 0
 
 
 def test_an_ipv6_vip_that_was_on_lo_before_us_is_still_there(unchanged: Operator) -> None:
@@ -89,14 +89,14 @@ def test_a_vip_that_was_on_lo_before_us_is_still_there(operator: Operator) -> No
     rs.run("ip", "addr", "add", f"{VIP}/32", "dev", "lo")
     before = operator.snapshots()
     assert operator.add(operator.vip(4), [rs.ipv4]).status == 0
-    outcome = operator.remove(operator.vip(4), [rs.ipv4], prune=True)
+    outcome = operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None)
     assert outcome.status == 0
     assert f"{VIP}/32" in rs.out("ip", "-o", "addr", "show", "dev", "lo")
     assert sysctl(rs, "all/arp_ignore") == 1
     assert any("ARP sysctls stay" in line for step in outcome.steps for line in step.details)
     rs.run("ip", "addr", "del", f"{VIP}/32", "dev", "lo")
     assert operator.add(operator.vip(4), [rs.ipv4]).status == 0
-    assert operator.remove(operator.vip(4), [rs.ipv4], prune=True).status == 0
+    assert operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None).status == 0
     rs.run("ip", "addr", "add", f"{VIP}/32", "dev", "lo")
     assert operator.differences(before) == ""
     rs.run("ip", "addr", "del", f"{VIP}/32", "dev", "lo")
@@ -108,9 +108,9 @@ def test_a_real_server_that_is_gone_is_removed_without_its_agent(operator: Opera
     rs = operator.site.real_servers[0]
     assert operator.add(operator.vip(4), [rs.ipv4]).status == 0
     operator.agents[rs.name].kill()
-    refused = operator.remove(operator.vip(4), [rs.ipv4], prune=True)
+    refused = operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None)
     assert refused.status == 14
-    assert told(refused).endswith("--no-rs-agent --prune")
+    assert told(refused).endswith("--no-rs-agent --no-drain --prune")
     assert operator.remove(operator.vip(4), [rs.ipv4], prune=True, ask_real_servers=False).status == 0
     assert operator.site.director.out("ipvsadm", "-Sn") == ""
     operator.agents[rs.name].start()
@@ -135,4 +135,4 @@ def test_the_last_destination_is_not_removed_by_accident(operator: Operator) -> 
     assert refused.status == 13
     assert "--prune" in refused.message
     assert operator.differences(before) == ""
-    assert operator.remove(operator.vip(4), [rs], prune=True).status == 0
+    assert operator.remove(operator.vip(4), [rs], prune=True, drain_timeout=None).status == 0

@@ -18,9 +18,9 @@ def test_a_virtual_server_and_a_destination_from_beginning_to_end(unchanged: Ope
     lvs, name = unchanged.lvs, f"{VIP}:80"
     lvs("service", "add", KEY, "--scheduler", "sh", "--scheduler-flags", "sh-fallback", "--persistent", "300")
     lvs("service", "edit", KEY, "--persistence-prefix", "24")
-    assert rules(unchanged) == [f"-A -t {name} -s sh -p 300 -M 255.255.255.0 -b flag-1"]
+    assert rules(unchanged) == [f"-A -t {name} -s sh -p 300 -M 255.255.255.0 -b sh-fallback"]
     lvs("service", "edit", KEY, "--persistent", "600")
-    assert rules(unchanged) == [f"-A -t {name} -s sh -p 600 -M 255.255.255.0 -b flag-1"]
+    assert rules(unchanged) == [f"-A -t {name} -s sh -p 600 -M 255.255.255.0 -b sh-fallback"]
     lvs("service", "edit", KEY, "--persistent", "0", "--scheduler-flags", "none", "--scheduler", "rr")
     said = lvs("destination", "add", KEY, RS, "--forward", "nat", "--weight", "5", "--upper-threshold", "9").stderr
     assert "the real server is not asked" in said

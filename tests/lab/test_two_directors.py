@@ -36,7 +36,7 @@ def test_both_directors_get_the_backend_and_neither_the_vip(unchanged: Operator,
     assert first == second != ""
     for director in operator.site.directors:
         assert VIP not in director.out("ip", "-o", "addr")
-    assert operator.remove(operator.vip(family), [rs], prune=True).status == 0
+    assert operator.remove(operator.vip(family), [rs], prune=True, drain_timeout=None).status == 0
 
 
 def test_agent_mode_with_two_directors_is_refused(unchanged: Operator) -> None:
@@ -88,7 +88,7 @@ def test_a_removal_that_one_director_misses_leaves_the_vip_on_the_real_server(op
     assert outcome.status == 11, outcome.message
     assert f"{VIP}/32" in rs.out("ip", "-o", "addr", "show", "dev", "lo")
     second.start()
-    assert operator.remove(operator.vip(4), [rs.ipv4], prune=True).status == 0
+    assert operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None).status == 0
     assert operator.differences(before) == ""
 
 
@@ -105,5 +105,5 @@ def test_the_mode_of_a_vip_cannot_change_under_way(operator: Operator) -> None:
         with pytest.raises(grpc.RpcError, match="mode external, not agent") as refused:
             stub.CreateVip(vip_pb2.CreateVipRequest(vip=vip, holder=holder))
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert operator.remove(operator.vip(4), [rs], prune=True).status == 0
+    assert operator.remove(operator.vip(4), [rs], prune=True, drain_timeout=None).status == 0
     assert operator.differences(before) == ""
