@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from google.protobuf import json_format
 from lvsagent.v1 import operation_pb2
 
 from agent_common.errors import UNFINISHED, ConflictError, InvalidInputError, LvsError, Reason, RefusedError
 from agent_common.operation import Change, Operation
+from agent_common.records import from_record, to_record
 from agent_common.state import State
 from agent_common.worker import Run
 
@@ -136,6 +136,20 @@ class Changes:
         async with self._lock:
             return await self._revert(change_id)
 
+    async def settle(self) -> list[str]:
+        """At start, take back what the agent died in the middle of; return what could not be, a line each.
+
+        Nobody was told that it is done, and who comes back to revert it by name finds nothing left to do.
+        """
+        failures = []
+        for change_id, body in (await self._run(lambda: self._state.list(_KIND))).items():
+            if body["status"] == "begun":
+                try:
+                    await self._give_up(change_id, _load(body["changes"]))
+                except LvsError as error:
+                    failures.append(f"cannot take back change {change_id}, in which the agent died: {error.message}")
+        return failures
+
     async def _validate(self, operations: Sequence[Operation], change_id: str) -> list[Change]:
         planned: list[Change] = []
         for operation in operations:
@@ -227,7 +241,7 @@ class Changes:
 
     def _record(self, change_id: str, changes: Sequence[Change], *, done: bool) -> None:
         with self._state.transaction():
-            bodies = [json_format.MessageToDict(change, preserving_proto_field_name=True) for change in changes]
+            bodies = [to_record(change) for change in changes]
             self._state.put(_KIND, change_id, {"status": "done" if done else "begun", "changes": bodies})
             self._state.keep_newest(_KIND, KEPT_CHANGES)
 
@@ -240,7 +254,7 @@ def check_change_id(change_id: str) -> str:
 
 
 def _load(bodies: Sequence[dict[str, object]]) -> list[Change]:
-    return [json_format.ParseDict(body, Change()) for body in bodies]
+    return [from_record(body, Change()) for body in bodies]
 
 
 def _opposite(change: Change) -> Change:

@@ -98,6 +98,28 @@ class HeldVips:
         body = self._state.get(_KIND, str(address))
         return body is not None and bool(body["made_address"])
 
+    def plan_restore(self, address: IpAddress) -> Change:
+        """Plan to put back what is missing of a VIP of ours: silence, address, route. Nobody's hold changes."""
+        current = self.get(address)
+        body = self._state.get(_KIND, str(address))
+        wanted = current
+        if body is not None and current.mode is VipMode.AGENT:
+            if body["made_address"] and not current.present:
+                wanted = replace(current, present_device=current.device, made_address=True)
+            if body["made_route"] and wanted.made_address and not current.route_present:
+                wanted = replace(wanted, route_present=True, made_route=True)
+        sysctls = self._policy.plan_silence(address) if wanted.holders and wanted.present else ()
+        resource = operation_pb2.VipChange(before=wire.pack_vip(current), after=wire.pack_vip(wanted), sysctls=sysctls)
+        return Change(made=wanted != current or bool(sysctls), vip=resource)
+
+    def restore(self, change: operation_pb2.VipChange) -> None:
+        """Carry out what plan_restore has planned: the order is that of an addition."""
+        self._add(wire.unpack_vip(change.before), wire.unpack_vip(change.after), change.sysctls)
+
+    def withdraw(self, change: operation_pb2.VipChange) -> None:
+        """Take off again what restore has added; it stays committed, for the next start."""
+        self._take_off(wire.unpack_vip(change.after), wire.unpack_vip(change.before))
+
     def plan_create(self, request: vip_pb2.CreateVipRequest) -> Change:
         """Plan to add what is missing of the VIP, and the hold."""
         holder = wire.unpack_holder(request.holder)
@@ -234,6 +256,11 @@ class HeldVips:
 
     def _take_away(self, current: Vip, wanted: Vip) -> list[str]:
         """Route, address, record: the reverse of _add; the sysctls come after it."""
+        done = self._take_off(current, wanted)
+        self._store(wanted)
+        return done
+
+    def _take_off(self, current: Vip, wanted: Vip) -> list[str]:
         done: list[str] = []
         device = current.present_device or current.device
         if current.route_present and not wanted.route_present and isinstance(current.address, ipaddress.IPv4Address):
@@ -242,7 +269,6 @@ class HeldVips:
         if current.present and not wanted.present:
             self._addresses.remove_address(current.address, current.prefix_length, device)
             done.append(f"removed {current.address}/{current.prefix_length} from {device}")
-        self._store(wanted)
         return done
 
     def _store(self, vip: Vip) -> None:

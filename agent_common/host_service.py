@@ -47,12 +47,14 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         *,
         ipvs_version: Callable[[], str] = lambda: "",
         leftovers: Callable[[], Sequence[tuple[VirtualServerKey, IpAddress]]] = lambda: (),
+        problems: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
         self._identity = identity
         self._addresses = addresses
         self._sockets = sockets
         self._ipvs_version = ipvs_version
         self._leftovers = leftovers
+        self._problems = problems
         self._run = run
 
     async def GetHost(
@@ -106,6 +108,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             agent_id=self._identity.agent_id,
             hostname=socket.gethostname(),
             ipvs_version=self._ipvs_version(),
+            problems=self._problems(),
         )
         for each in self._addresses.addresses():
             response.addresses.add(address=str(each.address), prefix_length=each.prefix_length, device=each.device)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from lvsagent.v1 import change_service_pb2, host_service_pb2, ipvs_service_pb2, vip_service_pb2
 
 from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
+from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
 from agent_common.errors import Reason, RefusedError
@@ -17,6 +19,7 @@ from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.procfs_sockets import ProcfsSockets
+from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.vip_service import VipServicer
 from agent_common.virtual_server import VirtualServer
@@ -27,6 +30,7 @@ from agent_director.ipvs_service import IpvsServicer
 from agent_director.netlink_ipvs import NetlinkIpvs
 from agent_director.netlink_neighbour import NetlinkNeighbours
 from agent_director.resources import DirectorResources
+from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
 from agent_director.vip import DirectorVips
 from agent_director.vip_neighbours import VipNeighbours
@@ -70,7 +74,11 @@ async def _run(settings: AgentSettings) -> None:
             return bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
-        await serve(settings, _services(settings, kernel, worker, identity), is_serving)
+        services, restore = _wire(settings, kernel, worker, identity)
+        boot = boot_id()
+        await restore(await worker(lambda: is_new_boot(kernel.state, boot)))
+        await worker(lambda: note_boot(kernel.state, boot))
+        await serve(settings, services, is_serving)
     finally:
         await worker(kernel.close)
         worker.close()
@@ -85,7 +93,10 @@ def _open(settings: AgentSettings) -> Kernel:
     )
 
 
-def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:
+def _wire(
+    settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity
+) -> tuple[list[Service], Callable[[bool], Awaitable[None]]]:
+    """Return the services, and what restores the committed state: its argument is whether this is a new boot."""
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     policy = DirectorVips(
         addresses,
@@ -97,7 +108,10 @@ def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity:
     destinations = Destinations(kernel.ipvs, state)
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)
     resources = DirectorResources(virtual_servers, destinations, vips)
-    changes = Changes(resources, state, worker, VipNeighbours(kernel.neighbours, addresses, worker))
+    neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
+    changes = Changes(resources, state, worker, neighbours)
+    problems = Problems()
+    restore = DirectorRestore(kernel.ipvs, virtual_servers, destinations, vips, problems)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
@@ -112,13 +126,15 @@ def _services(settings: AgentSettings, kernel: Kernel, worker: Worker, identity:
                 worker,
                 ipvs_version=lambda: _ipvs_version(kernel.ipvs),
                 leftovers=destinations.leftovers,
+                problems=problems.texts,
             ),
         ),
     )
-    return [
+    services = [
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
+    return services, lambda new_boot: restore.run(changes, neighbours, worker, new_boot=new_boot)
 
 
 def _ipvs_version(ipvs: Ipvs) -> str:

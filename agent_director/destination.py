@@ -22,6 +22,7 @@ from agent_common.destination import (
 )
 from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
+from agent_common.records import from_record, to_record
 from agent_common.state import State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
@@ -177,6 +178,19 @@ class Destinations:
             if name.startswith(record_name(server, "")):
                 self._state.delete(_KIND, name)
 
+    def committed(self) -> dict[VirtualServerKey, list[Destination]]:
+        """Return the destinations of ours that shall be there, by their virtual servers."""
+        found: dict[VirtualServerKey, list[Destination]] = {}
+        for body in self._state.list(_KIND).values():
+            if body["managed"]:
+                message = from_record(body["config"], destination_pb2.Destination())
+                found.setdefault(parse_key(body["server"]), []).append(wire.unpack_destination(message))
+        return found
+
+    def restore(self, server: VirtualServerKey, destination: Destination) -> None:
+        """Put a committed one back that the kernel has lost; one that drains with weight 0."""
+        self._put(server, None, destination)
+
     def put_back(self, server: VirtualServerKey, status: DestinationStatus) -> None:
         """Bring back a destination that went with its virtual server, as it was: drain, weight and whose it is."""
         self._put(server, None, status.destination, foreign=not status.managed)
@@ -219,7 +233,13 @@ class Destinations:
         record = self._state.get(_KIND, name)
         managed = new or bool(record and record["managed"])
         if destination is not None and (managed or destination.draining):
-            body = {"managed": managed, "weight": destination.weight, "draining": destination.draining}
+            body = {
+                "managed": managed,
+                "weight": destination.weight,
+                "draining": destination.draining,
+                "server": str(server),
+                "config": to_record(wire.pack_destination(destination)),
+            }
             self._state.put(_KIND, name, body)
         elif record is not None:
             self._state.delete(_KIND, name)

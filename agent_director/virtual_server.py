@@ -12,6 +12,7 @@ from agent_common import wire
 from agent_common.changes import Outcome, Reverted
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
+from agent_common.records import from_record, to_record
 from agent_common.state import State
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, key_order, parse_key
 from agent_director.destination import Destinations
@@ -139,7 +140,7 @@ class VirtualServers:
         key = server.key
         current = self._ipvs.virtual_server(key)
         if current == before:
-            self._forget_unless(key, before)
+            self._settle_record(key, before)
             return Reverted(outcome=Outcome.NOTHING)
         if current != after:
             return _kept(f"virtual server {key} stays: somebody changed it meanwhile")
@@ -157,9 +158,9 @@ class VirtualServers:
                 self._ipvs.remove_virtual_server(before.key)
                 self._state.delete(_KIND, str(before.key))
             return
+        if self.is_managed(after.key) or (before is None and not foreign):
+            self._record(after)
         if before is None:
-            if not foreign:
-                self._state.put(_KIND, str(after.key), {})
             self._ipvs.add_virtual_server(after)
         else:
             self._ipvs.edit_virtual_server(after)
@@ -170,10 +171,16 @@ class VirtualServers:
                 Reason.CHANGED_MEANWHILE,
             )
 
-    def _forget_unless(self, key: VirtualServerKey, before: VirtualServer | None) -> None:
-        """Drop the record of one that was never added: the kernel refused it, or the agent died before."""
+    def _record(self, server: VirtualServer) -> None:
+        """Put on disk, before the kernel is touched, that this agent made it, and how it shall be."""
+        self._state.put(_KIND, str(server.key), {"config": to_record(wire.pack_virtual_server(server))})
+
+    def _settle_record(self, key: VirtualServerKey, before: VirtualServer | None) -> None:
+        """Put the record right of what the kernel never got: it refused, or the agent died before."""
         if before is None:
             self._state.delete(_KIND, str(key))
+        elif self.is_managed(key):
+            self._record(before)
 
     def _why_it_stays(self, key: VirtualServerKey, destinations: int) -> str:
         if not self.is_managed(key):
@@ -183,6 +190,16 @@ class VirtualServers:
     def managed_keys(self) -> list[VirtualServerKey]:
         """Return the keys that this agent made, whether or not the kernel still has them."""
         return [parse_key(name) for name in self._state.list(_KIND)]
+
+    def committed(self) -> list[VirtualServer]:
+        """Return the virtual servers that shall be there."""
+        bodies = self._state.list(_KIND).values()
+        messages = [from_record(body["config"], virtual_server_pb2.VirtualServer()) for body in bodies]
+        return [wire.unpack_virtual_server(message) for message in messages]
+
+    def restore(self, server: VirtualServer) -> None:
+        """Put a committed one back that the kernel has lost."""
+        self._put(None, server)
 
 
 def _differences(message: virtual_server_pb2.VirtualServer, wanted: VirtualServer, current: VirtualServer) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from lvsagent.v1 import arp_service_pb2, change_service_pb2, host_service_pb2, vip_service_pb2
@@ -16,6 +17,7 @@ from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.procfs_sockets import ProcfsSockets
+from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.vip_service import VipServicer
 from agent_common.worker import Worker
@@ -23,6 +25,7 @@ from agent_realserver.arp_service import ArpServicer
 from agent_realserver.procfs_arp import ProcfsArpSysctls
 from agent_realserver.procfs_ipvs import serves
 from agent_realserver.resources import RealServerResources
+from agent_realserver.restore import restore
 from agent_realserver.silence import Silence
 from agent_realserver.vip import LoopbackVips
 
@@ -55,7 +58,9 @@ async def _run(settings: AgentSettings) -> None:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
-        await serve(settings, _services(kernel, worker, identity), _always)
+        services, restored = _wire(kernel, worker, identity)
+        await restored
+        await serve(settings, services, _always)
     finally:
         await worker(kernel.close)
         worker.close()
@@ -66,23 +71,26 @@ async def _always() -> bool:
     return True
 
 
-def _services(kernel: Kernel, worker: Worker, identity: Identity) -> list[Service]:
+def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Service], Coroutine[None, None, None]]:
+    """Return the services, and what restores the committed state."""
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     silence = Silence(ProcfsArpSysctls(), addresses, state)
     vips = HeldVips(
         addresses, state, LoopbackVips(silence, addresses, sockets, serves, lambda: frozenset(name_servers()))
     )
     changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours())
+    problems = Problems()
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
-        (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, worker)),
+        (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, worker, problems=problems.texts)),
     )
-    return [
+    services = [
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
+    return services, restore(vips, silence, changes, worker, problems)
 
 
 if __name__ == "__main__":

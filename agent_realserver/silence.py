@@ -55,6 +55,10 @@ class Silence:
         """Return the operators who hold the sysctls."""
         return sorted(self._state.list(_HOLD))
 
+    def is_silent(self) -> bool:
+        """Whether no interface would answer for a VIP."""
+        return not answering(self.values(), self.arp_interfaces())
+
     def plan(self) -> list[operation_pb2.SysctlChange]:
         """Return what must be written; raises RefusedError (ARP_NOT_SILENT) if an interface would still answer."""
         values = self.values()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from lvsagent.v1 import destination_pb2, ipvs_service_pb2, vip_pb2, virtual_server_pb2
+from lvsagent.v1 import destination_pb2, host_service_pb2, ipvs_service_pb2, vip_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.destination import Forwarding, forwarding_name
@@ -127,6 +127,7 @@ def status_lines(
     """Return a director's part of lvs status; real_servers are by address."""
     ipvs = f"IPVS {state.host.ipvs_version}" if state.host.ipvs_version else "NO IPVS IN THIS KERNEL"
     lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}, {ipvs}"]
+    lines += _problems(state.host)
     if state.vips:
         lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2)
     for server in state.virtual_servers:
@@ -147,6 +148,8 @@ def status_lines(
 def real_server_word(state: RealServerState, vip: str) -> str:
     """Return in a few words whether a real server is ready for a VIP ("": of a firewall mark): there, and silent."""
     present = any(each.address == vip for each in state.host.addresses)
+    if state.host.problems:
+        return "DEGRADED: see lvs rs show"
     if vip and not present:
         held = any(each.address == vip for each in state.vips)
         return f"VIP {vip} IS GONE" if held else "HAS NO VIP"
@@ -158,7 +161,7 @@ def real_server_word(state: RealServerState, vip: str) -> str:
 
 def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
     """Return what lvs rs show prints."""
-    lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}", ""]
+    lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}", *_problems(state.host), ""]
     lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2) if state.vips else ["  no VIP is held here"]
     sysctls = [
         (f"{each.interface}/{each.name}", str(each.value), str(each.original) if each.HasField("original") else "-")
@@ -181,6 +184,10 @@ def _ready(
     if _forwarding(destination) is Forwarding.MASQUERADING or reading is None:
         return "-"
     return "unknown: no answer" if reading.answer is None else real_server_word(reading.answer, vip)
+
+
+def _problems(host: host_service_pb2.GetHostResponse) -> list[str]:
+    return [f"  DEGRADED: {problem}" for problem in host.problems]
 
 
 def _named(agent: AgentName, hostname: str) -> str:

@@ -2,8 +2,9 @@
 
     python -m lab.suite [--guests 3] [--timeout 2400] [PYTEST ARGS...]
 
-A guest has one processor and often waits (for a drain, for an ARP question), so three fill a machine with two. Ends with 0 if every guest's tests
-passed; the output of each guest is printed when it has ended, and in the end how many tests ran in all.
+A guest has one processor and often waits (for a drain, for an ARP question): three fill a machine with two. Ends with 0
+if every guest's tests passed; the output of each guest is printed when it has ended, and in the end how many tests
+ran in all.
 """
 
 from __future__ import annotations

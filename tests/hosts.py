@@ -14,16 +14,19 @@ from agent_common.fake_address import FakeAddresses
 from agent_common.fake_sockets import FakeSockets
 from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
+from agent_common.restore import Problems
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 from agent_director.destination import Destinations
 from agent_director.fake_ipvs import FakeIpvs
 from agent_director.resources import DirectorResources
+from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
 from agent_director.vip import DirectorVips
 from agent_director.virtual_server import VirtualServers
 from agent_realserver.fake_arp import FakeArpSysctls
 from agent_realserver.resources import RealServerResources
+from agent_realserver.restore import restore as restore_real_server
 from agent_realserver.silence import Silence
 from agent_realserver.vip import LoopbackVips
 
@@ -78,11 +81,18 @@ class DirectorHost:
         self.destinations = Destinations(self.ipvs, self.state)
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
         self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips)
-        self.changes = Changes(self.resources, self.state, run, neighbours or NoNeighbours())
+        self.neighbours = neighbours or NoNeighbours()
+        self.changes = Changes(self.resources, self.state, run, self.neighbours)
+        self.problems = Problems()
 
     def restarted(self) -> DirectorHost:
         """Return a new agent on the same kernel and state directory."""
-        return DirectorHost(ipvs=self.ipvs, addresses=self.addresses, state=self.state)
+        return DirectorHost(ipvs=self.ipvs, addresses=self.addresses, state=self.state, neighbours=self.neighbours)
+
+    async def restore(self, *, new_boot: bool) -> None:
+        """Do what an agent does before it opens its port."""
+        restore = DirectorRestore(self.ipvs, self.virtual_servers, self.destinations, self.vips, self.problems)
+        await restore.run(self.changes, self.neighbours, run, new_boot=new_boot)
 
 
 class RealServerHost:
@@ -110,6 +120,11 @@ class RealServerHost:
         )
         self.resources = RealServerResources(self.vips, self.silence)
         self.changes = Changes(self.resources, self.state, run, NoNeighbours())
+        self.problems = Problems()
+
+    async def restore(self) -> None:
+        """Do what an agent does before it opens its port."""
+        await restore_real_server(self.vips, self.silence, self.changes, run, self.problems)
 
     def restarted(self) -> RealServerHost:
         """Return a new agent on the same kernel and state directory."""

@@ -39,10 +39,11 @@ def attempt(
     interrupt_after: str = "",
     timeout: float = 10.0,
     site: Site | None = None,
+    protocol: str = "tcp",
     **options: Any,
 ) -> Outcome:
     """Run add-backend as a library; after the plan, or the step whose title so begins, something happens once."""
-    request = AddBackend(backend=parse_backend(vip, rs, "tcp"), **options)
+    request = AddBackend(backend=parse_backend(vip, rs, protocol), **options)
 
     async def run() -> Outcome:
         interrupt = Interrupt()

@@ -13,17 +13,54 @@ Hosts = dict[str, dict[str, str]]
 """Snapshots by host name."""
 
 
+SECONDS = {
+    "test_forwarding.py": 230,
+    "test_agents.py": 200,
+    "test_removal.py": 190,
+    "test_failures_left.py": 170,
+    "test_failures_steps.py": 150,
+    "test_rerun.py": 110,
+    "test_refusals.py": 110,
+    "test_foreign.py": 110,
+    "test_failures_interrupt.py": 100,
+    "test_two_directors.py": 90,
+    "test_restore.py": 90,
+    "test_main_path.py": 70,
+    "test_vip_put_back.py": 70,
+    "test_neighbour.py": 60,
+    "README.md": 90,
+    "tutorial.md": 80,
+}
+"""How long files take, roughly, and pages of the documentation; it only decides which guest runs them."""
+
+USUAL_SECONDS = 30
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--share K/N, for several guests at once (lab/suite.py)."""
-    parser.addoption("--share", default="1/1", metavar="K/N", help="run every Nth test file, beginning with the Kth")
+    parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the test files of this share: dealt in turn, in the order of their names."""
+    """Keep the tests of this share: the longest file first, each to the share that has least to do by then."""
     number, shares = (int(part) for part in config.getoption("--share").split("/"))
-    files = sorted({item.path for item in items})
-    kept = [item for item in items if files.index(item.path) % shares == number - 1]
-    items[:] = kept
+    loads = [0] * shares
+    mine: set[str] = set()
+    for part in sorted({_part(item) for item in items}, key=lambda part: (-_seconds(part), part)):
+        share = loads.index(min(loads))
+        loads[share] += _seconds(part)
+        if share == number - 1:
+            mine.add(part)
+    items[:] = [item for item in items if _part(item) in mine]
+
+
+def _part(item: pytest.Item) -> str:
+    """What is dealt as a whole: a file, whose tests share a site; or one page, which has a site of its own."""
+    return item.nodeid if item.path.name == "test_readme.py" else item.path.name
+
+
+def _seconds(part: str) -> int:
+    return next((seconds for name, seconds in SECONDS.items() if name in part), USUAL_SECONDS)
 
 
 @pytest.fixture(scope="module")

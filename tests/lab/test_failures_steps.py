@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_common.destination import Forwarding
 from cli.outcome import Outcome
 from lab.agents import Agent
 from lab.site import VIP, VIP6
@@ -98,6 +99,21 @@ def test_nothing_listens(pristine: Operator, family: int) -> None:
     rs = pristine.rs(family)[0]
     outcome = attempt(pristine, pristine.vip(family, NOBODY), [rs], ready_timeout=0.6)
     assert_rolled_back(outcome, "wait until something takes TCP", f"real server {rs}", str(NOBODY), "0.6 s")
+
+
+def test_nothing_is_bound_for_udp(pristine: Operator, family: int) -> None:
+    """As for TCP; a bound socket is all that can be asked for."""
+    rs = pristine.rs(family)[0]
+    outcome = attempt(pristine, pristine.vip(family, NOBODY), [rs], ready_timeout=0.6, protocol="udp")
+    assert_rolled_back(outcome, "wait until something takes UDP", f"real server {rs}", "no UDP socket is bound")
+
+
+def test_nothing_listens_for_nat(pristine: Operator, family: int) -> None:
+    """It is asked for on the real server's own address and port; the director is not touched."""
+    rs = pristine.rs(family)[0]
+    own = f"{rs}:{NOBODY}" if family == 4 else f"[{rs}]:{NOBODY}"
+    outcome = attempt(pristine, pristine.vip(family), [own], ready_timeout=0.6, forwarding=Forwarding.MASQUERADING)
+    assert_rolled_back(outcome, "wait until something takes TCP", f"real server {rs}", own)
 
 
 def test_an_application_on_the_real_servers_own_address_only(pristine: Operator, family: int) -> None:

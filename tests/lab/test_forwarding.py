@@ -82,22 +82,35 @@ def nat_routing(operator: Operator, family: int) -> Iterator[None]:
 
 
 def test_udp_is_served_by_a_program_that_binds_the_vip(unchanged: Operator, family: int) -> None:
-    """One on the wildcard address is taken with a warning; one that binds the VIP can start once the VIP is there."""
-    operator = unchanged
+    """It cannot start before the VIP is there: it is started while add-backend waits for it, and answers."""
+    operator, rs = unchanged, unchanged.site.real_servers[0]
     vip_address = VIP if family == 4 else VIP6
-    rs = operator.site.real_servers[0]
+    started = []
+
+    def start(step: StepReport) -> None:
+        if step.title.startswith("prepare VIP"):
+            started.append(operator.site.serve_udp(rs, PORT, address=vip_address, name="bound"))
+
+    vip, own = operator.vip(family), [address_of(rs, family)]
+    outcome = operator.add(vip, own, protocol="udp", on_step=start)
+    assert outcome.status == 0, outcome.message
+    assert not any("wildcard" in line for step in outcome.steps for line in step.warnings)
+    assert ask_udp(operator.site.client, vip_address, PORT) == "bound"
+    started[0].stop()
+    outcome = operator.remove(vip, own, protocol="udp", prune=True, drain_timeout=1.0)
+    assert outcome.status == 0, outcome.message
+
+
+def test_a_udp_program_on_the_wildcard_address_is_taken_with_a_warning(unchanged: Operator, family: int) -> None:
+    """Its answers have the real server's own address as their source."""
+    operator, rs = unchanged, unchanged.site.real_servers[0]
     early = operator.site.serve_udp(rs, PORT, address="0.0.0.0" if family == 4 else "::", name="early")
-    outcome = operator.add(operator.vip(family), [address_of(rs, family)], protocol="udp")
+    vip, own = operator.vip(family), [address_of(rs, family)]
+    outcome = operator.add(vip, own, protocol="udp")
     assert outcome.status == 0, outcome.message
     assert any("wildcard" in line for step in outcome.steps for line in step.warnings)
     early.stop()
-    late = operator.site.serve_udp(rs, PORT, address=vip_address, name="late")
-    assert ask_udp(operator.site.client, vip_address, PORT) == "late"
-    late.stop()
-    outcome = operator.remove(
-        operator.vip(family), [address_of(rs, family)], protocol="udp", prune=True, drain_timeout=1.0
-    )
-    assert outcome.status == 0, outcome.message
+    assert operator.remove(vip, own, protocol="udp", prune=True, drain_timeout=None).status == 0
 
 
 def test_the_director_still_reaches_the_real_servers_own_ipv6_address(unchanged: Operator) -> None:

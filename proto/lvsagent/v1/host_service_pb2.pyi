@@ -183,6 +183,7 @@ class GetHostResponse(_message.Message):
     IPVS_VERSION_FIELD_NUMBER: _builtins.int
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     LEFTOVERS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
     kind: Global___AgentKind.ValueType
     """Kind of agent."""
     version: _builtins.str
@@ -211,6 +212,12 @@ class GetHostResponse(_message.Message):
     def leftovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Leftover]:
         """Director: real servers that may still hold a VIP for a destination that is gone."""
 
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is not as it was committed, and could not be brought back when the agent started; for people, a line each. The
+        agent is degraded until somebody has mended it.
+        """
+
     def __init__(
         self,
         *,
@@ -224,10 +231,11 @@ class GetHostResponse(_message.Message):
         ipvs_version: _builtins.str = ...,
         peer_address: _builtins.str = ...,
         leftovers: _abc.Iterable[Global___Leftover] | None = ...,
+        problems: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "routes", b"routes", "settings", b"settings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
