@@ -11,13 +11,13 @@ from typing import Protocol
 
 from lvsagent.v1 import operation_pb2, vip_pb2
 
-from agent_common import wire
+from agent_common import wire_vip
 from agent_common.address import Addresses, Placement, find_address
 from agent_common.changes import Outcome, Reverted
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
-from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, VirtualServerHolder, parse_holder
+from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, parse_holder
 from agent_common.vip_change import (
     SysctlChanges,
     adds,
@@ -25,6 +25,7 @@ from agent_common.vip_change import (
     deletion_lines,
     emptied,
     is_creation,
+    refuse_in_use,
     vip_change,
     wants_route,
 )
@@ -109,20 +110,22 @@ class HeldVips:
             if body["made_route"] and wanted.made_address and not current.route_present:
                 wanted = replace(wanted, route_present=True, made_route=True)
         sysctls = self._policy.plan_silence(address) if wanted.holders and wanted.present else ()
-        resource = operation_pb2.VipChange(before=wire.pack_vip(current), after=wire.pack_vip(wanted), sysctls=sysctls)
+        resource = operation_pb2.VipChange(
+            before=wire_vip.pack_vip(current), after=wire_vip.pack_vip(wanted), sysctls=sysctls
+        )
         return Change(made=wanted != current or bool(sysctls), vip=resource)
 
     def restore(self, change: operation_pb2.VipChange) -> None:
         """Carry out what plan_restore has planned: the order is that of an addition."""
-        self._add(wire.unpack_vip(change.before), wire.unpack_vip(change.after), change.sysctls)
+        self._add(wire_vip.unpack_vip(change.before), wire_vip.unpack_vip(change.after), change.sysctls)
 
     def withdraw(self, change: operation_pb2.VipChange) -> None:
         """Take off again what restore has added; it stays committed, for the next start."""
-        self._take_off(wire.unpack_vip(change.after), wire.unpack_vip(change.before))
+        self._take_off(wire_vip.unpack_vip(change.after), wire_vip.unpack_vip(change.before))
 
     def plan_create(self, request: vip_pb2.CreateVipRequest) -> Change:
         """Plan to add what is missing of the VIP, and the hold."""
-        holder = wire.unpack_holder(request.holder)
+        holder = wire_vip.unpack_holder(request.holder)
         current = self.get(parse_unicast(request.vip.address, "vip.address"))
         after = self._policy.plan_new(request, current)
         # Only now the interface is known: a route that somebody left there is theirs.
@@ -149,15 +152,10 @@ class HeldVips:
 
     def plan_delete(self, request: vip_pb2.DeleteVipRequest) -> Change:
         """Plan to give up a hold, and with the last one what this agent made."""
-        holder = wire.unpack_holder(request.holder)
+        holder = wire_vip.unpack_holder(request.holder)
         current = self.get(parse_unicast(request.address, "address"))
-        users = [each.label for each in current.holders if isinstance(each, VirtualServerHolder)]
-        if users and isinstance(holder, OperatorHolder) and not (request.force or request.keep_if_used):
-            raise RefusedError(
-                f"cannot remove VIP {current.address}: {', '.join(users)} uses it; remove that first, or force",
-                Reason.IN_USE,
-                vip=str(current.address),
-            )
+        if isinstance(holder, OperatorHolder) and not (request.force or request.keep_if_used):
+            refuse_in_use(current)
         holders = () if request.force else tuple(each for each in current.holders if each != holder)
         if holders == current.holders and not (request.force and self._state.get(_KIND, str(current.address))):
             if request.allow_missing:
@@ -193,7 +191,7 @@ class HeldVips:
 
     def write(self, change: operation_pb2.VipChange) -> list[str]:
         """Bring the host from before to after, and read it back; return what was done to the sysctls of a removal."""
-        before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
+        before, after = wire_vip.unpack_vip(change.before), wire_vip.unpack_vip(change.after)
         if is_creation(before, after):
             self._add(before, after, change.sysctls)
             return []
@@ -202,7 +200,7 @@ class HeldVips:
 
     def revert(self, change: operation_pb2.VipChange) -> Reverted:
         """Take back the hold, and what of address, route and sysctls the change made and nobody else needs by now."""
-        before, after = wire.unpack_vip(change.before), wire.unpack_vip(change.after)
+        before, after = wire_vip.unpack_vip(change.before), wire_vip.unpack_vip(change.after)
         if is_creation(before, after):
             return self._revert_creation(before, after, made_more=bool(change.sysctls) or adds(before, after))
         return self._revert_deletion(before, after)

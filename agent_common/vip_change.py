@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from lvsagent.v1 import operation_pb2
 
-from agent_common import wire
+from agent_common import wire_vip
+from agent_common.errors import Reason, RefusedError
 from agent_common.operation import Change
-from agent_common.vip import Holder, Vip, VipMode
+from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 
 SysctlChanges = Sequence[operation_pb2.SysctlChange]
 
@@ -68,10 +69,23 @@ def _give_up(vip: Vip, holder: Holder) -> str:
     return f"give up the hold of {holder.label} on VIP {vip.address}"
 
 
-def vip_change(before: Vip, after: Vip, holder: Holder, actions: list[str], sysctls: SysctlChanges) -> Change:
-    """Return a change as it is recorded and answered."""
+def vip_change(before: Vip, after: Vip, holder: Holder | None, actions: list[str], sysctls: SysctlChanges) -> Change:
+    """Return a change as it is recorded and answered; one that restores is nobody's."""
     resource = operation_pb2.VipChange(
-        before=wire.pack_vip(before), after=wire.pack_vip(after), holder=wire.pack_holder(holder), sysctls=sysctls
+        before=wire_vip.pack_vip(before), after=wire_vip.pack_vip(after), sysctls=sysctls
     )
+    if holder is not None:
+        resource.holder.CopyFrom(wire_vip.pack_holder(holder))
     made = before != after or bool(sysctls)
     return Change(made=made, vip=resource, actions=actions if made else [])
+
+
+def refuse_in_use(vip: Vip) -> None:
+    """Raise RefusedError (IN_USE) if a virtual server holds the VIP: an operator who removes it wants it gone."""
+    users = [each.label for each in vip.holders if isinstance(each, VirtualServerHolder)]
+    if users:
+        raise RefusedError(
+            f"cannot remove VIP {vip.address}: {', '.join(users)} uses it; remove that first, or force",
+            Reason.IN_USE,
+            vip=str(vip.address),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lvsagent.v1 import operation_pb2, vip_service_pb2, vip_service_pb2_grpc
 from lvsagent.v1.vip_pb2 import CreateVipRequest, DeleteVipRequest
 
-from agent_common import wire
+from agent_common import wire_vip
 from agent_common.changes import Changes
 from agent_common.handlers import Context
 from agent_common.held_vip import HeldVips
@@ -27,7 +27,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
         """Read one VIP."""
         address = parse_unicast(request.address, "address")
         vip = await self._run(lambda: self._vips.get(address))
-        return vip_service_pb2.GetVipResponse(vip=wire.pack_vip(vip))
+        return vip_service_pb2.GetVipResponse(vip=wire_vip.pack_vip(vip))
 
     async def ListVips(
         self, request: vip_service_pb2.ListVipsRequest, context: Context
@@ -35,7 +35,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
         """Read the VIPs that are held."""
         vips = await self._run(self._vips.list_all)
         part, token = page(vips, request.page_size, request.page_token, lambda vip: str(vip.address))
-        return vip_service_pb2.ListVipsResponse(vips=[wire.pack_vip(vip) for vip in part], next_page_token=token)
+        return vip_service_pb2.ListVipsResponse(vips=[wire_vip.pack_vip(vip) for vip in part], next_page_token=token)
 
     async def CreateVip(self, request: CreateVipRequest, context: Context) -> vip_service_pb2.CreateVipResponse:
         """Make sure that a VIP is there, and hold it."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
+from lvsagent.v1 import destination_pb2, virtual_server_pb2
 
 from agent_common.destination import (
     Destination,
@@ -20,7 +19,6 @@ from agent_common.destination import (
     TunnelType,
 )
 from agent_common.errors import InvalidInputError
-from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, VirtualServerHolder, check_name
 from agent_common.virtual_server import (
     DEFAULT_SCHEDULER,
     Family,
@@ -64,10 +62,6 @@ TUNNEL_CHECKSUMS: dict[destination_pb2.TunnelChecksum.ValueType, TunnelChecksum]
     destination_pb2.TUNNEL_CHECKSUM_NONE: TunnelChecksum.NONE,
     destination_pb2.TUNNEL_CHECKSUM_FULL: TunnelChecksum.FULL,
     destination_pb2.TUNNEL_CHECKSUM_REMOTE: TunnelChecksum.REMOTE,
-}
-VIP_MODES: dict[vip_pb2.VipMode.ValueType, VipMode] = {
-    vip_pb2.VIP_MODE_AGENT: VipMode.AGENT,
-    vip_pb2.VIP_MODE_EXTERNAL: VipMode.EXTERNAL,
 }
 
 
@@ -251,63 +245,6 @@ def unpack_destination_status(message: destination_pb2.DestinationStatus) -> Des
         persistent=message.persistent_connections,
         managed=message.managed,
     )
-
-
-def unpack_holder(message: vip_pb2.VipHolder, field: str = "holder") -> Holder:
-    """Read the holder of a VIP."""
-    match message.WhichOneof("holder"):
-        case "virtual_server":
-            key = unpack_key(message.virtual_server.key, f"{field}.virtual_server.key")
-            return VirtualServerHolder(
-                key=check_key(key, f"{field}.virtual_server.key"),
-                authority=check_name(f"{field}.virtual_server.authority", message.virtual_server.authority),
-            )
-        case "operator":
-            return OperatorHolder(name=message.operator)
-        case _:
-            raise InvalidInputError(field, f"{field}: must be set: every VIP operation names its holder")
-
-
-def pack_holder(holder: Holder) -> vip_pb2.VipHolder:
-    """Write the holder of a VIP."""
-    if isinstance(holder, OperatorHolder):
-        return vip_pb2.VipHolder(operator=holder.name)
-    server = vip_pb2.VirtualServerHolder(key=pack_key(holder.key), authority=holder.authority)
-    return vip_pb2.VipHolder(virtual_server=server)
-
-
-def unpack_vip(message: vip_pb2.Vip) -> Vip:
-    """Read a VIP as an agent reports it."""
-    return Vip(
-        address=parse_address(message.address, "vip.address"),
-        device=message.device,
-        mode=unpack_enum(VIP_MODES, message.mode, "vip.mode") if message.mode else VipMode.AGENT,
-        holders=tuple(unpack_holder(holder) for holder in message.holders),
-        made_address=message.made_address,
-        made_route=message.made_route,
-        present_device=message.present_device,
-        route_present=message.route_present,
-    )
-
-
-def pack_vip(vip: Vip) -> vip_pb2.Vip:
-    """Write a VIP, every field set."""
-    return vip_pb2.Vip(
-        address=str(vip.address),
-        device=vip.device,
-        mode=pack_enum(VIP_MODES, vip.mode),
-        holders=pack_holders(vip.holders),
-        present=vip.present,
-        made_address=vip.made_address,
-        made_route=vip.made_route,
-        present_device=vip.present_device,
-        route_present=vip.route_present,
-    )
-
-
-def pack_holders(holders: Iterable[Holder]) -> list[vip_pb2.VipHolder]:
-    """Write the holders of a VIP in the order of their text forms."""
-    return [pack_holder(holder) for holder in sorted(holders, key=str)]
 
 
 def etag(message: Message) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lvsagent.v1 import vip_pb2
 
-from agent_common import wire
+from agent_common import wire, wire_vip
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
 from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
@@ -37,7 +37,7 @@ class DirectorVips:
     def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
         """Choose mode and interface; raises RefusedError (VIP_MODE_DIFFERS) and InvalidInputError (no interface)."""
         asked = request.vip.mode
-        mode = wire.unpack_enum(wire.VIP_MODES, asked, "vip.mode") if asked else current.mode
+        mode = wire.unpack_enum(wire_vip.VIP_MODES, asked, "vip.mode") if asked else current.mode
         if current.holders and mode is not current.mode:
             raise RefusedError(
                 f"VIP {current.address} is in use with mode {current.mode}, not {mode}; the mode belongs to the VIP",

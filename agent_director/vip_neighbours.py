@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 
-from agent_common import wire
+from agent_common import wire_vip
 from agent_common.address import Addresses
 from agent_common.errors import ConflictError, LvsError, Reason, RefusedError
 from agent_common.operation import Change
@@ -102,7 +102,7 @@ def _removed(change: Change) -> Vip | None:
 def _sides(change: Change) -> tuple[Vip | None, Vip | None]:
     if change.WhichOneof("resource") != "vip":
         return None, None
-    return wire.unpack_vip(change.vip.before), wire.unpack_vip(change.vip.after)
+    return wire_vip.unpack_vip(change.vip.before), wire_vip.unpack_vip(change.vip.after)
 
 
 def _taken(vip: Vip, who: str) -> RefusedError:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lvsagent.v1 import vip_pb2
 
-from agent_common import wire
+from agent_common import wire_vip
 from agent_common.address import LOOPBACK, Addresses, Placement
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.sockets import Sockets
@@ -44,7 +44,7 @@ class LoopbackVips:
         if request.vip.device not in ("", LOOPBACK):
             raise InvalidInputError("vip.device", "vip.device: a real server's VIP goes on lo")
         self._refuse_host_address(current)
-        holder = wire.unpack_holder(request.holder)
+        holder = wire_vip.unpack_holder(request.holder)
         if isinstance(holder, VirtualServerHolder) and self._serves(holder.key):
             raise RefusedError(
                 f"IPVS on this real server serves {holder.key} itself: packets would circle; remove it there first",

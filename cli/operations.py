@@ -9,7 +9,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
 
-from agent_common import wire
+from agent_common import wire, wire_vip
 from agent_common.destination import Destination, DestinationKey, Forwarding
 from agent_common.operation import Operation
 from agent_common.vip import Holder, VipMode
@@ -131,10 +131,10 @@ def create_vip(
     """Ask for a VIP, held by a holder; mode and device are a director's."""
     vip = vip_pb2.Vip(address=str(address), device=device)
     if mode is not None:
-        vip.mode = wire.pack_enum(wire.VIP_MODES, mode)
+        vip.mode = wire.pack_enum(wire_vip.VIP_MODES, mode)
     return Operation(
         create_vip=vip_pb2.CreateVipRequest(
-            vip=vip, holder=wire.pack_holder(holder), director_addresses=director_addresses, force=force
+            vip=vip, holder=wire_vip.pack_holder(holder), director_addresses=director_addresses, force=force
         )
     )
 
@@ -144,7 +144,7 @@ def delete_vip(address: IpAddress, holder: Holder, *, keep_if_used: bool = False
     return Operation(
         delete_vip=vip_pb2.DeleteVipRequest(
             address=str(address),
-            holder=wire.pack_holder(holder),
+            holder=wire_vip.pack_holder(holder),
             allow_missing=True,
             keep_if_used=keep_if_used,
             force=force,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from lvsagent.v1 import ipvs_service_pb2, vip_service_pb2
 
-from agent_common import wire
+from agent_common import wire, wire_vip
 from agent_common.errors import LvsError, NotFoundError
 from agent_common.operation import Operation
 from agent_common.virtual_server import IpAddress, VirtualServerKey
@@ -64,7 +64,7 @@ async def read_real_server(client: AgentClient, vip: IpAddress, operation: Opera
         request = vip_service_pb2.GetVipRequest(address=str(vip))
         with naming(client.agent):
             answer: vip_service_pb2.GetVipResponse = await client.ask(client.vip.GetVip, request)
-        return RealServerFacts(agent=client.agent, host=host, vip=wire.unpack_vip(answer.vip))
+        return RealServerFacts(agent=client.agent, host=host, vip=wire_vip.unpack_vip(answer.vip))
     try:
         change = await client.apply(operation, "", validate_only=True)
     except LvsError as error:

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 from lvsagent.v1 import destination_pb2, host_service_pb2, ipvs_service_pb2, vip_pb2, virtual_server_pb2
 
-from agent_common import wire
+from agent_common import wire, wire_vip
 from agent_common.destination import Forwarding, forwarding_name
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
@@ -117,7 +117,7 @@ def vip_row(vip: vip_pb2.Vip) -> tuple[str, ...]:
         vip.present_device or "-",
         mode,
         whose if vip.present else "not there",
-        ", ".join(wire.unpack_holder(holder).label for holder in vip.holders) or "-",
+        ", ".join(wire_vip.unpack_holder(holder).label for holder in vip.holders) or "-",
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
 
-from agent_common import wire
+from agent_common import wire, wire_vip
 from agent_common.destination import (
     Destination,
     DestinationStatus,
@@ -97,14 +97,14 @@ def test_every_status_of_a_destination_comes_back(
 
 @given(holders)
 def test_every_holder_comes_back(each: Holder) -> None:
-    assert wire.unpack_holder(wire.pack_holder(each)) == each
+    assert wire_vip.unpack_holder(wire_vip.pack_holder(each)) == each
 
 
 @given(vips)
 def test_every_vip_comes_back(vip: Vip) -> None:
-    packed = wire.pack_vip(vip)
+    packed = wire_vip.pack_vip(vip)
     assert packed.present == bool(vip.present_device)
-    assert wire.unpack_vip(type(packed).FromString(packed.SerializeToString())) == vip
+    assert wire_vip.unpack_vip(type(packed).FromString(packed.SerializeToString())) == vip
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_every_vip_comes_back(vip: Vip) -> None:
         (wire.FORWARDINGS, destination_pb2.ForwardingMethod, Forwarding),
         (wire.TUNNEL_TYPES, destination_pb2.TunnelType, TunnelType),
         (wire.TUNNEL_CHECKSUMS, destination_pb2.TunnelChecksum, TunnelChecksum),
-        (wire.VIP_MODES, vip_pb2.VipMode, VipMode),
+        (wire_vip.VIP_MODES, vip_pb2.VipMode, VipMode),
     ],
 )
 def test_the_tables_hold_every_value_of_both_sides_once(
@@ -200,7 +200,7 @@ def test_a_malformed_key_names_the_field(message: virtual_server_pb2.VirtualServ
 )
 def test_a_malformed_holder_names_the_field(message: vip_pb2.VipHolder, field: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
-        wire.unpack_holder(message)
+        wire_vip.unpack_holder(message)
     assert caught.value.field == field
 
 
@@ -210,7 +210,7 @@ def test_an_address_that_we_would_not_serve_can_be_read_but_not_hold_a_vip() -> 
     key = virtual_server_pb2.VirtualServerKey(service_address=address)
     assert str(wire.unpack_key(key)) == "tcp/127.0.0.1:80"
     with pytest.raises(InvalidInputError) as caught:
-        wire.unpack_holder(
+        wire_vip.unpack_holder(
             vip_pb2.VipHolder(virtual_server=vip_pb2.VirtualServerHolder(key=key, authority="director-1"))
         )
     assert caught.value.field == "holder.virtual_server.key.service_address.address"
