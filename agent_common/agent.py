@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from agent_common import listen
+from agent_common.drift import DriftWatch
 from agent_common.endpoint import Endpoint, TlsFiles, check_plaintext, parse_endpoint, tls_files
 from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
@@ -106,9 +107,12 @@ def set_up_log(program: str) -> None:
 
 
 async def serve(
-    settings: AgentSettings, services: Sequence[Service], is_serving: Callable[[], Awaitable[bool]]
+    settings: AgentSettings,
+    services: Sequence[Service],
+    is_serving: Callable[[], Awaitable[bool]],
+    watch: DriftWatch,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
+    """Serve and watch until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
 
     is_serving is asked every few seconds; while it says no, health says NOT_SERVING, and calls are answered anyway.
     """
@@ -129,9 +133,13 @@ async def serve(
         safe = settings.tls is not None or endpoint.is_local
         danger = "" if safe else " WITHOUT TLS: anyone who reaches it is obeyed"
         _log.log(logging.INFO if safe else logging.WARNING, "version %s listens on %s%s", VERSION, endpoint, danger)
-    following = asyncio.ensure_future(_follow_health(servicer, names, is_serving))
+    following = [
+        asyncio.ensure_future(_follow_health(servicer, names, is_serving)),
+        asyncio.ensure_future(watch.follow()),
+    ]
     await stopped.wait()
-    following.cancel()
+    for each in following:
+        each.cancel()
     _log.info("stopping: the kernel stays as it is")
     await server.stop(grace=5)
     await handlers.finish()

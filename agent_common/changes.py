@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,6 +135,11 @@ class Changes:
         change_id = check_change_id(change_id)
         async with self._lock:
             return await self._revert(change_id)
+
+    async def exclusively(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something to the host while no change is under way."""
+        async with self._lock:
+            await work()
 
     async def settle(self) -> list[str]:
         """At start, take back what the agent died in the middle of; return what could not be, a line each.

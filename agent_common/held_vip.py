@@ -14,6 +14,7 @@ from lvsagent.v1 import operation_pb2, vip_pb2
 from agent_common import wire_vip
 from agent_common.address import Addresses, Placement, find_address
 from agent_common.changes import Outcome, Reverted
+from agent_common.drift import Drift, DriftKind
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
@@ -93,6 +94,17 @@ class HeldVips:
         """Return the VIPs that are held, in the order of their addresses."""
         addresses = [ipaddress.ip_address(name) for name in self._state.list(_KIND)]
         return [self.get(address) for address in sorted(addresses, key=lambda each: (each.version, each.packed))]
+
+    def drift(self) -> list[Drift]:
+        """Return the VIPs that are held and not there, or have lost their route."""
+        found = []
+        for vip in self.list_all():
+            body = self._state.get(_KIND, str(vip.address))
+            if vip.mode is VipMode.AGENT and vip.holders and not vip.present:
+                found.append(Drift(kind=DriftKind.MISSING, resource=vip.address))
+            elif vip.made_address and body is not None and body["made_route"] and not vip.route_present:
+                found.append(Drift(kind=DriftKind.MODIFIED, resource=vip.address, fields=("route",), detail="no route"))
+        return found
 
     def made(self, address: IpAddress) -> bool:
         """Whether this agent added the address."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent_common.changes import Neighbours
@@ -32,9 +32,15 @@ class Problems:
         self._found: list[Problem] = []
 
     def add(self, text: str, stands: Callable[[], bool] = lambda: True) -> None:
-        """Note a problem, in the log too."""
-        _log.warning("degraded: %s", text)
-        self._found.append(Problem(text=text, stands=stands))
+        """Note a problem, once, in the log too."""
+        if all(problem.text != text for problem in self._found):
+            _log.warning("degraded: %s", text)
+            self._found.append(Problem(text=text, stands=stands))
+
+    def add_all(self, texts: Iterable[str]) -> None:
+        """Note problems that stand until the agent starts again."""
+        for text in texts:
+            self.add(text)
 
     def texts(self) -> list[str]:
         """Return what still stands."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from lvsagent.v1 import change_service_pb2, host_service_pb2, ipvs_service_pb2, vip_service_pb2
+from lvsagent.v1 import change_service_pb2, drift_service_pb2, host_service_pb2, ipvs_service_pb2, vip_service_pb2
 
 from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
 from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
+from agent_common.drift import DriftWatch
+from agent_common.drift_service import DriftServicer
 from agent_common.errors import Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
@@ -74,11 +75,11 @@ async def _run(settings: AgentSettings) -> None:
             return bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
-        services, restore = _wire(settings, kernel, worker, identity)
+        services, restore, watch = _wire(settings, kernel, worker, identity)
         boot = boot_id()
-        await restore(await worker(lambda: is_new_boot(kernel.state, boot)))
+        await restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
         await worker(lambda: note_boot(kernel.state, boot))
-        await serve(settings, services, is_serving)
+        await serve(settings, services, is_serving, watch)
     finally:
         await worker(kernel.close)
         worker.close()
@@ -95,8 +96,8 @@ def _open(settings: AgentSettings) -> Kernel:
 
 def _wire(
     settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity
-) -> tuple[list[Service], Callable[[bool], Awaitable[None]]]:
-    """Return the services, and what restores the committed state: its argument is whether this is a new boot."""
+) -> tuple[list[Service], DirectorRestore, DriftWatch]:
+    """Return the services, what restores the committed state, and what watches the kernel."""
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     policy = DirectorVips(
         addresses,
@@ -111,11 +112,13 @@ def _wire(
     neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
     changes = Changes(resources, state, worker, neighbours)
     problems = Problems()
-    restore = DirectorRestore(kernel.ipvs, virtual_servers, destinations, vips, problems)
+    restore = DirectorRestore(kernel.ipvs, virtual_servers, destinations, vips, changes, neighbours, worker, problems)
+    watch = DriftWatch(restore.drift, restore.mend, worker)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
+        (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
         (
             host_service_pb2,
             "HostService",
@@ -134,7 +137,7 @@ def _wire(
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
-    return services, lambda new_boot: restore.run(changes, neighbours, worker, new_boot=new_boot)
+    return services, restore, watch
 
 
 def _ipvs_version(ipvs: Ipvs) -> str:

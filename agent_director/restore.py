@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 
 from agent_common.changes import Changes, Neighbours
 from agent_common.destination import Destination
+from agent_common.drift import Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.restore import Problems, restore_vips
-from agent_common.virtual_server import VirtualServer, VirtualServerKey
+from agent_common.virtual_server import IpAddress, VirtualServer, VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
+from agent_director.drift import find_table_drift
 from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import VirtualServers
 
@@ -23,11 +25,11 @@ _log = logging.getLogger(__name__)
 
 
 class DirectorRestore:
-    """The restore of a director.
+    """Holds a director to what it committed.
 
-    In a new boot everything that was committed and is missing comes back. In the same boot the agent was restarted:
-    then an empty table is one that was lost as a whole, and comes back; of another one, what is missing was removed by
-    somebody, and is reported, never put back.
+    In a new boot everything that was committed and is missing comes back. In the same boot an empty table is one that
+    was lost as a whole, and comes back; of another one, what is missing was removed by somebody: that is drift, which
+    is reported and never put back. A VIP that is gone comes back in any case.
     """
 
     def __init__(
@@ -36,69 +38,82 @@ class DirectorRestore:
         virtual_servers: VirtualServers,
         destinations: Destinations,
         vips: HeldVips,
+        changes: Changes,
+        neighbours: Neighbours,
+        run: Run,
         problems: Problems,
     ) -> None:
         self._ipvs = ipvs
         self._virtual_servers = virtual_servers
         self._destinations = destinations
         self._vips = vips
+        self._changes = changes
+        self._neighbours = neighbours
+        self._run = run
         self._problems = problems
 
-    async def run(self, changes: Changes, neighbours: Neighbours, run: Run, *, new_boot: bool) -> None:
+    async def start(self, *, new_boot: bool) -> None:
         """Take back what is undecided, then bring back what is committed."""
-        undecided = await changes.settle()
-        table = await run(lambda: self._restore_table(undecided, new_boot=new_boot))
-        vips = await restore_vips(self._vips, neighbours, run, self._problems)
+        undecided = await self._changes.settle()
+        await self._run(lambda: self._problems.add_all(undecided))
+        await self._bring_back(new_boot=new_boot)
+
+    async def mend(self, found: Sequence[Drift]) -> None:
+        """Put back what may be put back without being asked: VIPs, and a table that was lost as a whole."""
+        losses = [each for each in found if each.kind is DriftKind.MISSING]
+        routes = [each for each in found if each.fields == ("route",)]
+        servers = [each.resource for each in losses if isinstance(each.resource, VirtualServerKey)]
+        vips = [each for each in (*losses, *routes) if isinstance(each.resource, IpAddress)]
+        if servers or vips:
+            await self._changes.exclusively(lambda: self._bring_back(new_boot=False))
+
+    def drift(self) -> list[Drift]:
+        """Compare what was committed with the kernel."""
+        table = {server.key: (server, self._ipvs.destinations(server.key)) for server in self._ipvs.virtual_servers()}
+        found = find_table_drift(self._virtual_servers.committed(), self._destinations.committed(), table)
+        return [*found, *self._vips.drift()]
+
+    async def _bring_back(self, *, new_boot: bool) -> None:
+        table = await self._run(lambda: self._restore_table(new_boot=new_boot))
+        vips = await restore_vips(self._vips, self._neighbours, self._run, self._problems)
         if table or vips:
             _log.info("restored %d virtual servers and destinations, and %d VIPs", table, vips)
 
-    def _restore_table(self, undecided: Sequence[str], *, new_boot: bool) -> int:
-        for text in undecided:
-            self._problems.add(text)
+    def _restore_table(self, *, new_boot: bool) -> int:
         try:
             there = {server.key for server in self._ipvs.virtual_servers()}
         except LvsError as error:
             if self._virtual_servers.managed_keys():
                 self._problems.add(f"virtual servers are not restored: {error.message}", self._cannot_read)
             return 0
-        as_a_whole = new_boot or not there
+        if there and not new_boot:
+            return 0
         servers = [each for each in self._virtual_servers.committed() if each.key not in there]
-        return sum(self._restore_server(each, as_a_whole=as_a_whole) for each in servers) + sum(
-            self._restore_destinations(key, wanted, as_a_whole=as_a_whole)
-            for key, wanted in self._destinations.committed().items()
+        return sum(self._restore_server(each) for each in servers) + sum(
+            self._restore_destinations(key, wanted) for key, wanted in self._destinations.committed().items()
         )
 
-    def _restore_server(self, server: VirtualServer, *, as_a_whole: bool) -> int:
+    def _restore_server(self, server: VirtualServer) -> int:
         def is_missing() -> bool:
             return self._ipvs.virtual_server(server.key) is None
 
-        return self._put_back(
-            f"virtual server {server.key}", lambda: self._virtual_servers.restore(server), is_missing, as_a_whole
-        )
+        return self._put_back(f"virtual server {server.key}", lambda: self._virtual_servers.restore(server), is_missing)
 
-    def _restore_destinations(self, key: VirtualServerKey, wanted: Sequence[Destination], *, as_a_whole: bool) -> int:
+    def _restore_destinations(self, key: VirtualServerKey, wanted: Sequence[Destination]) -> int:
         """Those of a virtual server that is there; with one that is not they are missing as a matter of course."""
         if self._ipvs.virtual_server(key) is None:
             return 0
         there = {status.destination.key for status in self._ipvs.destinations(key)}
-        missing = [each for each in wanted if each.key not in there]
-        return sum(self._restore_destination(key, each, as_a_whole=as_a_whole) for each in missing)
+        return sum(self._restore_destination(key, each) for each in wanted if each.key not in there)
 
-    def _restore_destination(self, key: VirtualServerKey, wanted: Destination, *, as_a_whole: bool) -> int:
+    def _restore_destination(self, key: VirtualServerKey, wanted: Destination) -> int:
         def is_missing() -> bool:
             return all(status.destination.key != wanted.key for status in self._ipvs.destinations(key))
 
-        return self._put_back(
-            f"{wanted.key} in {key}", lambda: self._destinations.restore(key, wanted), is_missing, as_a_whole
-        )
+        return self._put_back(f"{wanted.key} in {key}", lambda: self._destinations.restore(key, wanted), is_missing)
 
-    def _put_back(
-        self, name: str, put_back: Callable[[], None], is_missing: Callable[[], bool], as_a_whole: bool
-    ) -> int:
-        """Put one thing back, or only report it; return how many things came back, 1 or 0."""
-        if not as_a_whole:
-            self._problems.add(f"{name} is missing: somebody removed it by hand", is_missing)
-            return 0
+    def _put_back(self, name: str, put_back: Callable[[], None], is_missing: Callable[[], bool]) -> int:
+        """Put one thing back; return how many things came back, 1 or 0."""
         try:
             put_back()
         except LvsError as error:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
 from dataclasses import dataclass
 
-from lvsagent.v1 import arp_service_pb2, change_service_pb2, host_service_pb2, vip_service_pb2
+from lvsagent.v1 import arp_service_pb2, change_service_pb2, drift_service_pb2, host_service_pb2, vip_service_pb2
 
 from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes, NoNeighbours
+from agent_common.drift import DriftWatch
+from agent_common.drift_service import DriftServicer
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers
@@ -25,7 +26,7 @@ from agent_realserver.arp_service import ArpServicer
 from agent_realserver.procfs_arp import ProcfsArpSysctls
 from agent_realserver.procfs_ipvs import serves
 from agent_realserver.resources import RealServerResources
-from agent_realserver.restore import restore
+from agent_realserver.restore import RealServerRestore
 from agent_realserver.silence import Silence
 from agent_realserver.vip import LoopbackVips
 
@@ -58,9 +59,9 @@ async def _run(settings: AgentSettings) -> None:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
-        services, restored = _wire(kernel, worker, identity)
-        await restored
-        await serve(settings, services, _always)
+        services, restore, watch = _wire(kernel, worker, identity)
+        await restore.start()
+        await serve(settings, services, _always, watch)
     finally:
         await worker(kernel.close)
         worker.close()
@@ -71,8 +72,8 @@ async def _always() -> bool:
     return True
 
 
-def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Service], Coroutine[None, None, None]]:
-    """Return the services, and what restores the committed state."""
+def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Service], RealServerRestore, DriftWatch]:
+    """Return the services, what restores the committed state, and what watches the kernel."""
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     silence = Silence(ProcfsArpSysctls(), addresses, state)
     vips = HeldVips(
@@ -80,17 +81,20 @@ def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Serv
     )
     changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours())
     problems = Problems()
+    restore = RealServerRestore(vips, silence, changes, worker, problems)
+    watch = DriftWatch(restore.drift, restore.mend, worker)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
+        (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
         (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, worker, problems=problems.texts)),
     )
     services = [
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
-    return services, restore(vips, silence, changes, worker, problems)
+    return services, restore, watch
 
 
 if __name__ == "__main__":

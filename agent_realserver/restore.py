@@ -1,4 +1,4 @@
-"""Brings back at start what this real server committed: silence, then its VIPs, then their routes."""
+"""Holds a real server to what it committed: silence, then its VIPs, then their routes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from agent_common.changes import Changes, NoNeighbours
+from agent_common.drift import ArpInterface, Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.restore import Problems, restore_vips
@@ -15,22 +16,49 @@ from agent_realserver.silence import Silence
 _log = logging.getLogger(__name__)
 
 
-async def restore(vips: HeldVips, silence: Silence, changes: Changes, run: Run, problems: Problems) -> None:
-    """Take back what is undecided, then bring back what is committed; in a new boot or not is the same here."""
-    undecided = await changes.settle()
-    await run(lambda: _restore_silence(silence, undecided, problems))
-    restored = await restore_vips(vips, NoNeighbours(), run, problems)
-    if restored:
-        _log.info("restored %d VIPs", restored)
+class RealServerRestore:
+    """Everything that differs on a real server is put back without being asked: a VIP that is gone, and silence."""
 
+    def __init__(self, vips: HeldVips, silence: Silence, changes: Changes, run: Run, problems: Problems) -> None:
+        self._vips = vips
+        self._silence = silence
+        self._changes = changes
+        self._run = run
+        self._problems = problems
 
-def _restore_silence(silence: Silence, undecided: Sequence[str], problems: Problems) -> None:
-    """For operators who asked for it without a VIP; with a VIP it is restored too."""
-    for text in undecided:
-        problems.add(text)
-    if not silence.operators():
-        return
-    try:
-        silence.silence(silence.plan())
-    except LvsError as error:
-        problems.add(f"ARP is not silenced: {error.message}", lambda: not silence.is_silent())
+    async def start(self) -> None:
+        """Take back what is undecided, then bring back what is committed; in a new boot or not is the same here."""
+        undecided = await self._changes.settle()
+        await self._run(lambda: self._problems.add_all(undecided))
+        await self._bring_back()
+
+    async def mend(self, found: Sequence[Drift]) -> None:
+        """Put back what was found to differ."""
+        await self._changes.exclusively(self._bring_back)
+
+    def drift(self) -> list[Drift]:
+        """Compare what was committed with the kernel."""
+        return [*self._vips.drift(), *self._loud()]
+
+    def _loud(self) -> list[Drift]:
+        if not self._silence.is_needed():
+            return []
+        return [
+            Drift(kind=DriftKind.MODIFIED, resource=ArpInterface(name=each.interface), detail=each.problem)
+            for each in self._silence.loud()
+        ]
+
+    async def _bring_back(self) -> None:
+        await self._run(self._restore_silence)
+        restored = await restore_vips(self._vips, NoNeighbours(), self._run, self._problems)
+        if restored:
+            _log.info("restored %d VIPs", restored)
+
+    def _restore_silence(self) -> None:
+        """For operators who asked for it without a VIP; with a VIP it is restored too."""
+        if not self._silence.operators():
+            return
+        try:
+            self._silence.silence(self._silence.plan())
+        except LvsError as error:
+            self._problems.add(f"ARP is not silenced: {error.message}", lambda: bool(self._silence.loud()))

@@ -19,6 +19,7 @@ from agent_realserver.arp import (
     ArpName,
     ArpSysctls,
     ArpValues,
+    InterfaceSilence,
     answering,
     needed_changes,
     read_values,
@@ -55,9 +56,9 @@ class Silence:
         """Return the operators who hold the sysctls."""
         return sorted(self._state.list(_HOLD))
 
-    def is_silent(self) -> bool:
-        """Whether no interface would answer for a VIP."""
-        return not answering(self.values(), self.arp_interfaces())
+    def loud(self) -> list[InterfaceSilence]:
+        """Return the interfaces that would answer for a VIP."""
+        return answering(self.values(), self.arp_interfaces())
 
     def plan(self) -> list[operation_pb2.SysctlChange]:
         """Return what must be written; raises RefusedError (ARP_NOT_SILENT) if an interface would still answer."""
@@ -82,14 +83,14 @@ class Silence:
                 self._state.put(_SYSCTL, name, {"original": original, "written": change.after})
         for change in changes:
             self._sysctls.write(change.interface, ArpName(change.name), change.after)
-        loud = answering(self.values(), self.arp_interfaces())
+        loud = self.loud()
         if loud:
             raise RefusedError("; ".join(each.problem for each in loud), Reason.ARP_NOT_SILENT)
 
     def release(self) -> list[str]:
         """Put back the originals if nothing needs the silence any more; return what was done, or why it stays."""
         records = self._state.list(_SYSCTL)
-        if not records or self._needed():
+        if not records or self.is_needed():
             return []
         foreign = self._foreign_addresses()
         if foreign:
@@ -128,7 +129,7 @@ class Silence:
             self.silence(self.plan())
             return Reverted(outcome=Outcome.REVERTED, details=("silenced ARP again",))
         done = self._give_up(set(change.after) - set(change.before))
-        if change.sysctls and not done and self._needed():
+        if change.sysctls and not done and self.is_needed():
             why = "ARP sysctls stay: a VIP or another operator needs them by now"
             return Reverted(outcome=Outcome.KEPT, details=(why,))
         return Reverted(outcome=Outcome.REVERTED, details=tuple(done))
@@ -138,7 +139,8 @@ class Silence:
             self._state.delete(_HOLD, operator)
         return self.release() if operators else []
 
-    def _needed(self) -> bool:
+    def is_needed(self) -> bool:
+        """Whether an IPv4 VIP, or an operator, needs the silence."""
         vips = self._state.list(_VIP)
         held = [name for name, body in vips.items() if body["holders"] and ipaddress.ip_address(name).version == 4]
         return bool(held or self.operators())

@@ -10,6 +10,8 @@ from lvsagent.v1 import (
     arp_service_pb2,
     arp_service_pb2_grpc,
     destination_pb2,
+    drift_service_pb2,
+    drift_service_pb2_grpc,
     host_service_pb2,
     ipvs_service_pb2,
     vip_pb2,
@@ -39,20 +41,22 @@ class Reading(Generic[_T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorState:
-    """A director: itself, its virtual servers with their destinations, and its VIPs."""
+    """A director: itself, its virtual servers with their destinations, its VIPs, and what differs from its journal."""
 
     host: host_service_pb2.GetHostResponse
     virtual_servers: list[ipvs_service_pb2.GetVirtualServerResponse]
     vips: list[vip_pb2.Vip]
+    drift: list[drift_service_pb2.Drift]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealServerState:
-    """A real server: itself, its VIPs and its ARP sysctls."""
+    """A real server: itself, its VIPs, its ARP sysctls, and what differs from its journal."""
 
     host: host_service_pb2.GetHostResponse
     vips: list[vip_pb2.Vip]
     arp: arp_service_pb2.GetArpResponse
+    drift: list[drift_service_pb2.Drift]
 
 
 async def read_all(
@@ -74,7 +78,9 @@ async def read_director(client: AgentClient) -> DirectorState:
     """Read a director; one without IPVS has no virtual servers, and says so in its version."""
     host = await client.host()
     servers = await list_virtual_servers(client) if host.ipvs_version else []
-    return DirectorState(host=host, virtual_servers=servers, vips=await list_vips(client))
+    return DirectorState(
+        host=host, virtual_servers=servers, vips=await list_vips(client), drift=await list_drift(client)
+    )
 
 
 async def read_real_server(client: AgentClient) -> RealServerState:
@@ -84,6 +90,7 @@ async def read_real_server(client: AgentClient) -> RealServerState:
         host=await client.host(),
         vips=await list_vips(client),
         arp=await client.ask(stub.GetArp, arp_service_pb2.GetArpRequest()),
+        drift=await list_drift(client),
     )
 
 
@@ -124,6 +131,21 @@ async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:
             client.vip.ListVips, vip_service_pb2.ListVipsRequest(page_token=token)
         )
         found.extend(page.vips)
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def list_drift(client: AgentClient) -> list[drift_service_pb2.Drift]:
+    """Return what differs on a host from what was committed there."""
+    stub = drift_service_pb2_grpc.DriftServiceStub(client.channel)
+    found: list[drift_service_pb2.Drift] = []
+    token = ""
+    while True:
+        page: drift_service_pb2.ListDriftResponse = await client.ask(
+            stub.ListDrift, drift_service_pb2.ListDriftRequest(page_token=token)
+        )
+        found.extend(page.drift)
         token = page.next_page_token
         if not token:
             return found

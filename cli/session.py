@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from agent_common.operation import Operation
@@ -91,24 +92,49 @@ def run_status(site: Site, terminal: Terminal) -> int:
     The exit status is that of the first that did not answer and should: a foreign destination need not have an agent.
     """
 
-    async def run(
-        clients: Clients, interrupt: Interrupt
-    ) -> tuple[list[Reading[DirectorState]], list[Reading[RealServerState]]]:
-        directors = await read_all(clients, site.director_names(), read_director)
-        states = [each.answer for each in directors if each.answer is not None]
-        return directors, await read_all(clients, real_servers_of(states), read_real_server)
-
-    directors, real_servers = _run(site, terminal, run)
+    directors, real_servers = _run(site, terminal, _read_site)
     by_address = {each.agent.name: each for each in real_servers}
     if terminal.json:
         _document(terminal, agents=directors, real_servers=real_servers)
     else:
         _lines(terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address), names=False)
+    return _worst([*directors, *_missed(terminal, directors, real_servers)])
+
+
+def run_drift(site: Site, terminal: Terminal) -> int:
+    """Read every director and the real servers that they send clients to; print what differs from their journals."""
+    directors, real_servers = _run(site, terminal, _read_site)
+    found: list[Reading[Any]] = [*directors]
+    found += real_servers
+    if terminal.json:
+        _document(terminal, agents=[replace(each, answer=each.answer and each.answer.drift) for each in found])
+    else:
+        lines = [line for each in found for line in tables.drift_lines(each.agent, each.answer)]
+        for line in lines or ["nothing differs from what was committed"]:
+            terminal.data(line)
+        for each in directors:
+            if each.error is not None:
+                terminal.say(f"lvs: {text_of(each.error)}")
+    return _worst([*directors, *_missed(terminal, directors, real_servers)])
+
+
+async def _read_site(
+    clients: Clients, interrupt: Interrupt
+) -> tuple[list[Reading[DirectorState]], list[Reading[RealServerState]]]:
+    directors = await read_all(clients, clients.site.director_names(), read_director)
+    states = [each.answer for each in directors if each.answer is not None]
+    return directors, await read_all(clients, real_servers_of(states), read_real_server)
+
+
+def _missed(
+    terminal: Terminal, directors: Sequence[Reading[DirectorState]], real_servers: Sequence[Reading[RealServerState]]
+) -> list[Reading[RealServerState]]:
+    """Tell of the real servers that did not answer and should have, and return them."""
     needed = needed_real_servers(each.answer for each in directors if each.answer is not None)
     missed = [each for each in real_servers if each.error is not None and each.agent in needed]
     for each in missed:
         terminal.say(f"lvs: {text_of(each.error)}")
-    return _worst([*directors, *missed])
+    return missed
 
 
 def _print(terminal: Terminal, readings: Sequence[Reading[_T]], lines: Callable[[AgentName, _T], Sequence[str]]) -> int:

@@ -7,10 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from lvsagent.v1 import destination_pb2, host_service_pb2, ipvs_service_pb2, vip_pb2, virtual_server_pb2
+from lvsagent.v1 import (
+    destination_pb2,
+    drift_service_pb2,
+    host_service_pb2,
+    ipvs_service_pb2,
+    vip_pb2,
+    virtual_server_pb2,
+)
 
 from agent_common import wire, wire_vip
 from agent_common.destination import Forwarding, forwarding_name
+from agent_common.drift import Drift, DriftKind
+from agent_common.wire_drift import unpack_drift
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
@@ -127,7 +136,7 @@ def status_lines(
     """Return a director's part of lvs status; real_servers are by address."""
     ipvs = f"IPVS {state.host.ipvs_version}" if state.host.ipvs_version else "NO IPVS IN THIS KERNEL"
     lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}, {ipvs}"]
-    lines += _problems(state.host)
+    lines += _problems(state.host, state.drift)
     if state.vips:
         lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2)
     for server in state.virtual_servers:
@@ -161,7 +170,11 @@ def real_server_word(state: RealServerState, vip: str) -> str:
 
 def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
     """Return what lvs rs show prints."""
-    lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}", *_problems(state.host), ""]
+    lines = [
+        f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}",
+        *_problems(state.host, state.drift),
+        "",
+    ]
     lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2) if state.vips else ["  no VIP is held here"]
     sysctls = [
         (f"{each.interface}/{each.name}", str(each.value), str(each.original) if each.HasField("original") else "-")
@@ -186,8 +199,23 @@ def _ready(
     return "unknown: no answer" if reading.answer is None else real_server_word(reading.answer, vip)
 
 
-def _problems(host: host_service_pb2.GetHostResponse) -> list[str]:
-    return [f"  DEGRADED: {problem}" for problem in host.problems]
+def drift_lines(agent: AgentName, state: DirectorState | RealServerState | None) -> list[str]:
+    """Return what lvs drift prints of an agent."""
+    drift = [unpack_drift(message) for message in (state.drift if state else ())]
+    return [f"{each.kind:9} {agent}: {_described(each)}" for each in drift]
+
+
+def _described(drift: Drift) -> str:
+    return f"{drift.resource}: {drift.detail}" if drift.detail else str(drift.resource)
+
+
+def _problems(host: host_service_pb2.GetHostResponse, drift: Iterable[drift_service_pb2.Drift]) -> list[str]:
+    """What is foreign is not told here: the tables show it."""
+    found = [each for message in drift if (each := unpack_drift(message)).kind is not DriftKind.FOREIGN]
+    return [
+        *(f"  DEGRADED: {problem}" for problem in host.problems),
+        *(f"  DRIFT: {each.kind}: {_described(each)}" for each in found),
+    ]
 
 
 def _named(agent: AgentName, hostname: str) -> str:

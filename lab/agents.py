@@ -92,11 +92,13 @@ class Agent:
         return started
 
     def _accepts(self) -> bool:
-        """Whether both TCP addresses take connections."""
+        """Whether both TCP addresses take connections, and the unix socket, which is bound after them."""
 
         def connect() -> bool:
             for address in (self.host.ipv4, self.host.ipv6):
                 socket.create_connection((address, self.port), 1.0).close()
+            with socket.socket(socket.AF_UNIX) as local:
+                local.connect(str(self.socket))
             return True
 
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
 from agent_common.changes import Changes, Neighbours, NoNeighbours
+from agent_common.drift import DriftWatch
 from agent_common.endpoint import Endpoint
 from agent_common.fake_address import FakeAddresses
 from agent_common.fake_sockets import FakeSockets
@@ -26,7 +27,7 @@ from agent_director.vip import DirectorVips
 from agent_director.virtual_server import VirtualServers
 from agent_realserver.fake_arp import FakeArpSysctls
 from agent_realserver.resources import RealServerResources
-from agent_realserver.restore import restore as restore_real_server
+from agent_realserver.restore import RealServerRestore
 from agent_realserver.silence import Silence
 from agent_realserver.vip import LoopbackVips
 
@@ -84,15 +85,21 @@ class DirectorHost:
         self.neighbours = neighbours or NoNeighbours()
         self.changes = Changes(self.resources, self.state, run, self.neighbours)
         self.problems = Problems()
+        self.restore = DirectorRestore(
+            self.ipvs,
+            self.virtual_servers,
+            self.destinations,
+            self.vips,
+            self.changes,
+            self.neighbours,
+            run,
+            self.problems,
+        )
+        self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
     def restarted(self) -> DirectorHost:
         """Return a new agent on the same kernel and state directory."""
         return DirectorHost(ipvs=self.ipvs, addresses=self.addresses, state=self.state, neighbours=self.neighbours)
-
-    async def restore(self, *, new_boot: bool) -> None:
-        """Do what an agent does before it opens its port."""
-        restore = DirectorRestore(self.ipvs, self.virtual_servers, self.destinations, self.vips, self.problems)
-        await restore.run(self.changes, self.neighbours, run, new_boot=new_boot)
 
 
 class RealServerHost:
@@ -121,10 +128,8 @@ class RealServerHost:
         self.resources = RealServerResources(self.vips, self.silence)
         self.changes = Changes(self.resources, self.state, run, NoNeighbours())
         self.problems = Problems()
-
-    async def restore(self) -> None:
-        """Do what an agent does before it opens its port."""
-        await restore_real_server(self.vips, self.silence, self.changes, run, self.problems)
+        self.restore = RealServerRestore(self.vips, self.silence, self.changes, run, self.problems)
+        self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
     def restarted(self) -> RealServerHost:
         """Return a new agent on the same kernel and state directory."""

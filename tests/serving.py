@@ -11,12 +11,14 @@ import grpc
 from lvsagent.v1 import (
     arp_service_pb2,
     change_service_pb2,
+    drift_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
     vip_service_pb2,
 )
 
 from agent_common.change_service import ChangeServicer
+from agent_common.drift_service import DriftServicer
 from agent_common.endpoint import Endpoint
 from agent_common.handlers import Handlers, Service
 from agent_common.host_service import HostServicer, Identity
@@ -35,6 +37,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
     common = {
         vip_service_pb2: VipServicer(host.vips, host.changes, run),
         change_service_pb2: ChangeServicer(host.changes),
+        drift_service_pb2: DriftServicer(host.watch.confirmed),
     }
     if isinstance(host, DirectorHost):
         identity = Identity(kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=agent_id)

@@ -35,4 +35,4 @@ def test_a_real_server_that_is_not_ready_is_named_for_what_is_missing(
     arp = arp_service_pb2.GetArpResponse()
     arp.interfaces.add(interface="eth0", silent=silent)
     vips = [vip_pb2.Vip(address=address, present=address in present) for address in held]
-    assert real_server_word(RealServerState(host=host, vips=vips, arp=arp), vip) == word
+    assert real_server_word(RealServerState(host=host, vips=vips, arp=arp, drift=[]), vip) == word

@@ -25,16 +25,16 @@ def rebooted(host: RealServerHost, sysctls: FakeArpSysctls | None = None) -> Rea
 async def test_after_a_reboot_the_vip_is_back_silent_and_with_its_route() -> None:
     before = await prepared()
     host = rebooted(before)
-    assert not host.silence.is_silent()
-    await host.restore()
-    assert host.silence.is_silent()
+    assert host.silence.loud()
+    await host.restore.start()
+    assert not host.silence.loud()
     assert host.vips.list_all() == before.vips.list_all()
     assert host.addresses.has_host_route(VIP, "lo")
 
 
 async def test_the_originals_are_those_of_before_the_first_change() -> None:
     host = rebooted(await prepared())
-    await host.restore()
+    await host.restore.start()
     await host.changes.apply(operations.delete_vip(VIP, holder(WEB)), "")
     assert set(dict(host.silence.values()).values()) == {0}
 
@@ -43,8 +43,8 @@ async def test_silence_that_was_undone_by_hand_is_restored_when_the_agent_starts
     host = await prepared()
     host.sysctls.write("all", ArpName.IGNORE, 0)
     again = host.restarted()
-    await again.restore()
-    assert again.silence.is_silent()
+    await again.restore.start()
+    assert not again.silence.loud()
 
 
 async def test_a_host_that_cannot_be_silenced_gets_no_vip_and_says_so() -> None:
@@ -52,7 +52,7 @@ async def test_a_host_that_cannot_be_silenced_gets_no_vip_and_says_so() -> None:
     sysctls = FakeArpSysctls()
     sysctls.write("eth0", ArpName.IGNORE, 3)
     host = rebooted(await prepared(), sysctls)
-    await host.restore()
+    await host.restore.start()
     assert not host.vips.get(VIP).present
     (problem,) = host.problems.texts()
     assert problem.startswith(f"VIP {VIP} is not restored: cannot silence this host")
@@ -66,5 +66,5 @@ async def test_an_operator_who_asked_for_silence_alone_has_it_again() -> None:
     silence.silence_arp.operator = "me"
     await before.changes.apply(silence, "")
     host = rebooted(before)
-    await host.restore()
-    assert host.silence.is_silent()
+    await host.restore.start()
+    assert not host.silence.loud()
