@@ -242,6 +242,9 @@ def _warnings(
     for key in request.backend.real_servers if not request.ask_real_servers else ():
         if any(_real_server_keeps_vip(facts, key) for facts in directors if _is_ours(facts, key)):
             yield f"{real_server(key.address)} is not asked (--no-rs-agent): it keeps the VIP; the director notes that"
+    for address in dict.fromkeys(key.address for key in request.backend.real_servers):
+        if asks_real_server(request, directors, address) and address not in real_servers:
+            yield f"{real_server(address)} does not answer; whether it still holds the VIP for this is not known"
     for found in real_servers.values():
         for holder in _holds(request, directors, found)[1]:
             yield (

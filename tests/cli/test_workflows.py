@@ -323,6 +323,7 @@ class TestRemove:
         await site.served.kill(RS1)
         outcome = await site.remove(RS1)
         assert (outcome.status, outcome.message) == (ExitStatus.DONE, "nothing to remove")
+        assert [warning.partition(";")[0] for warning in outcome.warnings] == [f"real server {RS1} does not answer"]
 
     async def test_what_is_not_there_is_0(self, site: Site) -> None:
         outcome = await site.remove(RS1)
