@@ -101,6 +101,8 @@ class DriftWatch:
                 await self.look()
             except LvsError as error:
                 _log.warning("cannot look for drift: %s", error.message)
+            except Exception:
+                _log.exception("unexpected failure while looking for drift; the next reading is taken all the same")
             await asyncio.sleep(max(self._seconds, self._cost / SHARE))
 
     async def look(self) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 
 from agent_common.address import Placement
 from agent_common.destination import Destination
-from agent_common.drift import DestinationName, Drift, DriftKind
+from agent_common.drift import DestinationName, Drift, DriftKind, DriftWatch
+from agent_common.errors import Reason, RefusedError
 from agent_common.virtual_server import VirtualServer, parse_key
 from agent_common.wire_drift import pack_drift, unpack_drift
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import destination
-from tests.hosts import VIP, WEB, DirectorHost, holder
+from tests.hosts import VIP, WEB, DirectorHost, holder, run
 
 RS1, RS2 = destination("192.168.0.104", weight=7), destination("192.168.0.105", weight=3)
 DNS = parse_key("udp/192.168.0.9:53")
@@ -125,6 +127,24 @@ async def test_a_vip_with_another_prefix_length_is_there(host: DirectorHost) -> 
     host.addresses.add_vip(VIP, "eth0", Placement.DIRECTOR)
     await seen(host)
     assert host.vips.get(VIP).present
+
+
+async def test_a_reading_that_fails_is_not_the_last(host: DirectorHost, caplog: pytest.LogCaptureFixture) -> None:
+    """A kernel that cannot be read for a while, and a defect: the log has them, and the watch goes on."""
+    failures = [RefusedError("the kernel is busy", Reason.KERNEL_REFUSED), ZeroDivisionError("a defect")]
+    went_on = asyncio.Event()
+
+    def find() -> list[Drift]:
+        if failures:
+            raise failures.pop(0)
+        went_on.set()
+        return host.restore.drift()
+
+    watching = asyncio.ensure_future(DriftWatch(find, host.restore.mend, run, seconds=0.01).follow())
+    await asyncio.wait_for(went_on.wait(), 5)
+    watching.cancel()
+    assert "cannot look for drift: the kernel is busy" in caplog.text
+    assert "unexpected failure while looking for drift" in caplog.text
 
 
 @pytest.mark.parametrize(
