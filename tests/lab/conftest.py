@@ -14,27 +14,28 @@ Hosts = dict[str, dict[str, str]]
 
 
 SECONDS = {
-    "test_forwarding.py": 230,
-    "test_agents.py": 260,
-    "test_removal.py": 190,
-    "test_failures_left.py": 170,
-    "test_failures_steps.py": 200,
-    "test_rerun.py": 140,
-    "test_refusals.py": 110,
-    "test_foreign.py": 110,
-    "test_failures_interrupt.py": 100,
-    "test_two_directors.py": 120,
-    "test_restore.py": 100,
-    "test_drift.py": 70,
-    "test_main_path.py": 90,
-    "test_vip_put_back.py": 70,
-    "test_neighbour.py": 60,
-    "README.md": 90,
-    "tutorial.md": 80,
+    "test_forwarding.py": 280,
+    "test_removal.py": 165,
+    "test_failures_steps.py": 165,
+    "test_failures_left.py": 145,
+    "test_rerun.py": 110,
+    "test_agents.py": 100,
+    "test_restore.py": 90,
+    "test_foreign.py": 90,
+    "tutorial.md": 90,
+    "test_drift.py": 80,
+    "test_refusals.py": 80,
+    "test_failures_interrupt.py": 70,
+    "README.md": 60,
+    "test_vip_put_back.py": 55,
+    "test_two_directors.py": 45,
+    "test_main_path.py": 45,
+    "test_addresses.py": 40,
+    "test_single_commands.py": 40,
 }
-"""How long files take, roughly, and pages of the documentation; it only decides which guest runs them."""
+"""How long files take in a guest beside two others, and pages of the documentation; it only decides who runs them."""
 
-USUAL_SECONDS = 30
+USUAL_SECONDS = 25
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
