@@ -18,7 +18,7 @@ from agent_common.drift import Drift, DriftKind
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
-from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, parse_holder
+from agent_common.vip import Holder, OperatorHolder, Vip, VipMode
 from agent_common.vip_change import (
     SysctlChanges,
     adds,
@@ -30,9 +30,8 @@ from agent_common.vip_change import (
     vip_change,
     wants_route,
 )
+from agent_common.vip_record import VipRecords
 from agent_common.virtual_server import IpAddress, parse_unicast
-
-_KIND = "vip"
 
 
 class VipPolicy(Protocol):
@@ -64,62 +63,56 @@ class HeldVips:
 
     def __init__(self, addresses: Addresses, state: State, policy: VipPolicy) -> None:
         self._addresses = addresses
-        self._state = state
+        self._records = VipRecords(state)
         self._policy = policy
 
     def get(self, address: IpAddress) -> Vip:
         """Return a VIP as it is now, held or not."""
-        body = self._state.get(_KIND, str(address))
+        record = self._records.get(address)
         found = find_address(self._addresses.addresses(), address)
         vip = Vip(address=address, present_device=found.device if found else "")
-        if body is None:
+        if record is None:
             return replace(vip, route_present=self._has_route(vip))
-        vip = replace(
-            vip,
-            device=body["device"],
-            mode=VipMode(body["mode"]),
-            holders=tuple(parse_holder(holder) for holder in body["holders"]),
-        )
+        vip = replace(vip, device=record.device, mode=record.mode, holders=record.holders)
         # One with another prefix length, or on another interface, is not the one that we added.
         ours = found is not None and (found.prefix_length, found.device) == (vip.prefix_length, vip.device)
         has_route = self._has_route(vip)
         return replace(
             vip,
-            made_address=ours and body["made_address"],
+            made_address=ours and record.made_address,
             route_present=has_route,
-            made_route=has_route and body["made_route"],
+            made_route=has_route and record.made_route,
         )
 
     def list_all(self) -> list[Vip]:
         """Return the VIPs that are held, in the order of their addresses."""
-        addresses = [ipaddress.ip_address(name) for name in self._state.list(_KIND)]
-        return [self.get(address) for address in sorted(addresses, key=lambda each: (each.version, each.packed))]
+        return [self.get(address) for address in self._records.addresses()]
 
     def drift(self) -> list[Drift]:
         """Return the VIPs that are held and not there, or have lost their route."""
         found = []
         for vip in self.list_all():
-            body = self._state.get(_KIND, str(vip.address))
+            record = self._records.get(vip.address)
             if vip.mode is VipMode.AGENT and vip.holders and not vip.present:
                 found.append(Drift(kind=DriftKind.MISSING, resource=vip.address))
-            elif vip.made_address and body is not None and body["made_route"] and not vip.route_present:
+            elif vip.made_address and record is not None and record.made_route and not vip.route_present:
                 found.append(Drift(kind=DriftKind.MODIFIED, resource=vip.address, fields=("route",), detail="no route"))
         return found
 
     def made(self, address: IpAddress) -> bool:
         """Whether this agent added the address."""
-        body = self._state.get(_KIND, str(address))
-        return body is not None and bool(body["made_address"])
+        record = self._records.get(address)
+        return record is not None and record.made_address
 
     def plan_restore(self, address: IpAddress) -> Change:
         """Plan to put back what is missing of a VIP of ours: silence, address, route. Nobody's hold changes."""
         current = self.get(address)
-        body = self._state.get(_KIND, str(address))
+        record = self._records.get(address)
         wanted = current
-        if body is not None and current.mode is VipMode.AGENT:
-            if body["made_address"] and not current.present:
+        if record is not None and current.mode is VipMode.AGENT:
+            if record.made_address and not current.present:
                 wanted = replace(current, present_device=current.device, made_address=True)
-            if body["made_route"] and wanted.made_address and not current.route_present:
+            if record.made_route and wanted.made_address and not current.route_present:
                 wanted = replace(wanted, route_present=True, made_route=True)
         sysctls = self._policy.plan_silence(address) if wanted.holders and wanted.present else ()
         resource = operation_pb2.VipChange(
@@ -169,7 +162,7 @@ class HeldVips:
         if isinstance(holder, OperatorHolder) and not (request.force or request.keep_if_used):
             refuse_in_use(current)
         holders = () if request.force else tuple(each for each in current.holders if each != holder)
-        if holders == current.holders and not (request.force and self._state.get(_KIND, str(current.address))):
+        if holders == current.holders and not (request.force and self._records.get(current.address)):
             if request.allow_missing:
                 change = vip_change(current, current, holder, [], [])
                 others = ", ".join(each.label for each in current.holders)
@@ -225,7 +218,7 @@ class HeldVips:
             f"VIP {after.address} is no longer held for {each.label}" for each in current.holders if each not in holders
         ]
         if holders:
-            self._store(replace(current, holders=holders))
+            self._records.put(replace(current, holders=holders))
             if made_more:
                 why = f"VIP {after.address} stays: {', '.join(each.label for each in holders)} needs it by now"
                 return Reverted(outcome=Outcome.KEPT, details=(why,))
@@ -252,7 +245,7 @@ class HeldVips:
 
     def _add(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> None:
         """Record, then sysctls, then the address, then its route: the order of P1."""
-        self._store(after)
+        self._records.put(after)
         self._policy.silence(after.address, sysctls)
         if after.present and not before.present:
             self._addresses.add_vip(after.address, after.present_device, self._policy.placement)
@@ -267,7 +260,7 @@ class HeldVips:
     def _take_away(self, current: Vip, wanted: Vip) -> list[str]:
         """Route, address, record: the reverse of _add; the sysctls come after it."""
         done = self._take_off(current, wanted)
-        self._store(wanted)
+        self._records.put(wanted)
         return done
 
     def _take_off(self, current: Vip, wanted: Vip) -> list[str]:
@@ -280,19 +273,6 @@ class HeldVips:
             self._addresses.remove_address(current.address, current.prefix_length, device)
             done.append(f"removed {current.address}/{current.prefix_length} from {device}")
         return done
-
-    def _store(self, vip: Vip) -> None:
-        if not vip.holders and not vip.made_address and not vip.made_route:
-            self._state.delete(_KIND, str(vip.address))
-            return
-        body = {
-            "device": vip.device,
-            "mode": vip.mode.value,
-            "holders": [str(holder) for holder in vip.holders],
-            "made_address": vip.made_address,
-            "made_route": vip.made_route,
-        }
-        self._state.put(_KIND, str(vip.address), body)
 
     def _has_route(self, vip: Vip) -> bool:
         device = vip.present_device or vip.device
