@@ -8,10 +8,10 @@ from lvsagent.v1 import host_service_pb2
 
 from agent_common import wire
 from agent_common.destination import Forwarding
-from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress
+from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, VirtualServerKey
 from cli.facts import DirectorFacts, RealServerFacts, method_of
 from cli.request import AddBackend, Backend
-from cli.typed import target
+from cli.typed import NextCommand, target
 
 _NEWCOMER_FIRST = frozenset({"lc", "wlc", "sed", "nq"})
 
@@ -93,11 +93,22 @@ def _nat_warnings(directors: Sequence[DirectorFacts], facts: RealServerFacts, ad
 
 def leftover_warnings(facts: DirectorFacts, backend: Backend) -> Iterator[str]:
     """Say of real servers that are asked what an earlier removal has left there."""
+    for key, rs in _leftovers(facts, backend):
+        yield f"{facts.agent} notes that real server {rs} may still hold the VIP of {key}"
+
+
+def leftover_commands(directors: Sequence[DirectorFacts], backend: Backend) -> Iterator[NextCommand]:
+    """Return the commands that end what those warnings are about."""
+    for key, rs in dict.fromkeys(each for facts in directors for each in _leftovers(facts, backend)):
+        yield NextCommand(
+            purpose=f"to finish the removal of {rs} from {key}", command=f"lvs remove-backend {target(key)} --rs {rs}"
+        )
+
+
+def _leftovers(facts: DirectorFacts, backend: Backend) -> Iterator[tuple[VirtualServerKey, str]]:
+    """Return of which other virtual servers the real servers that are asked may still hold the VIP."""
     asked = {str(key.address) for key in backend.real_servers}
     for each in facts.host.leftovers:
         key = wire.unpack_key(each.virtual_server)
         if each.real_server in asked and key != backend.key:
-            yield (
-                f"{facts.agent} notes that real server {each.real_server} may still hold the VIP of {key}; to finish: "
-                f"lvs remove-backend {target(key)} --rs {each.real_server}"
-            )
+            yield key, each.real_server

@@ -11,6 +11,7 @@ from agent_common.operation import Operation
 from agent_common.virtual_server import VirtualServerKey
 from cli.outcome import StepReport
 from cli.site import AgentName
+from cli.typed import NextCommand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps in their order, what was found as it is, and what the operator should know.
+    """Steps in their order, what was found as it is, what the operator should know, and what to type some day.
 
     The last of steps is the decision: until then a failure takes everything back. What follows goes only forward.
     """
@@ -45,6 +46,7 @@ class Plan:
     following: tuple[Step, ...] = ()
     found: tuple[StepReport, ...] = ()
     warnings: tuple[str, ...] = ()
+    commands: tuple[NextCommand, ...] = ()
 
     @property
     def whole(self) -> tuple[Step, ...]:

@@ -18,7 +18,7 @@ from agent_common.operation import Change, Operation
 from agent_common.vip import VipMode, VirtualServerHolder
 from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, Protocol, VirtualServer
 from cli import operations
-from cli.add_warnings import warnings
+from cli.add_warnings import leftover_commands, warnings
 from cli.facts import DirectorFacts, RealServerFacts, method_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
@@ -110,6 +110,7 @@ def plan(
         following=destinations[1:],
         found=tuple(_in_place(request, directors)),
         warnings=tuple(warnings(request, directors, real_servers)),
+        commands=tuple(leftover_commands(directors, request.backend)),
     )
 
 

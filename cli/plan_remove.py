@@ -21,6 +21,7 @@ from cli.plan import Plan, Step
 from cli.plan_weight import check_zero, last_destination, persistence_warning
 from cli.request import RemoveBackend
 from cli.site import AgentName, real_server
+from cli.typed import NextCommand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +38,13 @@ class Removal:
     prunes: tuple[Step, ...] = ()
     found: tuple[StepReport, ...] = ()
     warnings: tuple[str, ...] = ()
+    commands: tuple[NextCommand, ...] = ()
     removed: tuple[DestinationKey, ...] = ()
 
     def as_plan(self) -> Plan:
         """Return it as one list of steps, for people."""
         steps = (*self.drains, *self.waits, *self.deletes, *self.releases, *self.prunes)
-        return Plan(steps=steps, found=self.found, warnings=self.warnings)
+        return Plan(steps=steps, found=self.found, warnings=self.warnings, commands=self.commands)
 
 
 def plan(
@@ -63,6 +65,7 @@ def plan(
         prunes=tuple(_prunes(request, directors)),
         found=tuple(_found(request, directors)),
         warnings=tuple(_warnings(request, directors, real_servers)),
+        commands=tuple(_commands(request, directors, real_servers)),
         removed=tuple(key for key in request.backend.real_servers if any(key in each for each in ours.values())),
     )
 
@@ -249,8 +252,18 @@ def _warnings(
         for holder in _holds(request, directors, found)[1]:
             yield (
                 f"{found.agent} keeps VIP {request.backend.key.address}: a director that was not asked (agent "
-                f"{holder.authority}) holds it for {holder.key}, too; if that director is gone for good: "
-                f"lvs vip remove {request.backend.key.address} --rs {found.agent.name} --force"
+                f"{holder.authority}) holds it for {holder.key}, too"
+            )
+
+
+def _commands(
+    request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
+) -> Iterator[NextCommand]:
+    for found in real_servers.values():
+        if _holds(request, directors, found)[1]:
+            yield NextCommand(
+                purpose=f"to take the VIP from {found.agent}, if the director that was not asked is gone for good",
+                command=f"lvs vip remove {request.backend.key.address} --rs {found.agent.name} --force",
             )
 
 

@@ -13,7 +13,7 @@ from agent_common.operation import Operation
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
-from cli.add_warnings import leftover_warnings
+from cli.add_warnings import leftover_commands, leftover_warnings
 from cli.facts import DirectorFacts, RealServerFacts
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
@@ -39,6 +39,7 @@ def plan(
         steps=tuple(steps),
         found=tuple(_in_place(request, directors)),
         warnings=tuple(line for facts in directors for line in _warnings(request, facts)),
+        commands=tuple(leftover_commands(directors, request.backend)),
     )
 
 

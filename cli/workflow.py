@@ -48,6 +48,7 @@ async def read_directors(backend: Backend, run: Run) -> list[DirectorFacts]:
 def begin(plan: Plan, run: Run, outcome: Outcome) -> bool:
     """Tell of the plan and of what was found as it is; return whether the plan is to be carried out."""
     outcome.warnings.extend(plan.warnings)
+    outcome.commands.extend(plan.commands)
     run.on_plan(plan)
     if run.dry_run:
         outcome.plan = plan.lines()
@@ -146,4 +147,6 @@ def _why(failed: Failed) -> str:
     if isinstance(failed.error, Interrupted):
         return f"interrupted before: {failed.step.agent}: {failed.step.title}"
     text = failed.error.message if isinstance(failed.error, LvsError) else failed.error.why
+    if not failed.step.operations:
+        return f"failed on {failed.step.agent}: {failed.step.title}: {text}"
     return f"cannot {failed.step.title} on {failed.step.agent}: {text}"

@@ -238,6 +238,7 @@ class TestVip:
         assert any(
             "keeps VIP 192.168.0.200: a director that was not asked (agent id-of-d9)" in w for w in removal.warnings
         )
+        assert [each.command for each in removal.commands] == [f"lvs vip remove {VIP} --rs {RS1} --force"]
         carry_out(site, removal)
         assert host.vips.get(VIP).holders == (holder(WEB, "id-of-d9"),)
         assert site.director.destinations.leftovers() == [(WEB, destination().key.address)]  # it is still there

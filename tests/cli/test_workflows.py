@@ -53,7 +53,8 @@ class Site:
 
     async def add(self, *real_servers: str, dry_run: bool = False, **fields: object) -> Outcome:
         fields.setdefault("ready_timeout", None)
-        request = AddBackend(backend=backend(*real_servers), **fields)  # type: ignore[arg-type]
+        vip = str(fields.pop("vip", f"{VIP}:80"))
+        request = AddBackend(backend=backend(*real_servers, vip=vip), **fields)  # type: ignore[arg-type]
         return await add_backend(request, await self.run(dry_run=dry_run))
 
     async def remove(self, *real_servers: str, dry_run: bool = False, **fields: object) -> Outcome:
@@ -376,6 +377,15 @@ class TestRemove:
         assert site.snapshot() == before
         assert (await site.remove(RS1, ask_real_servers=False)).status is ExitStatus.DONE
         assert [address for _, address in site.director.destinations.leftovers()] == [destination(RS1).key.address]
+
+    async def test_whoever_asks_a_real_server_is_told_what_an_earlier_removal_has_left_there(self, site: Site) -> None:
+        """As a warning, and as a command to type, which the terminal completes with the options that were given."""
+        await site.add(RS1, RS2)
+        await site.remove(RS1, ask_real_servers=False)
+        outcome = await site.add(RS1, vip=f"{VIP}:443", ready_timeout=None)
+        assert outcome.status is ExitStatus.DONE
+        assert any(f"{RS1} may still hold the VIP of {WEB}" in warning for warning in outcome.warnings)
+        assert [each.command for each in outcome.commands] == [f"lvs remove-backend --vip {VIP}:80 --rs {RS1}"]
 
     @two_directors
     async def test_a_director_that_is_lost_after_the_decision_leaves_the_vip_and_ends_with_11(self, site: Site) -> None:
