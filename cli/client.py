@@ -22,15 +22,20 @@ from lvsagent.v1 import (
     vip_service_pb2_grpc,
 )
 
+from agent_common import wire
 from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.grpc_errors import from_item, from_rpc_error
 from agent_common.operation import Change, Operation
 from agent_common.version import VERSION
+from agent_common.virtual_server import VirtualServerKey
 from cli.errors import NoAnswerError
 from cli.site import AgentName, Role, Site
 
 FRESH_SECONDS = 1.0
 """An agent that answered within so many seconds is not asked whether it is there before it is sent a further change."""
+
+RECONNECT_SECONDS = 1.5
+"""gRPC tries again by itself to reach an agent that could not be reached, at most a second later."""
 
 _KINDS = {
     Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
@@ -40,6 +45,7 @@ _KINDS = {
 _OPTIONS = [
     ("grpc.enable_http_proxy", 0),  # an agent is never behind the operator's web proxy
     ("grpc.enable_retries", 0),  # we decide what is asked again
+    ("grpc.use_local_subchannel_pool", 1),  # what another connection of this process has met is not ours
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
@@ -92,9 +98,16 @@ class AgentClient:
         """Call a unary RPC; raises LvsError for what the agent says, NoAnswerError if it says nothing."""
         return await self._call(_name(method), lambda: method(request, timeout=self._timeout))
 
-    async def host(self, routes_to: Iterable[str] = ()) -> host_service_pb2.GetHostResponse:
-        """Return what the agent is; raises NoAnswerError if it is an agent of the other kind."""
-        request = host_service_pb2.GetHostRequest(routes_to=routes_to)
+    async def host(
+        self, routes_to: Iterable[str] = (), key: VirtualServerKey | None = None
+    ) -> host_service_pb2.GetHostResponse:
+        """Return what the agent is, and a virtual server of it; raises NoAnswerError if it is an agent of another kind.
+
+        What is neither kind's program is told apart by its answer to the first question.
+        """
+        request = host_service_pb2.GetHostRequest(
+            routes_to=routes_to, virtual_server=None if key is None else wire.pack_key(key)
+        )
         response: host_service_pb2.GetHostResponse = await self.ask(self._host.GetHost, request)
         if response.kind != _KINDS[self.agent.role]:
             kind = host_service_pb2.AgentKind.Name(response.kind).removeprefix("AGENT_KIND_").lower()
@@ -207,17 +220,22 @@ class AgentClient:
             self._trace(Call(agent=self.agent, method=method, seconds=time.monotonic() - begun, result=result))
 
     async def _connect(self) -> None:
-        """Wait for a connection: a question that was never sent did nothing, and that is worth knowing."""
-        deadline = time.monotonic() + self._timeout
+        """Wait for a connection: a question that was never sent did nothing, and that is worth knowing.
+
+        A failure from before says nothing of now, so the next try is waited for; one that happens now ends it.
+        """
+        begun = time.monotonic()
         state = self._channel.get_state(try_to_connect=True)
+        failed_before = state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+        seconds = min(RECONNECT_SECONDS, self._timeout) if failed_before else self._timeout
         while state is not grpc.ChannelConnectivity.READY:
-            if state in (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN):
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not failed_before:
                 raise NoAnswerError(str(self.agent), f"cannot connect to {self._endpoint}", sent=False)
             try:
-                left = deadline - time.monotonic()
+                left = begun + seconds - time.monotonic()
                 await asyncio.wait_for(self._channel.wait_for_state_change(state), max(left, 0))
             except TimeoutError as error:
-                why = f"cannot connect to {self._endpoint} within {self._timeout:g} s"
+                why = f"cannot connect to {self._endpoint} within {seconds:g} s"
                 raise NoAnswerError(str(self.agent), why, sent=False) from error
             state = self._channel.get_state(try_to_connect=True)
 

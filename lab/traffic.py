@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
 from lab.host import Host
 
@@ -33,6 +34,13 @@ def ask(connection: socket.socket) -> str:
 def ask_http(host: Host, address: str, port: int, source: str | None = None, timeout: float = 2.0) -> str:
     """Who answers an HTTP request; raises OSError when nobody does within `timeout` seconds."""
     return ask(connect(host, address, port, source, timeout))
+
+
+def ask_all(host: Host, address: str, port: int, sources: Iterable[str], timeout: float = 2.0) -> list[str]:
+    """Who answers an HTTP request from each of many sources; the host is entered once."""
+    return host.inside(
+        lambda: [ask(socket.create_connection((address, port), timeout, (source, 0))) for source in sources]
+    )
 
 
 def ask_udp(host: Host, address: str, port: int, source: str | None = None, timeout: float = 2.0) -> str:

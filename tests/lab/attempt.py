@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import shlex
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ def attempt(
     *,
     after: str = PLAN,
     then: Callable[[], object] = lambda: None,
-    interrupt_after: str = "",
+    interrupt: Interrupt | None = None,
     timeout: float = 10.0,
     site: Site | None = None,
     protocol: str = "tcp",
@@ -44,15 +46,15 @@ def attempt(
 ) -> Outcome:
     """Run add-backend as a library; after the plan, or the step whose title so begins, something happens once."""
     request = AddBackend(backend=parse_backend(vip, rs, protocol), **options)
+    interrupt = interrupt or Interrupt()
 
     async def run() -> Outcome:
-        interrupt = Interrupt()
-        waiting = [(after, then), (interrupt_after, interrupt.set)]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt.set)  # as the command does
+        waiting = [then]
 
         def reached(what: str) -> None:
-            for each in [each for each in waiting if each[0] and what.startswith(each[0])]:
-                waiting.remove(each)
-                each[1]()
+            if waiting and what.startswith(after):
+                waiting.pop()()
 
         def on_plan(plan: Plan) -> None:
             reached(PLAN)
@@ -67,6 +69,11 @@ def attempt(
             )
 
     return asyncio.run(run())
+
+
+def ctrl_c() -> None:
+    """What the terminal sends to a command, for one that runs in this process."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def make_answer(operator: Operator, agent: Agent) -> None:

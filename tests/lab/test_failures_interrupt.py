@@ -5,13 +5,18 @@ That the hosts are as before is asserted by the fixture `pristine`, by ip, ipvsa
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab.attempt import PLAN, Ended, Lvs, attempt
+from agent_common.destination import Forwarding
+from cli.outcome import Outcome, StepResult
+from cli.runner import Interrupt
+from tests.lab.attempt import PLAN, Ended, Lvs, attempt, ctrl_c
 from tests.lab.operator import PORT, Operator
 
 NOBODY = PORT + 7
@@ -70,21 +75,73 @@ def test_ctrl_c_while_the_director_asks_for_the_vip(pristine: Operator, family: 
 
 
 @pytest.mark.parametrize("after", [PLAN, "prepare VIP", "wait until", "add virtual server", "add VIP"])
-def test_ctrl_c_between_two_steps(pristine: Operator, after: str) -> None:
+def test_ctrl_c_between_two_steps(pristine: Operator, family: int, after: str) -> None:
     """Whatever was made by then is undone."""
-    outcome = attempt(pristine, pristine.vip(6), [pristine.rs(6)[0]], interrupt_after=after)
-    assert outcome.status == 10
-    assert outcome.message.startswith("interrupted before: ")
-    assert outcome.message.endswith("everything is as it was before")
+    stop, rs = Interrupt(), [pristine.rs(family)[0]]
+    assert_undone(attempt(pristine, pristine.vip(family), rs, after=after, then=stop.set, interrupt=stop))
 
 
-def test_ctrl_c_after_the_last_step_comes_too_late(pristine: Operator) -> None:
+@pytest.mark.parametrize("after", [PLAN, "add virtual server", "add VIP"])
+@pytest.mark.parametrize("kind", ["nat", "udp"])
+def test_ctrl_c_between_two_steps_of_nat_and_udp(pristine: Operator, family: int, kind: str, after: str) -> None:
+    """With nat the director alone is touched; with UDP the real server has the VIP by then."""
+    options = {"forwarding": Forwarding.MASQUERADING} if kind == "nat" else {"protocol": "udp"}
+    stop, rs = Interrupt(), [pristine.rs(family)[0]]
+    outcome = attempt(
+        pristine,
+        pristine.vip(family),
+        rs,
+        after=after,
+        then=stop.set,
+        interrupt=stop,
+        ready_timeout=None,
+        **options,
+    )
+    assert_undone(outcome)
+
+
+@pytest.mark.parametrize(("after", "name"), [(PLAN, "rs1"), ("wait until", "lb1"), ("add virtual server", "lb1")])
+def test_ctrl_c_in_the_middle_of_a_step(pristine: Operator, family: int, after: str, name: str) -> None:
+    """Its agent stands still meanwhile: what it was asked for is waited for, so that it is known, and then undone."""
+    agent = pristine.agents[name]
+
+    def stand_still() -> None:
+        agent.pause()
+        soon(0.3, ctrl_c)
+        soon(0.6, agent.resume)
+
+    outcome = attempt(pristine, pristine.vip(family), [pristine.rs(family)[0]], after=after, then=stand_still)
+    assert_undone(outcome)
+    assert outcome.steps[-1].result is StepResult.UNDONE
+
+
+def test_ctrl_c_in_the_last_step_comes_too_late(pristine: Operator, family: int) -> None:
     """Everything was complete: status 0, the site serves, and a removal leaves no trace."""
-    vip, rs = pristine.vip(6), [pristine.rs(6)[0]]
-    outcome = attempt(pristine, vip, rs, interrupt_after=f"add [{rs[0]}]")
-    assert (outcome.status, outcome.message) == (0, f"[{rs[0]}]:{PORT} added behind tcp/{vip}")
+    vip, rs = pristine.vip(family), [pristine.rs(family)[0]]
+    director = pristine.agents["lb1"]
+
+    def stand_still() -> None:
+        director.pause()
+        soon(0.3, ctrl_c)
+        soon(0.6, director.resume)
+
+    outcome = attempt(pristine, vip, rs, after="add VIP", then=stand_still)
+    assert outcome.status == 0, outcome
+    assert outcome.message.endswith(f"added behind tcp/{vip}")
     assert pristine.curl(vip) == "rs1"
     assert pristine.remove(vip, rs, prune=True, drain_timeout=None).status == 0
+
+
+def soon(seconds: float, what: Callable[[], object]) -> None:
+    """Do something a little later, while the command waits for an agent."""
+    asyncio.get_running_loop().call_later(seconds, what)
+
+
+def assert_undone(outcome: Outcome) -> None:
+    """Interrupted, and everything is as it was."""
+    assert outcome.status == 10, outcome
+    assert outcome.message.startswith("interrupted before: ")
+    assert outcome.message.endswith("everything is as it was before")
 
 
 def test_ctrl_c_before_anything_has_happened(pristine: Operator) -> None:

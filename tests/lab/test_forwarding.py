@@ -11,8 +11,8 @@ from agent_common.destination import Forwarding
 from agent_common.virtual_server import SCHEDULERS
 from cli.outcome import StepReport, StepResult
 from lab.process import Process
-from lab.site import VIP, VIP6
-from lab.traffic import ask_http, ask_udp
+from lab.site import VIP, VIP6, Site, Sources
+from lab.traffic import ask_all, ask_udp
 from tests.lab.operator import PORT, Operator, address_of
 
 WEB = 8080
@@ -124,20 +124,27 @@ def test_the_director_still_reaches_the_real_servers_own_ipv6_address(unchanged:
     assert operator.remove(operator.vip(6), [rs], prune=True, drain_timeout=None).status == 0
 
 
+@pytest.fixture(scope="module")
+def sources(site: Site) -> Sources:
+    """100 addresses of the client in each family."""
+    return site.client_sources(100)
+
+
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS - {"twos"}))
 def test_a_rolled_back_addition_changes_the_answer_of_no_client(
-    operator: Operator, one_server: Process, scheduler: str
+    operator: Operator, one_server: Process, sources: Sources, scheduler: str, family: int
 ) -> None:
     """100 source addresses, asked before, during and after an add-backend that fails, get the answers that they got."""
     site = operator.site
-    first, second = operator.rs(4)
-    vip = operator.vip(4, WEB)
-    sources = site.client_sources(100).ipv4
+    first, second = operator.rs(family)
+    vip = operator.vip(family, WEB)
     assert operator.add(vip, [first], scheduler=scheduler).status == 0
     before = operator.snapshots()
 
     def answers() -> list[str]:
-        return [ask_http(site.client, VIP, WEB, source=source) for source in sources]
+        if family == 4:
+            return ask_all(site.client, VIP, WEB, sources.ipv4)
+        return ask_all(site.client, VIP6, WEB, sources.ipv6)
 
     during: list[list[str]] = []
 
@@ -156,7 +163,9 @@ def test_a_rolled_back_addition_changes_the_answer_of_no_client(
 
 @pytest.fixture(scope="module")
 def one_server(operator: Operator) -> Iterator[Process]:
-    """A web server on port 8080 of the first real server only; the VIP stays, so that ARP is asked for it once."""
-    operator.lvs("vip", "add", VIP)
-    yield operator.site.serve_http(operator.site.real_servers[0], WEB)
-    operator.lvs("vip", "remove", VIP)
+    """A web server on port 8080 of the first real server only; the VIPs stay, so that the wire is asked once."""
+    for vip in (VIP, VIP6):
+        operator.lvs("vip", "add", vip)
+    yield operator.site.serve_http(operator.site.real_servers[0], WEB, address="::")
+    for vip in (VIP, VIP6):
+        operator.lvs("vip", "remove", vip)

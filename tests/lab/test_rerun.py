@@ -14,6 +14,7 @@ import pytest
 from agent_common.destination import Forwarding
 from agent_common.virtual_server import Persistence
 from cli.outcome import Outcome, StepResult
+from cli.runner import Interrupt
 from lab.host import Host
 from lab.site import VIP, VIP6
 from tests.lab.attempt import attempt
@@ -199,7 +200,8 @@ def test_a_repair_that_is_interrupted_keeps_what_a_holder_needs_and_says_so(same
     rs = same.site.real_servers[0]
     lose_vip(rs, "lo", 6, route=False)
     same.site.director.run("ipvsadm", "-d", *destination(same, 6))
-    outcome = attempt(same, same.vip(6), same.rs(6)[:1], interrupt_after="prepare VIP")
+    stop = Interrupt()
+    outcome = attempt(same, same.vip(6), same.rs(6)[:1], after="prepare VIP", then=stop.set, interrupt=stop)
     assert outcome.status == 10
     assert outcome.message.endswith("except what is marked kept")
     assert [step.title for step in outcome.steps if step.result is StepResult.KEPT]
