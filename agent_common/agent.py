@@ -18,7 +18,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from agent_common import listen
-from agent_common.drift import DriftWatch
 from agent_common.endpoint import Endpoint, TlsFiles, check_plaintext, parse_endpoint, tls_files
 from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
@@ -110,9 +109,11 @@ async def serve(
     settings: AgentSettings,
     services: Sequence[Service],
     is_serving: Callable[[], Awaitable[bool]],
-    watch: DriftWatch,
+    beside: Sequence[Callable[[], Coroutine[None, None, None]]],
 ) -> None:
-    """Serve and watch until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
+    """Serve until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
+
+    beside goes on for as long as it serves.
 
     is_serving is asked every few seconds; while it says no, health says NOT_SERVING, and calls are answered anyway.
     """
@@ -135,7 +136,7 @@ async def serve(
         _log.log(logging.INFO if safe else logging.WARNING, "version %s listens on %s%s", VERSION, endpoint, danger)
     following = [
         asyncio.ensure_future(_follow_health(servicer, names, is_serving)),
-        asyncio.ensure_future(watch.follow()),
+        *(asyncio.ensure_future(each()) for each in beside),
     ]
     await stopped.wait()
     for each in following:

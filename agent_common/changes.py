@@ -11,11 +11,12 @@ import enum
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lvsagent.v1 import operation_pb2
 
 from agent_common.errors import UNFINISHED, ConflictError, InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.locks import Locks
 from agent_common.operation import Change, Operation
 from agent_common.records import from_record, to_record
 from agent_common.state import State
@@ -25,6 +26,8 @@ KEPT_CHANGES = 1000
 """So many changes are remembered; older ones can no longer be reverted by name."""
 
 _KIND = "change"
+
+_T = TypeVar("_T")
 
 
 class Outcome(enum.Enum):
@@ -91,7 +94,10 @@ class BatchError(Exception):
 class Changes:
     """Applies and reverts changes of one host, one at a time."""
 
-    def __init__(self, resources: Resources, state: State, run: Run, neighbours: Neighbours) -> None:
+    def __init__(
+        self, resources: Resources, state: State, run: Run, neighbours: Neighbours, locks: Locks | None = None
+    ) -> None:
+        self._locks = locks or Locks()
         self._resources = resources
         self._state = state
         self._run = run
@@ -116,30 +122,72 @@ class Changes:
         change_id = check_change_id(change_id)
         async with self._lock:
             if validate_only:
-                return await self._validate(operations, change_id)
+                return await self.plan(operations, change_id)
             known = await self._known(change_id)
             if known is not None:
                 return known
-            begun: list[Change] = []
-            for number, operation in enumerate(operations):
-                try:
-                    await self._apply_next(operation, change_id, begun)
-                except LvsError as error:
-                    await self._take_back(change_id, begun, error)
-                    raise BatchError(begun[:number], error) from error
-            await self._run(lambda: self._record(change_id, begun, done=True))
-            return begun
+            return await self.make(operations, change_id, lambda made: self._record(change_id, made, done=True))
 
     async def revert(self, change_id: str) -> Reverted:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
         change_id = check_change_id(change_id)
         async with self._lock:
-            return await self._revert(change_id)
+            body = await self._run(lambda: self._state.get(_KIND, change_id))
+            ended = await self.take_back([] if body is None else _load(body["changes"]))
+            await self._run(lambda: self._state.put(_KIND, change_id, {"status": "reverted", "changes": []}))
+            return ended
 
-    async def exclusively(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something to the host while no change is under way."""
+    async def exclusively(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something to the host while no change is under way; plan, make and take_back are for use in there."""
         async with self._lock:
-            await work()
+            return await work()
+
+    async def plan(self, operations: Sequence[Operation], change_id: str) -> list[Change]:
+        """Return what operations would change, one after the other; raises BatchError."""
+        planned: list[Change] = []
+        for operation in operations:
+            try:
+                planned.append(await self._plan(operation, change_id, planned))
+            except LvsError as error:
+                raise BatchError(planned, error) from error
+        return planned
+
+    async def make(
+        self,
+        operations: Sequence[Operation],
+        change_id: str,
+        record: Callable[[Sequence[Change]], None],
+        *,
+        owner: str = "",
+    ) -> list[Change]:
+        """Carry out operations, all or none, past the locks of the owner; what record writes of them is all that stays.
+
+        Raises BatchError.
+        """
+        begun: list[Change] = []
+        for number, operation in enumerate(operations):
+            try:
+                await self._apply_next(operation, change_id, begun, owner)
+            except LvsError as error:
+                await self._give_up_after(change_id, begun, error)
+                raise BatchError(begun[:number], error) from error
+
+        def end() -> None:
+            with self._state.transaction():
+                self._state.delete(_KIND, change_id)
+                record(begun)
+
+        await self._run(end)
+        return begun
+
+    async def take_back(self, changes: Sequence[Change]) -> Reverted:
+        """Revert changes, the last first, what of each still stands; raises RefusedError if one cannot be."""
+        ended = await self._revert_all(changes)
+        details = tuple(line for one in ended for line in one.details)
+        for outcome in (Outcome.KEPT, Outcome.REVERTED):
+            if any(one.outcome is outcome for one in ended):
+                return Reverted(outcome=outcome, details=details)
+        return Reverted(outcome=Outcome.NOTHING, details=details)
 
     async def settle(self) -> list[str]:
         """At start, take back what the agent died in the middle of; return what could not be, a line each.
@@ -155,17 +203,9 @@ class Changes:
                     failures.append(f"cannot take back change {change_id}, in which the agent died: {error.message}")
         return failures
 
-    async def _validate(self, operations: Sequence[Operation], change_id: str) -> list[Change]:
-        planned: list[Change] = []
-        for operation in operations:
-            try:
-                planned.append(await self._plan(operation, change_id, planned))
-            except LvsError as error:
-                raise BatchError(planned, error) from error
-        return planned
-
-    async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change]) -> None:
+    async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change], owner: str) -> None:
         change = await self._plan(operation, change_id, ())
+        self._locks.check([change], owner)
         if not change.made:
             begun.append(change)
             return
@@ -174,7 +214,7 @@ class Changes:
         await self._run(lambda: self._write(change, change_id, begun))
         await self._neighbours.confirm(change)
 
-    async def _take_back(self, change_id: str, begun: Sequence[Change], error: LvsError) -> None:
+    async def _give_up_after(self, change_id: str, begun: Sequence[Change], error: LvsError) -> None:
         """Revert what was begun before an error; if that fails, too, the record stays and the error says so."""
         try:
             await self._give_up(change_id, begun)
@@ -194,16 +234,6 @@ class Changes:
     async def _give_up(self, change_id: str, begun: Sequence[Change]) -> None:
         await self._revert_all(begun)
         await self._run(lambda: self._state.delete(_KIND, change_id))
-
-    async def _revert(self, change_id: str) -> Reverted:
-        body = await self._run(lambda: self._state.get(_KIND, change_id))
-        ended = [] if body is None else await self._revert_all(_load(body["changes"]))
-        await self._run(lambda: self._state.put(_KIND, change_id, {"status": "reverted", "changes": []}))
-        details = tuple(line for one in ended for line in one.details)
-        for outcome in (Outcome.KEPT, Outcome.REVERTED):
-            if any(one.outcome is outcome for one in ended):
-                return Reverted(outcome=outcome, details=details)
-        return Reverted(outcome=Outcome.NOTHING, details=details)
 
     async def _revert_all(self, changes: Sequence[Change]) -> list[Reverted]:
         """Revert each, the last first; one that fails does not keep the others from being tried."""

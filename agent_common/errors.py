@@ -44,6 +44,13 @@ class Reason(enum.StrEnum):
     KERNEL_REFUSED = enum.auto()
     INTERNAL = enum.auto()
     NOT_SUPPORTED = enum.auto()
+    LOCKED = enum.auto()
+    TRANSACTION_NOT_FOUND = enum.auto()
+    TRANSACTION_ABORTED = enum.auto()
+    TRANSACTION_COMMITTED = enum.auto()
+    TRANSACTION_DIFFERS = enum.auto()
+    TRANSACTION_OPEN = enum.auto()
+    STALE_FENCE = enum.auto()
 
 
 class LvsError(Exception):

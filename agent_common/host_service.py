@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lvsagent.v1 import host_service_pb2, host_service_pb2_grpc
+from lvsagent.v1 import destination_pb2, host_service_pb2, host_service_pb2_grpc, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.address import Addresses
-from agent_common.errors import InvalidInputError
+from agent_common.errors import InvalidInputError, NotFoundError
 from agent_common.handlers import Context
 from agent_common.procfs_settings import forwarding_settings
 from agent_common.procfs_sockets import accepts_tcp
@@ -21,6 +22,11 @@ from agent_common.sockets import Binding, Sockets, listening_on
 from agent_common.version import VERSION
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServerKey, check_port, parse_address
 from agent_common.worker import Run
+
+ReadServer = Callable[
+    [VirtualServerKey], tuple[virtual_server_pb2.VirtualServerStatus, Sequence[destination_pb2.DestinationStatus]]
+]
+"""Reads a virtual server and its destinations; raises NotFoundError."""
 
 MAX_WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 1.0
@@ -48,7 +54,9 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         ipvs_version: Callable[[], str] = lambda: "",
         leftovers: Callable[[], Sequence[tuple[VirtualServerKey, IpAddress]]] = lambda: (),
         problems: Callable[[], Sequence[str]] = lambda: (),
+        read_server: ReadServer | None = None,
     ) -> None:
+        self._read_server = read_server
         self._identity = identity
         self._addresses = addresses
         self._sockets = sockets
@@ -126,7 +134,17 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             response.leftovers.add(virtual_server=wire.pack_key(key), real_server=str(address))
         for name, value in forwarding_settings().items():
             response.settings.add(name=name, value=value)
+        if request.HasField("virtual_server"):
+            self._add_server(wire.unpack_key(request.virtual_server, "virtual_server"), response)
         return response
+
+    def _add_server(self, key: VirtualServerKey, response: host_service_pb2.GetHostResponse) -> None:
+        if self._read_server is None:
+            raise InvalidInputError("virtual_server", "virtual_server: only a director has virtual servers")
+        with contextlib.suppress(NotFoundError):
+            status, destinations = self._read_server(key)
+            response.virtual_server.CopyFrom(status)
+            response.destinations.extend(destinations)
 
 
 def peer_address(context: Context) -> str:

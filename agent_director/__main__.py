@@ -6,7 +6,14 @@ import logging
 import sys
 from dataclasses import dataclass
 
-from lvsagent.v1 import change_service_pb2, drift_service_pb2, host_service_pb2, ipvs_service_pb2, vip_service_pb2
+from lvsagent.v1 import (
+    change_service_pb2,
+    drift_service_pb2,
+    host_service_pb2,
+    ipvs_service_pb2,
+    transaction_service_pb2,
+    vip_service_pb2,
+)
 
 from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
 from agent_common.boot import boot_id, is_new_boot, note_boot
@@ -18,16 +25,19 @@ from agent_common.errors import Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
+from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
+from agent_common.transaction_service import TransactionServicer
+from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
 from agent_common.virtual_server import VirtualServer
 from agent_common.worker import Worker
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
-from agent_director.ipvs_service import IpvsServicer
+from agent_director.ipvs_service import IpvsServicer, pack_server
 from agent_director.netlink_ipvs import NetlinkIpvs
 from agent_director.netlink_neighbour import NetlinkNeighbours
 from agent_director.resources import DirectorResources
@@ -75,11 +85,12 @@ async def _run(settings: AgentSettings) -> None:
             return bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
-        services, restore, watch = _wire(settings, kernel, worker, identity)
         boot = boot_id()
-        await restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
+        wired = _wire(settings, kernel, worker, identity, boot)
+        await wired.transactions.start()
+        await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
         await worker(lambda: note_boot(kernel.state, boot))
-        await serve(settings, services, is_serving, watch)
+        await serve(settings, wired.services, is_serving, [wired.watch.follow, wired.transactions.follow])
     finally:
         await worker(kernel.close)
         worker.close()
@@ -94,10 +105,17 @@ def _open(settings: AgentSettings) -> Kernel:
     )
 
 
-def _wire(
-    settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity
-) -> tuple[list[Service], DirectorRestore, DriftWatch]:
-    """Return the services, what restores the committed state, and what watches the kernel."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wired:
+    """The services, what restores the committed state, and what goes on beside them."""
+
+    services: list[Service]
+    restore: DirectorRestore
+    watch: DriftWatch
+    transactions: Transactions
+
+
+def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity, boot: str) -> Wired:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     policy = DirectorVips(
         addresses,
@@ -110,7 +128,10 @@ def _wire(
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)
     resources = DirectorResources(virtual_servers, destinations, vips)
     neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
-    changes = Changes(resources, state, worker, neighbours)
+    locks = Locks()
+    changes = Changes(resources, state, worker, neighbours, locks)
+    member = Member(agent_id=identity.agent_id, is_director=True, boot=boot)
+    transactions = Transactions(member, changes, locks, state, worker)
     problems = Problems()
     restore = DirectorRestore(kernel.ipvs, virtual_servers, destinations, vips, changes, neighbours, worker, problems)
     watch = DriftWatch(restore.drift, restore.mend, worker)
@@ -118,6 +139,7 @@ def _wire(
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
+        (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
         (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
         (
             host_service_pb2,
@@ -129,6 +151,7 @@ def _wire(
                 worker,
                 ipvs_version=lambda: _ipvs_version(kernel.ipvs),
                 leftovers=destinations.leftovers,
+                read_server=lambda key: pack_server(virtual_servers, destinations, key),
                 problems=problems.texts,
             ),
         ),
@@ -137,7 +160,7 @@ def _wire(
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
-    return services, restore, watch
+    return Wired(services=services, restore=restore, watch=watch, transactions=transactions)
 
 
 def _ipvs_version(ipvs: Ipvs) -> str:

@@ -12,7 +12,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.grpc_errors import to_item
 from agent_common.handlers import Context
 from agent_common.paging import page
-from agent_common.virtual_server import VirtualServer
+from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
 from agent_director.virtual_server import VirtualServers
@@ -39,11 +39,8 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         key = wire.unpack_key(request.key)
 
         def read() -> ipvs_service_pb2.GetVirtualServerResponse:
-            server = self._virtual_servers.get(key)
-            statuses = self._destinations.list_all(key)
-            return ipvs_service_pb2.GetVirtualServerResponse(
-                status=self._pack(server), destinations=[wire.pack_destination_status(each) for each in statuses]
-            )
+            status, destinations = pack_server(self._virtual_servers, self._destinations, key)
+            return ipvs_service_pb2.GetVirtualServerResponse(status=status, destinations=destinations)
 
         return await self._run(read)
 
@@ -55,7 +52,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         def read() -> ipvs_service_pb2.ListVirtualServersResponse:
             servers = self._virtual_servers.list_all()
             part, token = page(servers, request.page_size, request.page_token, lambda server: str(server.key))
-            packed = [self._pack(server) for server in part]
+            packed = [_pack(self._virtual_servers, server) for server in part]
             return ipvs_service_pb2.ListVirtualServersResponse(virtual_servers=packed, next_page_token=token)
 
         return await self._run(read)
@@ -164,11 +161,20 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         response.change_id = made[0].id
         return response
 
-    def _pack(self, server: VirtualServer) -> ipvs_service_pb2.VirtualServerStatus:
-        packed = wire.pack_virtual_server(server)
-        return ipvs_service_pb2.VirtualServerStatus(
-            virtual_server=packed, managed=self._virtual_servers.is_managed(server.key), etag=wire.etag(packed)
-        )
+
+def pack_server(
+    virtual_servers: VirtualServers, destinations: Destinations, key: VirtualServerKey
+) -> tuple[virtual_server_pb2.VirtualServerStatus, list[destination_pb2.DestinationStatus]]:
+    """Read a virtual server and its destinations, and write both; raises NotFoundError."""
+    server = virtual_servers.get(key)
+    return _pack(virtual_servers, server), [wire.pack_destination_status(each) for each in destinations.list_all(key)]
+
+
+def _pack(virtual_servers: VirtualServers, server: VirtualServer) -> virtual_server_pb2.VirtualServerStatus:
+    packed = wire.pack_virtual_server(server)
+    return virtual_server_pb2.VirtualServerStatus(
+        virtual_server=packed, managed=virtual_servers.is_managed(server.key), etag=wire.etag(packed)
+    )
 
 
 def _check_chunk(chunk: ipvs_service_pb2.BatchApplyRequest) -> ipvs_service_pb2.BatchApplyRequest:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from lvsagent.v1 import arp_service_pb2, change_service_pb2, drift_service_pb2, host_service_pb2, vip_service_pb2
+from lvsagent.v1 import (
+    arp_service_pb2,
+    change_service_pb2,
+    drift_service_pb2,
+    host_service_pb2,
+    transaction_service_pb2,
+    vip_service_pb2,
+)
 
 from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
+from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes, NoNeighbours
 from agent_common.drift import DriftWatch
@@ -16,10 +24,13 @@ from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
+from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
+from agent_common.transaction_service import TransactionServicer
+from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
 from agent_common.worker import Worker
 from agent_realserver.arp_service import ArpServicer
@@ -59,9 +70,10 @@ async def _run(settings: AgentSettings) -> None:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
-        services, restore, watch = _wire(kernel, worker, identity)
-        await restore.start()
-        await serve(settings, services, _always, watch)
+        wired = _wire(kernel, worker, identity)
+        await wired.transactions.start()
+        await wired.restore.start()
+        await serve(settings, wired.services, _always, [wired.watch.follow, wired.transactions.follow])
     finally:
         await worker(kernel.close)
         worker.close()
@@ -72,14 +84,26 @@ async def _always() -> bool:
     return True
 
 
-def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Service], RealServerRestore, DriftWatch]:
-    """Return the services, what restores the committed state, and what watches the kernel."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wired:
+    """The services, what restores the committed state, and what goes on beside them."""
+
+    services: list[Service]
+    restore: RealServerRestore
+    watch: DriftWatch
+    transactions: Transactions
+
+
+def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> Wired:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     silence = Silence(ProcfsArpSysctls(), addresses, state)
     vips = HeldVips(
         addresses, state, LoopbackVips(silence, addresses, sockets, serves, lambda: frozenset(name_servers()))
     )
-    changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours())
+    locks = Locks()
+    changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours(), locks)
+    member = Member(agent_id=identity.agent_id, is_director=False, boot=boot_id())
+    transactions = Transactions(member, changes, locks, state, worker)
     problems = Problems()
     restore = RealServerRestore(vips, silence, changes, worker, problems)
     watch = DriftWatch(restore.drift, restore.mend, worker)
@@ -87,6 +111,7 @@ def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Serv
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
+        (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
         (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
         (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, worker, problems=problems.texts)),
     )
@@ -94,7 +119,7 @@ def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> tuple[list[Serv
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
-    return services, restore, watch
+    return Wired(services=services, restore=restore, watch=watch, transactions=transactions)
 
 
 if __name__ == "__main__":

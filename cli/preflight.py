@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from lvsagent.v1 import ipvs_service_pb2, vip_service_pb2
+from lvsagent.v1 import vip_service_pb2
 
 from agent_common import wire, wire_vip
-from agent_common.errors import LvsError, NotFoundError
+from agent_common.errors import LvsError
 from agent_common.operation import Operation
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 from cli.client import AgentClient
@@ -25,16 +24,16 @@ async def read_director(
 ) -> DirectorFacts:
     """Read a director: itself, its routes, the virtual server and its destinations."""
     with naming(client.agent):
-        host, answer = await asyncio.gather(client.host(str(each) for each in routes_to), _read_server(client, key))
+        host = await client.host((str(each) for each in routes_to), key)
     client.check_version(host.version)
-    if answer is None:
+    if not host.HasField("virtual_server"):
         return DirectorFacts(agent=client.agent, host=host)
-    statuses = [wire.unpack_destination_status(each) for each in answer.destinations]
+    statuses = [wire.unpack_destination_status(each) for each in host.destinations]
     return DirectorFacts(
         agent=client.agent,
         host=host,
-        server=wire.unpack_virtual_server(answer.status.virtual_server),
-        managed=answer.status.managed,
+        server=wire.unpack_virtual_server(host.virtual_server.virtual_server),
+        managed=host.virtual_server.managed,
         destinations={status.destination.key: status for status in statuses},
     )
 
@@ -80,12 +79,3 @@ def naming(agent: AgentName) -> Iterator[None]:
     except LvsError as error:
         error.message = f"{agent}: {error.message}"
         raise
-
-
-async def _read_server(client: AgentClient, key: VirtualServerKey) -> ipvs_service_pb2.GetVirtualServerResponse | None:
-    request = ipvs_service_pb2.GetVirtualServerRequest(key=wire.pack_key(key))
-    try:
-        response: ipvs_service_pb2.GetVirtualServerResponse = await client.ask(client.ipvs.GetVirtualServer, request)
-    except NotFoundError:
-        return None
-    return response

@@ -15,7 +15,9 @@ from agent_common.fake_address import FakeAddresses
 from agent_common.fake_sockets import FakeSockets
 from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
+from agent_common.locks import Locks
 from agent_common.restore import Problems
+from agent_common.transactions import Member, Transactions
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 from agent_director.destination import Destinations
@@ -55,6 +57,17 @@ def holder(key: VirtualServerKey | str = WEB, authority: str = "director-1") -> 
     return VirtualServerHolder(key=parse_key(key) if isinstance(key, str) else key, authority=authority)
 
 
+class BootClock:
+    """CLOCK_BOOTTIME of a host, in seconds, and the name of its boot."""
+
+    def __init__(self, boot: str = "boot-1") -> None:
+        self.now = 100.0
+        self.boot = boot
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class DirectorHost:
     """A director: its kernel and state, and everything that decides on top of them."""
 
@@ -67,7 +80,10 @@ class DirectorHost:
         neighbours: Neighbours | None = None,
         own: Iterable[Endpoint] = (),
         address: str = "192.168.0.10",
+        agent_id: str = "id",
+        clock: BootClock | None = None,
     ) -> None:
+        self.clock = clock = clock or BootClock()
         self.ipvs = ipvs or FakeIpvs()
         self.addresses = addresses or FakeAddresses([own_address(address), own_address("2001:db8::10", 64)])
         self.state = state or FakeState()
@@ -83,7 +99,10 @@ class DirectorHost:
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
         self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips)
         self.neighbours = neighbours or NoNeighbours()
-        self.changes = Changes(self.resources, self.state, run, self.neighbours)
+        locks = Locks()
+        self.changes = Changes(self.resources, self.state, run, self.neighbours, locks)
+        self.locks = locks
+        self.identify(agent_id)
         self.problems = Problems()
         self.restore = DirectorRestore(
             self.ipvs,
@@ -97,9 +116,27 @@ class DirectorHost:
         )
         self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
+    def identify(self, agent_id: str) -> None:
+        """Be the agent of this name."""
+        self.agent_id = agent_id
+        member = Member(agent_id=agent_id, is_director=True, boot=self.clock.boot)
+        self.transactions = Transactions(member, self.changes, self.locks, self.state, run, self.clock)
+
     def restarted(self) -> DirectorHost:
         """Return a new agent on the same kernel and state directory."""
-        return DirectorHost(ipvs=self.ipvs, addresses=self.addresses, state=self.state, neighbours=self.neighbours)
+        return DirectorHost(
+            ipvs=self.ipvs,
+            addresses=self.addresses,
+            state=self.state,
+            neighbours=self.neighbours,
+            agent_id=self.agent_id,
+            clock=self.clock,
+        )
+
+    def rebooted(self) -> DirectorHost:
+        """Return a new agent on the same state directory, after the kernel has lost everything of ours."""
+        clock = BootClock("boot-2")
+        return DirectorHost(state=self.state, neighbours=self.neighbours, agent_id=self.agent_id, clock=clock)
 
 
 class RealServerHost:
@@ -114,7 +151,10 @@ class RealServerHost:
         serves: Callable[[VirtualServerKey], bool] = lambda key: False,
         name_servers: Iterable[IpAddress] = (),
         address: str = "192.168.0.104",
+        agent_id: str = "id",
+        clock: BootClock | None = None,
     ) -> None:
+        self.clock = clock = clock or BootClock()
         self.sysctls = sysctls or FakeArpSysctls()
         self.addresses = addresses or FakeAddresses([own_address(address)])
         self.state = state or FakeState()
@@ -126,11 +166,30 @@ class RealServerHost:
             LoopbackVips(self.silence, self.addresses, self.sockets, serves, lambda: frozenset(name_servers)),
         )
         self.resources = RealServerResources(self.vips, self.silence)
-        self.changes = Changes(self.resources, self.state, run, NoNeighbours())
+        locks = Locks()
+        self.changes = Changes(self.resources, self.state, run, NoNeighbours(), locks)
+        self.locks = locks
+        self.identify(agent_id)
         self.problems = Problems()
         self.restore = RealServerRestore(self.vips, self.silence, self.changes, run, self.problems)
         self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
+    def identify(self, agent_id: str) -> None:
+        """Be the agent of this name."""
+        self.agent_id = agent_id
+        member = Member(agent_id=agent_id, is_director=False, boot=self.clock.boot)
+        self.transactions = Transactions(member, self.changes, self.locks, self.state, run, self.clock)
+
     def restarted(self) -> RealServerHost:
         """Return a new agent on the same kernel and state directory."""
-        return RealServerHost(sysctls=self.sysctls, addresses=self.addresses, state=self.state)
+        return RealServerHost(
+            sysctls=self.sysctls,
+            addresses=self.addresses,
+            state=self.state,
+            agent_id=self.agent_id,
+            clock=self.clock,
+        )
+
+    def rebooted(self) -> RealServerHost:
+        """Return a new agent on the same state directory, after the kernel has lost everything of ours."""
+        return RealServerHost(state=self.state, agent_id=self.agent_id, clock=BootClock("boot-2"))

@@ -14,6 +14,7 @@ from lvsagent.v1 import (
     drift_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
+    transaction_service_pb2,
     vip_service_pb2,
 )
 
@@ -22,8 +23,9 @@ from agent_common.drift_service import DriftServicer
 from agent_common.endpoint import Endpoint
 from agent_common.handlers import Handlers, Service
 from agent_common.host_service import HostServicer, Identity
+from agent_common.transaction_service import TransactionServicer
 from agent_common.vip_service import VipServicer
-from agent_director.ipvs_service import IpvsServicer
+from agent_director.ipvs_service import IpvsServicer, pack_server
 from agent_realserver.arp_service import ArpServicer
 from cli.client import Call, Clients
 from cli.site import Site
@@ -37,6 +39,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
     common = {
         vip_service_pb2: VipServicer(host.vips, host.changes, run),
         change_service_pb2: ChangeServicer(host.changes),
+        transaction_service_pb2: TransactionServicer(host.transactions),
         drift_service_pb2: DriftServicer(host.watch.confirmed),
     }
     if isinstance(host, DirectorHost):
@@ -51,6 +54,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
                 run,
                 ipvs_version=host.ipvs.version,
                 leftovers=host.destinations.leftovers,
+                read_server=lambda key: pack_server(host.virtual_servers, host.destinations, key),
             ),
         }
     else:
@@ -97,7 +101,8 @@ class Served:
         """Start an agent: a director by any name, a real server by its address."""
         path = self.path(name)
         path.unlink(missing_ok=True)
-        self._servers[name] = await self._stack.enter_async_context(served(path, services(host, f"id-of-{name}")))
+        host.identify(f"id-of-{name}")
+        self._servers[name] = await self._stack.enter_async_context(served(path, services(host, host.agent_id)))
         endpoint = Endpoint(path=str(path))
         if isinstance(host, RealServerHost):
             self._real_servers[name] = endpoint

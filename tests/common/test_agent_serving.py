@@ -48,8 +48,15 @@ from tests.director.ipvs_samples import KEYS, destination
 from tests.hosts import VIP, WEB, DirectorHost, RealServerHost, holder
 from tests.serving import Host, served, services
 
-DIRECTOR_SERVICES = {"IpvsService", "VipService", "ChangeService", "DriftService", "HostService"}
-REAL_SERVER_SERVICES = {"VipService", "ArpService", "ChangeService", "DriftService", "HostService"}
+DIRECTOR_SERVICES = {"IpvsService", "VipService", "ChangeService", "DriftService", "TransactionService", "HostService"}
+REAL_SERVER_SERVICES = {
+    "VipService",
+    "ArpService",
+    "ChangeService",
+    "DriftService",
+    "TransactionService",
+    "HostService",
+}
 
 
 class Agent:
@@ -406,7 +413,7 @@ class TestServe:
         path = tmp_path / "folder" / "api.sock"
         settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
         host = DirectorHost()
-        self.running = asyncio.ensure_future(serve(settings, services(host), is_serving, host.watch))
+        self.running = asyncio.ensure_future(serve(settings, services(host), is_serving, [host.watch.follow]))
         await until(path.exists)
         async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
             await channel.channel_ready()
@@ -452,7 +459,7 @@ class TestServe:
         settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
         with pytest.raises(LvsError, match="another program listens there"):
             host = DirectorHost()
-            await serve(settings, services(host), always, host.watch)
+            await serve(settings, services(host), always, [host.watch.follow])
         assert await health(agent) == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -466,7 +473,7 @@ async def test_an_agent_that_cannot_work_says_not_serving_and_answers_all_the_sa
     host.ipvs.loaded = False
     path = tmp_path / "api.sock"
     settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
-    running = asyncio.ensure_future(serve(settings, services(host), never, host.watch))
+    running = asyncio.ensure_future(serve(settings, services(host), never, [host.watch.follow]))
     await until(path.exists)
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         await channel.channel_ready()

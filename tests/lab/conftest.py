@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
@@ -53,7 +54,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         loads[share] += _seconds(part)
         if share == number - 1:
             mine.add(part)
-    items[:] = [item for item in items if _part(item) in mine]
+    items[:] = sorted((item for item in items if _part(item) in mine), key=_makes_a_site)
+
+
+def _makes_a_site(item: pytest.Item) -> bool:
+    """Those that do not share the usual site come last, so that it is made once."""
+    assert isinstance(item, pytest.Function)
+    return "operator" not in item.fixturenames or hasattr(item.module, "operator")
 
 
 def _part(item: pytest.Item) -> str:
@@ -65,17 +72,63 @@ def _seconds(part: str) -> int:
     return next((seconds for name, seconds in SECONDS.items() if name in part), USUAL_SECONDS)
 
 
+class UsualSite:
+    """The site of most files, with its agents: it takes 13 s to make, and is handed on while it is as it was made."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._operator: Operator | None = None
+        self._made: Hosts = {}
+
+    def get(self) -> Operator:
+        """Return the site, made if there is none."""
+        if self._operator is None:
+            self._operator = Operator.at(self._stack.enter_context(make_site()))
+            self._made = self._operator.snapshots()
+        return self._operator
+
+    def hand_on(self, *, good: bool) -> None:
+        """Keep it for the next file, unless something failed on it, or is left of it."""
+        operator = self._operator
+        if operator is None:
+            return
+        alive = all(agent.is_running for agent in operator.agents.values())
+        if not (good and alive and operator.differences(self._made) == ""):
+            self.end()
+
+    def end(self) -> None:
+        """Take it down: there can be only one site in a guest."""
+        self._stack.close()
+        self._operator = None
+
+
+@pytest.fixture(scope="session")
+def usual_site() -> Iterator[UsualSite]:
+    """The site that files share; those that make their own end it first."""
+    usual = UsualSite()
+    yield usual
+    usual.end()
+
+
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def operator(request: pytest.FixtureRequest, usual_site: UsualSite) -> Iterator[Operator]:
+    """A site of a director, two real servers, a client and an intruder, with agents, web servers, and an operator."""
+    failed_before = request.session.testsfailed
+    yield usual_site.get()
+    usual_site.hand_on(good=request.session.testsfailed == failed_before)
+
+
+@pytest.fixture(scope="module")
+def site(usual_site: UsualSite) -> Iterator[Site]:
     """A site of a director, two real servers, a client and an intruder, without agents."""
-    with Site.make(real_servers=2, intruder=True) as made:
+    usual_site.end()
+    with make_site() as made:
         yield made
 
 
-@pytest.fixture(scope="module")
-def operator(site: Site) -> Operator:
-    """The site with agents and web servers on port 10000, and somebody who runs lvs."""
-    return Operator.at(site)
+def make_site() -> AbstractContextManager[Site]:
+    """What most files need."""
+    return Site.make(real_servers=2, intruder=True)
 
 
 @pytest.fixture

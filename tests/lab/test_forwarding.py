@@ -11,7 +11,7 @@ from agent_common.destination import Forwarding
 from agent_common.virtual_server import SCHEDULERS
 from cli.outcome import StepReport, StepResult
 from lab.process import Process
-from lab.site import VIP, VIP6, Site, Sources
+from lab.site import VIP, VIP6, Sources
 from lab.traffic import ask_all, ask_udp
 from tests.lab.operator import PORT, Operator, address_of
 
@@ -125,9 +125,9 @@ def test_the_director_still_reaches_the_real_servers_own_ipv6_address(unchanged:
 
 
 @pytest.fixture(scope="module")
-def sources(site: Site) -> Sources:
+def sources(operator: Operator) -> Sources:
     """100 addresses of the client in each family."""
-    return site.client_sources(100)
+    return operator.site.client_sources(100)
 
 
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS - {"twos"}))
@@ -139,7 +139,6 @@ def test_a_rolled_back_addition_changes_the_answer_of_no_client(
     first, second = operator.rs(family)
     vip = operator.vip(family, WEB)
     assert operator.add(vip, [first], scheduler=scheduler).status == 0
-    before = operator.snapshots()
 
     def answers() -> list[str]:
         if family == 4:
@@ -157,7 +156,6 @@ def test_a_rolled_back_addition_changes_the_answer_of_no_client(
     assert outcome.status == 10, outcome.message
     assert (during, answers()) == ([asked_before], asked_before)
     assert asked_before == ["rs1"] * 100
-    assert operator.differences(before) == ""
     assert operator.remove(vip, [first], prune=True, drain_timeout=None).status == 0
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.lab import console
+from tests.lab.conftest import UsualSite
 
 DOCUMENTS = console.documents()
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=[str(page.relative_to(console.CHECKOUT)) for page in DOCUMENTS])
-def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
+def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, usual_site: UsualSite) -> None:
     """Each command of a marked block, run in order on its host of a fresh site, ends with status 0 and prints that."""
     blocks = console.parse(page.read_text(encoding="utf-8"))
+    usual_site.end()
     with console.site_for(blocks) as site:
         found = [text for block in blocks for text in console.failures(block, console.run(site, block, tmp_path))]
     assert not found, "\n\n".join(

@@ -12,14 +12,16 @@ from agent_common import wire
 from agent_common.vip import VipMode
 from agent_common.virtual_server import parse_key
 from lab.site import VIP, Site
+from tests.lab.conftest import UsualSite
 from tests.lab.operator import PORT, Operator
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+def operator(usual_site: UsualSite) -> Iterator[Operator]:
     """A site of two directors."""
+    usual_site.end()
     with Site.make(real_servers=1, directors=2) as made:
-        yield made
+        yield Operator.at(made)
 
 
 def rules(operator: Operator) -> list[str]:

@@ -85,6 +85,20 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """INTERNAL: a defect; the metadata has an incident id, the log has the trace."""
     REASON_NOT_SUPPORTED: _Reason.ValueType  # 29
     """FAILED_PRECONDITION: this agent does not take this operation."""
+    REASON_LOCKED: _Reason.ValueType  # 30
+    """ABORTED: another transaction holds it; the metadata names transaction, authority and age, and whether its lease has ended."""
+    REASON_TRANSACTION_NOT_FOUND: _Reason.ValueType  # 31
+    """NOT_FOUND: this agent does not know the transaction."""
+    REASON_TRANSACTION_ABORTED: _Reason.ValueType  # 32
+    """ABORTED: the transaction was aborted."""
+    REASON_TRANSACTION_COMMITTED: _Reason.ValueType  # 33
+    """ABORTED: the transaction was committed."""
+    REASON_TRANSACTION_DIFFERS: _Reason.ValueType  # 34
+    """ALREADY_EXISTS: another transaction has this name."""
+    REASON_TRANSACTION_OPEN: _Reason.ValueType  # 35
+    """FAILED_PRECONDITION: the transaction is not decided, or not settled."""
+    REASON_STALE_FENCE: _Reason.ValueType  # 36
+    """ABORTED: the fence is that of another transaction of this name."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -149,6 +163,20 @@ REASON_INTERNAL: Reason.ValueType  # 28
 """INTERNAL: a defect; the metadata has an incident id, the log has the trace."""
 REASON_NOT_SUPPORTED: Reason.ValueType  # 29
 """FAILED_PRECONDITION: this agent does not take this operation."""
+REASON_LOCKED: Reason.ValueType  # 30
+"""ABORTED: another transaction holds it; the metadata names transaction, authority and age, and whether its lease has ended."""
+REASON_TRANSACTION_NOT_FOUND: Reason.ValueType  # 31
+"""NOT_FOUND: this agent does not know the transaction."""
+REASON_TRANSACTION_ABORTED: Reason.ValueType  # 32
+"""ABORTED: the transaction was aborted."""
+REASON_TRANSACTION_COMMITTED: Reason.ValueType  # 33
+"""ABORTED: the transaction was committed."""
+REASON_TRANSACTION_DIFFERS: Reason.ValueType  # 34
+"""ALREADY_EXISTS: another transaction has this name."""
+REASON_TRANSACTION_OPEN: Reason.ValueType  # 35
+"""FAILED_PRECONDITION: the transaction is not decided, or not settled."""
+REASON_STALE_FENCE: Reason.ValueType  # 36
+"""ABORTED: the fence is that of another transaction of this name."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

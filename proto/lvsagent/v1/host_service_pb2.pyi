@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lvsagent.v1 import destination_pb2 as _destination_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -52,18 +53,24 @@ class GetHostRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROUTES_TO_FIELD_NUMBER: _builtins.int
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def routes_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses to which routes are wanted."""
+
+    @_builtins.property
+    def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Director: the key of a virtual server that is wanted too, so that a plan needs one question."""
 
     def __init__(
         self,
         *,
         routes_to: _abc.Iterable[_builtins.str] | None = ...,
+        virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["routes_to", b"routes_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["routes_to", b"routes_to", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,6 +191,8 @@ class GetHostResponse(_message.Message):
     PEER_ADDRESS_FIELD_NUMBER: _builtins.int
     LEFTOVERS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    DESTINATIONS_FIELD_NUMBER: _builtins.int
     kind: Global___AgentKind.ValueType
     """Kind of agent."""
     version: _builtins.str
@@ -218,6 +227,14 @@ class GetHostResponse(_message.Message):
         agent is degraded until somebody has mended it.
         """
 
+    @_builtins.property
+    def virtual_server(self) -> _virtual_server_pb2.VirtualServerStatus:
+        """Director: the virtual server that was asked for; not set if it is not there."""
+
+    @_builtins.property
+    def destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.DestinationStatus]:
+        """Its destinations, in the order of their keys."""
+
     def __init__(
         self,
         *,
@@ -232,10 +249,12 @@ class GetHostResponse(_message.Message):
         peer_address: _builtins.str = ...,
         leftovers: _abc.Iterable[Global___Leftover] | None = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
+        virtual_server: _virtual_server_pb2.VirtualServerStatus | None = ...,
+        destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "destinations", b"destinations", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

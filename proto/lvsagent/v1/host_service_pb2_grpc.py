@@ -52,7 +52,8 @@ class HostServiceServicer(object):
     """
 
     def GetHost(self, request, context):
-        """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
+        """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT,
+        FAILED_PRECONDITION (a virtual server is asked for, and there is no IPVS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class HostServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> HostServiceAsyncStub: ...
     GetHost: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.GetHostRequest, _host_service_pb2.GetHostResponse]
-    """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT."""
+    """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT,
+    FAILED_PRECONDITION (a virtual server is asked for, and there is no IPVS).
+    """
     CheckListener: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.CheckListenerRequest, _host_service_pb2.CheckListenerResponse]
     """Asks the host whether a program of its own takes connections on an address and port: TCP by connecting, UDP and SCTP by
     looking for a bound socket. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
@@ -46,7 +48,9 @@ class HostServiceAsyncStub(HostServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetHost: _aio.UnaryUnaryMultiCallable[_host_service_pb2.GetHostRequest, _host_service_pb2.GetHostResponse]  # type: ignore[assignment]
-    """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT."""
+    """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT,
+    FAILED_PRECONDITION (a virtual server is asked for, and there is no IPVS).
+    """
     CheckListener: _aio.UnaryUnaryMultiCallable[_host_service_pb2.CheckListenerRequest, _host_service_pb2.CheckListenerResponse]  # type: ignore[assignment]
     """Asks the host whether a program of its own takes connections on an address and port: TCP by connecting, UDP and SCTP by
     looking for a bound socket. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
@@ -61,7 +65,9 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _host_service_pb2.GetHostRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_host_service_pb2.GetHostResponse, _abc.Awaitable[_host_service_pb2.GetHostResponse]]:
-        """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT."""
+        """Reads what a client must know before it changes anything. Read only. Role: viewer. Errors: INVALID_ARGUMENT,
+        FAILED_PRECONDITION (a virtual server is asked for, and there is no IPVS).
+        """
 
     @_abc_1.abstractmethod
     def CheckListener(

@@ -47,38 +47,6 @@ class GetVirtualServerRequest(_message.Message):
 Global___GetVirtualServerRequest: _TypeAlias = GetVirtualServerRequest  # noqa: Y015
 
 @_typing.final
-class VirtualServerStatus(_message.Message):
-    """What is known of a virtual server beside its configuration."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
-    MANAGED_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
-    managed: _builtins.bool
-    """Whether this agent made it. If not, it is foreign."""
-    etag: _builtins.str
-    """Changes whenever the configuration does."""
-    @_builtins.property
-    def virtual_server(self) -> _virtual_server_pb2.VirtualServer:
-        """Configuration."""
-
-    def __init__(
-        self,
-        *,
-        virtual_server: _virtual_server_pb2.VirtualServer | None = ...,
-        managed: _builtins.bool = ...,
-        etag: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "managed", b"managed", "virtual_server", b"virtual_server"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VirtualServerStatus: _TypeAlias = VirtualServerStatus  # noqa: Y015
-
-@_typing.final
 class GetVirtualServerResponse(_message.Message):
     """One virtual server with its destinations."""
 
@@ -87,7 +55,7 @@ class GetVirtualServerResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def status(self) -> Global___VirtualServerStatus:
+    def status(self) -> _virtual_server_pb2.VirtualServerStatus:
         """The virtual server."""
 
     @_builtins.property
@@ -97,7 +65,7 @@ class GetVirtualServerResponse(_message.Message):
     def __init__(
         self,
         *,
-        status: Global___VirtualServerStatus | None = ...,
+        status: _virtual_server_pb2.VirtualServerStatus | None = ...,
         destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
@@ -145,13 +113,13 @@ class ListVirtualServersResponse(_message.Message):
     next_page_token: _builtins.str
     """For the next page; empty on the last."""
     @_builtins.property
-    def virtual_servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualServerStatus]:
+    def virtual_servers(self) -> _containers.RepeatedCompositeFieldContainer[_virtual_server_pb2.VirtualServerStatus]:
         """The virtual servers."""
 
     def __init__(
         self,
         *,
-        virtual_servers: _abc.Iterable[Global___VirtualServerStatus] | None = ...,
+        virtual_servers: _abc.Iterable[_virtual_server_pb2.VirtualServerStatus] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -274,6 +274,38 @@ class VirtualServer(_message.Message):
 Global___VirtualServer: _TypeAlias = VirtualServer  # noqa: Y015
 
 @_typing.final
+class VirtualServerStatus(_message.Message):
+    """What is known of a virtual server beside its configuration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    MANAGED_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    managed: _builtins.bool
+    """Whether this agent made it. If not, it is foreign."""
+    etag: _builtins.str
+    """Changes whenever the configuration does."""
+    @_builtins.property
+    def virtual_server(self) -> Global___VirtualServer:
+        """Configuration."""
+
+    def __init__(
+        self,
+        *,
+        virtual_server: Global___VirtualServer | None = ...,
+        managed: _builtins.bool = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "managed", b"managed", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VirtualServerStatus: _TypeAlias = VirtualServerStatus  # noqa: Y015
+
+@_typing.final
 class CreateVirtualServerRequest(_message.Message):
     """Asks for a virtual server. If it is there with the fields that are set, nothing is done (made = false); if one differs,
     ALREADY_EXISTS. Fields that are not set match whatever is there, and take their default in a new one.

@@ -1,0 +1,103 @@
+"""What open transactions hold on their host. A lock never waits: whoever meets one is told whose it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from lvsagent.v1 import operation_pb2
+
+from agent_common import wire
+from agent_common.errors import ConflictError, Reason
+from agent_common.operation import Change
+from agent_common.wire_vip import unpack_holder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A resource, and whether nobody else may have it; shared claims do not conflict with each other."""
+
+    resource: str
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """What one transaction claims; begun is by time.monotonic."""
+
+    transaction: str
+    authority: str
+    claims: tuple[Claim, ...]
+    begun: float
+
+
+def claims_of(changes: Iterable[Change]) -> tuple[Claim, ...]:
+    """Return what changes claim.
+
+    A destination nobody else may change, and nobody may make, edit or remove its virtual server meanwhile. A VIP is not
+    locked but held, so holders do not conflict; only one hold must not be taken by one and given up by another.
+    """
+    return tuple(dict.fromkeys(claim for change in changes for claim in _claims_of(change)))
+
+
+def _claims_of(change: Change) -> Sequence[Claim]:
+    match change.WhichOneof("resource"):
+        case "virtual_server":
+            server = change.virtual_server.after if change.virtual_server.HasField("after") else None
+            key = wire.unpack_key((server or change.virtual_server.before).key)
+            return (Claim(resource=f"virtual server {key}", exclusive=change.made),)
+        case "destination":
+            server_key = wire.unpack_key(change.destination.virtual_server)
+            shared = Claim(resource=f"virtual server {server_key}", exclusive=False)
+            name = _destination_name(change.destination)
+            return (
+                (Claim(resource=f"destination {name} in {server_key}", exclusive=True), shared) if name else (shared,)
+            )
+        case "vip":
+            address = change.vip.after.address or change.vip.before.address
+            holder = unpack_holder(change.vip.holder)
+            return (Claim(resource=f"VIP {address} held for {holder.label}", exclusive=change.made),)
+        case _:
+            return ()
+
+
+def _destination_name(change: operation_pb2.DestinationChange) -> str:
+    for side in ("after", "before"):
+        if change.HasField(side):
+            return str(wire.unpack_destination_key(getattr(change, side).key))
+    return ""
+
+
+class Locks:
+    """The locks of a host, in memory: they follow from the transactions that are on disk."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._locks: dict[str, Lock] = {}
+
+    def take(self, transaction: str, authority: str, claims: Sequence[Claim]) -> None:
+        """Note what a transaction holds; `check` has been asked before."""
+        lock = Lock(transaction=transaction, authority=authority, claims=tuple(claims), begun=self._clock())
+        self._locks[transaction] = lock
+
+    def release(self, transaction: str) -> None:
+        """Let go of all that a transaction holds."""
+        self._locks.pop(transaction, None)
+
+    def check(self, changes: Iterable[Change], owner: str = "") -> None:
+        """Raise ConflictError if another transaction than the owner holds what the changes claim."""
+        others = [lock for lock in self._locks.values() if lock.transaction != owner]
+        wanted = {claim.resource: claim for claim in claims_of(changes)} if others else {}
+        for lock in others:
+            for claim in lock.claims:
+                mine = wanted.get(claim.resource)
+                if mine is not None and (mine.exclusive or claim.exclusive):
+                    age = self._clock() - lock.begun
+                    raise ConflictError(
+                        f"{claim.resource} is locked by transaction {lock.transaction} for {age:.0f} s",
+                        Reason.LOCKED,
+                        transaction=lock.transaction,
+                        authority=lock.authority,
+                        age=f"{age:.0f}",
+                    )

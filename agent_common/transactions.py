@@ -1,0 +1,486 @@
+"""The transactions of a host: prepared, made ready, committed or aborted, each step on disk before the kernel follows.
+
+docs/explanation/transactions.md tells the protocol, tests/protocol checks it. The outcome is decided by one record of
+one director, the authority; every other agent follows what that says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lvsagent.v1 import operation_pb2
+
+from agent_common.changes import BatchError, Changes, Outcome
+from agent_common.errors import (
+    ConflictError,
+    DiffersError,
+    InvalidInputError,
+    LvsError,
+    NotFoundError,
+    Reason,
+    RefusedError,
+)
+from agent_common.locks import Locks, claims_of
+from agent_common.operation import Change, Operation
+from agent_common.state import State
+from agent_common.transaction import (
+    Participant,
+    Transaction,
+    TransactionState,
+    check_lease,
+    from_body,
+    is_inert,
+    to_body,
+)
+from agent_common.wire import etag
+from agent_common.worker import Run
+
+KEPT_TRANSACTIONS = 1000
+"""So many that are decided are remembered; of older ones a message that comes late finds nothing."""
+
+WATCH_SECONDS = 1.0
+RETRY_SECONDS = 5.0
+
+MAX_NAME = 64
+
+_KIND = "transaction"
+
+_log = logging.getLogger(__name__)
+
+
+def boot_time() -> float:
+    """Return the seconds since the host was started, those of its sleep included (CLOCK_BOOTTIME)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Which agent this is: its identity, whether it is a director, and the boot of its host."""
+
+    agent_id: str
+    is_director: bool
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What a coordinator asks an agent to prepare; the lease is in seconds, an empty etag takes any plan."""
+
+    id: str
+    purpose: str = ""
+    authority: str
+    participants: tuple[Participant, ...]
+    operations: tuple[Operation, ...]
+    lease: float
+    etag: str = ""
+
+
+class Transactions:
+    """Carries transactions from one state to the next, one at a time."""
+
+    def __init__(
+        self,
+        member: Member,
+        changes: Changes,
+        locks: Locks,
+        state: State,
+        run: Run,
+        clock: Callable[[], float] = boot_time,
+    ) -> None:
+        self._member = member
+        self._changes = changes
+        self._locks = locks
+        self._state = state
+        self._run = run
+        self._clock = clock
+        self._open: dict[str, Transaction] = {}
+        self._tried: dict[str, float] = {}
+        self._closed: list[str] = []
+
+    async def start(self) -> list[str]:
+        """Take up what an earlier agent left, before anything is restored; return what cannot be undone, a line each.
+
+        What it died in the middle of is taken back. After a reboot nothing is undecided here, except at a real server
+        that is READY and at a director that is not the authority: they cannot know.
+        """
+        problems = await self._changes.settle()
+        await self._run(self._load)
+        for transaction in list(self._open.values()):
+            if self._may_abort_alone(transaction) and transaction.boot != self._member.boot:
+                await self._abort(transaction)
+            elif transaction.state is TransactionState.ABORTED:
+                await self._undo(transaction)
+        return problems
+
+    async def follow(self) -> None:
+        """Until cancelled: abort what this agent may abort alone when its lease ends, and settle what is decided."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await self.go_on()
+            except Exception:
+                _log.exception("the watch of transactions goes on after an unexpected error")
+
+    async def go_on(self) -> None:
+        """Do what is due about the transactions that are open."""
+        for name in list(self._open):
+            await self._changes.exclusively(lambda name=name: self._go_on(name))  # type: ignore[misc]
+
+    async def validate(self, proposal: Proposal) -> tuple[Transaction, str]:
+        """Return what a proposal would become, and the tag of that; nothing is locked or recorded."""
+        check_proposal(proposal)
+
+        async def work() -> tuple[Transaction, str]:
+            planned = await self._plan(proposal)
+            return self._begin(proposal, planned), tag(planned)
+
+        return await self._changes.exclusively(work)
+
+    async def prepare(self, proposal: Proposal) -> tuple[Transaction, str]:
+        """Lock, record, and make what is inert; the same proposal again gives the same answer."""
+        check_proposal(proposal)
+        return await self._changes.exclusively(lambda: self._prepare(proposal))
+
+    async def ready(self, name: str, fence: int) -> Transaction:
+        """Give up the right to undo alone; raises ConflictError if it is aborted."""
+
+        async def work() -> Transaction:
+            transaction = await self._known(name, fence)
+            match transaction.state:
+                case TransactionState.ABORTED:
+                    raise _aborted(transaction)
+                case TransactionState.PREPARED:
+                    return await self._put(replace(transaction, state=TransactionState.READY))
+                case _:
+                    return transaction
+
+        return await self._changes.exclusively(work)
+
+    async def commit(self, name: str, fence: int) -> Transaction:
+        """Record the decision, and make what was reserved; raises ConflictError if it is aborted."""
+
+        async def work() -> Transaction:
+            transaction = await self._known(name, fence)
+            if transaction.state is TransactionState.ABORTED:
+                raise _aborted(transaction)
+            if transaction.state is not TransactionState.COMMITTED:
+                settled = not transaction.reserved
+                transaction = await self._put(
+                    replace(transaction, state=TransactionState.COMMITTED, settled=settled, problems=())
+                )
+            return await self._complete(transaction)
+
+        return await self._changes.exclusively(work)
+
+    async def abort(self, name: str, fence: int = 0) -> tuple[Transaction, tuple[str, ...]]:
+        """Take back what was made; one that is not known is remembered. Raises ConflictError if it is committed."""
+
+        async def work() -> tuple[Transaction, tuple[str, ...]]:
+            transaction = await self._find(name)
+            if transaction is None:
+                return await self._bury(name), ()
+            _check_fence(transaction, fence)
+            if transaction.state is TransactionState.COMMITTED:
+                raise ConflictError(
+                    f"cannot abort transaction {name}: it was committed", Reason.TRANSACTION_COMMITTED, transaction=name
+                )
+            return await self._abort(transaction)
+
+        return await self._changes.exclusively(work)
+
+    async def resolve(self, name: str) -> Transaction:
+        """Return where it stands; an authority whose lease is over, or that does not know it, decides to abort."""
+
+        async def work() -> Transaction:
+            transaction = await self._find(name)
+            if transaction is None:
+                return await self._bury(name)
+            if self._may_abort_alone(transaction) and self._is_over(transaction):
+                return (await self._abort(transaction))[0]
+            return transaction
+
+        return await self._changes.exclusively(work)
+
+    async def renew(self, name: str, fence: int, lease: float) -> Transaction:
+        """Let the lease run again; raises ConflictError if the transaction is decided."""
+        check_lease(lease)
+
+        async def work() -> Transaction:
+            transaction = await self._known(name, fence)
+            if transaction.state is TransactionState.ABORTED:
+                raise _aborted(transaction)
+            if transaction.state is TransactionState.COMMITTED:
+                return transaction
+            expires = self._clock() + lease
+            return await self._put(replace(transaction, lease=lease, expires=expires, boot=self._member.boot))
+
+        return await self._changes.exclusively(work)
+
+    async def get(self, name: str) -> Transaction:
+        """Return one; raises NotFoundError."""
+        return await self._known(name, 0)
+
+    async def list_all(self, *, decided: bool = False) -> list[Transaction]:
+        """Return those that are open, or all that are remembered, oldest first."""
+        bodies = await self._run(lambda: self._state.list(_KIND))
+        found = [from_body(name, body) for name, body in bodies.items()]
+        return sorted((each for each in found if decided or each.is_open), key=lambda each: each.fence)
+
+    async def forget(self, name: str) -> None:
+        """Forget one that is decided and settled; raises RefusedError for any other."""
+
+        async def work() -> None:
+            transaction = await self._find(name)
+            if transaction is not None and transaction.is_open:
+                raise RefusedError(
+                    f"cannot forget transaction {name}: it is {transaction.state} and not finished here",
+                    Reason.TRANSACTION_OPEN,
+                    transaction=name,
+                )
+            await self._run(lambda: self._state.delete(_KIND, name))
+
+        await self._changes.exclusively(work)
+
+    def lease_left(self, transaction: Transaction) -> float:
+        """Return for how many seconds the lease still runs; 0 when it is over."""
+        if transaction.state.is_decided or transaction.boot != self._member.boot:
+            return 0.0
+        return max(transaction.expires - self._clock(), 0.0)
+
+    # All that follows is called while no other change is under way.
+
+    async def _prepare(self, proposal: Proposal) -> tuple[Transaction, str]:
+        known = await self._find(proposal.id)
+        if known is not None:
+            return _same(known, proposal), tag(known.changes)
+        planned = await self._plan(proposal)
+        if proposal.etag and proposal.etag != tag(planned):
+            raise ConflictError(
+                "this host has changed since the change was planned", Reason.CHANGED_MEANWHILE, transaction=proposal.id
+            )
+        self._locks.check(planned)
+        transaction = replace(self._begin(proposal, planned), fence=await self._run(self._next_fence))
+        inert = [operation for operation in proposal.operations if is_inert(operation)]
+        try:
+            made = await self._changes.make(
+                inert,
+                _change_name(transaction),
+                lambda made: self._write(replace(transaction, changes=_merge(proposal, planned, made))),
+                owner=proposal.id,
+            )
+        except BatchError as failure:
+            await self._bury(proposal.id)
+            raise failure.error from failure
+        transaction = replace(transaction, changes=_merge(proposal, planned, made))
+        self._note(transaction)
+        return transaction, tag(planned)
+
+    async def _plan(self, proposal: Proposal) -> list[Change]:
+        try:
+            return await self._changes.plan(proposal.operations, proposal.id)
+        except BatchError as failure:
+            raise failure.error from failure
+
+    def _begin(self, proposal: Proposal, planned: Sequence[Change]) -> Transaction:
+        return Transaction(
+            id=proposal.id,
+            state=TransactionState.PREPARED,
+            purpose=proposal.purpose,
+            authority=proposal.authority,
+            participants=proposal.participants,
+            lease=proposal.lease,
+            expires=self._clock() + proposal.lease,
+            boot=self._member.boot,
+            operations=proposal.operations,
+            changes=tuple(planned),
+            created=time.time(),
+        )
+
+    async def _complete(self, transaction: Transaction) -> Transaction:
+        """Make what was reserved; where the kernel refuses, it stays to be done."""
+        if transaction.settled:
+            return transaction
+        self._tried[transaction.id] = self._clock()
+        try:
+            await self._changes.make(
+                transaction.reserved,
+                _change_name(transaction),
+                lambda made: self._write(_completed(transaction, made)),
+                owner=transaction.id,
+            )
+        except BatchError as failure:
+            _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, failure.error.message)
+            return await self._put(replace(transaction, problems=(failure.error.message,)))
+        done = await self._find(transaction.id)
+        assert done is not None  # noqa: S101  # it was written a moment ago
+        self._note(done)
+        return done
+
+    async def _abort(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:
+        if transaction.state is not TransactionState.ABORTED:
+            transaction = await self._put(replace(transaction, state=TransactionState.ABORTED, settled=False))
+        return await self._undo(transaction)
+
+    async def _undo(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:
+        """Take back what the preparation made; where that fails, it stays to be done."""
+        if transaction.settled:
+            return transaction, transaction.problems
+        self._tried[transaction.id] = self._clock()
+        try:
+            ended = await self._changes.take_back(transaction.made)
+        except LvsError as error:
+            _log.warning("transaction %s is aborted, and not yet undone: %s", transaction.id, error.message)
+            return await self._put(replace(transaction, problems=(error.message,))), (error.message,)
+        kept = ended.details if ended.outcome is Outcome.KEPT else ()
+        return await self._put(replace(transaction, settled=True, problems=kept)), ended.details
+
+    async def _go_on(self, name: str) -> None:
+        transaction = self._open.get(name)
+        if transaction is None:
+            return
+        if not transaction.state.is_decided:
+            if self._may_abort_alone(transaction) and self._is_over(transaction):
+                _log.info("transaction %s is aborted: its lease has ended", name)
+                await self._abort(transaction)
+        elif self._clock() - self._tried.get(name, 0.0) >= RETRY_SECONDS:
+            if transaction.state is TransactionState.COMMITTED:
+                await self._complete(transaction)
+            else:
+                await self._undo(transaction)
+
+    def _may_abort_alone(self, transaction: Transaction) -> bool:
+        """The authority decides; a real server may until it is READY, since no decision comes before that."""
+        mine = not self._member.is_director or transaction.authority == self._member.agent_id
+        return transaction.state is TransactionState.PREPARED and mine
+
+    def _is_over(self, transaction: Transaction) -> bool:
+        return transaction.boot != self._member.boot or self._clock() >= transaction.expires
+
+    async def _known(self, name: str, fence: int) -> Transaction:
+        transaction = await self._find(name)
+        if transaction is None:
+            raise NotFoundError(f"transaction {name} is not known here", Reason.TRANSACTION_NOT_FOUND, transaction=name)
+        _check_fence(transaction, fence)
+        return transaction
+
+    async def _find(self, name: str) -> Transaction | None:
+        check_name(name)
+        body = await self._run(lambda: self._state.get(_KIND, name))
+        return None if body is None else from_body(name, body)
+
+    async def _bury(self, name: str) -> Transaction:
+        """Remember a transaction that never was here, so that it is refused when it comes late."""
+        return await self._put(Transaction(id=name, state=TransactionState.ABORTED, created=time.time()))
+
+    async def _put(self, transaction: Transaction) -> Transaction:
+        await self._run(lambda: self._write(transaction))
+        self._note(transaction)
+        return transaction
+
+    def _next_fence(self) -> int:
+        """Return a number that no earlier transaction had; it is on disk with the transaction that gets it."""
+        body = self._state.get("agent", "fence")
+        return 1 if body is None else int(body["last"]) + 1
+
+    def _write(self, transaction: Transaction) -> None:
+        """Write a transaction, and forget the oldest of those that are over, beyond so many."""
+        with self._state.transaction():
+            if transaction.state is TransactionState.PREPARED:
+                self._state.put("agent", "fence", {"last": transaction.fence})
+            for name in self._closed[:-KEPT_TRANSACTIONS]:
+                self._state.delete(_KIND, name)
+            self._state.put(_KIND, transaction.id, to_body(transaction))
+        self._closed = self._closed[-KEPT_TRANSACTIONS:]
+
+    def _note(self, transaction: Transaction) -> None:
+        """Keep in memory what is open, and its locks; they end when the kernel is as the transaction says."""
+        if transaction.is_open:
+            self._open[transaction.id] = transaction
+            self._locks.take(transaction.id, transaction.authority, claims_of(transaction.changes))
+        else:
+            self._open.pop(transaction.id, None)
+            self._tried.pop(transaction.id, None)
+            self._closed.append(transaction.id)
+            self._locks.release(transaction.id)
+
+    def _load(self) -> None:
+        for name, body in self._state.list(_KIND).items():
+            self._note(from_body(name, body))
+
+
+def check_proposal(proposal: Proposal) -> None:
+    """Raise InvalidInputError for what the proposal alone shows to be wrong."""
+    check_name(proposal.id)
+    check_lease(proposal.lease)
+    if not proposal.authority:
+        raise InvalidInputError("authority", "authority: must be set")
+    if proposal.authority not in {each.agent_id for each in proposal.participants}:
+        raise InvalidInputError("authority", f"authority: {proposal.authority!r} is not among the participants")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInputError for the name of a transaction that is empty or longer than 64 characters."""
+    if not 1 <= len(name) <= MAX_NAME:
+        raise InvalidInputError(
+            "transaction_id", f"transaction_id: {len(name)} characters are not 1 to {MAX_NAME} characters"
+        )
+
+
+def tag(changes: Sequence[Change]) -> str:
+    """Return the tag of what changes do: another one means that the host is not as it was."""
+    whole = operation_pb2.Changes()
+    for change in changes:
+        whole.changes.add().CopyFrom(change)
+        whole.changes[-1].id = ""
+    return etag(whole)
+
+
+def _change_name(transaction: Transaction) -> str:
+    """Return the name of the change that a transaction makes; it is on record only while it is made."""
+    return f"transaction {transaction.id} {transaction.fence}"
+
+
+def _same(known: Transaction, proposal: Proposal) -> Transaction:
+    """Return a known transaction to whoever asks for it again; raises what forbids that."""
+    if known.state is TransactionState.ABORTED:
+        raise _aborted(known)
+    if (known.authority, known.operations) != (proposal.authority, proposal.operations):
+        raise DiffersError(
+            f"transaction {known.id} is known here, with other operations",
+            Reason.TRANSACTION_DIFFERS,
+            transaction=known.id,
+        )
+    return known
+
+
+def _aborted(transaction: Transaction) -> ConflictError:
+    return ConflictError(
+        f"transaction {transaction.id} was aborted", Reason.TRANSACTION_ABORTED, transaction=transaction.id
+    )
+
+
+def _check_fence(transaction: Transaction, fence: int) -> None:
+    """Raise ConflictError for a message to an earlier transaction of the same name; 0 is not compared."""
+    if fence and fence != transaction.fence:
+        raise ConflictError(
+            f"transaction {transaction.id} has fence {transaction.fence} here, not {fence}",
+            Reason.STALE_FENCE,
+            transaction=transaction.id,
+        )
+
+
+def _merge(proposal: Proposal, planned: Sequence[Change], made: Sequence[Change]) -> tuple[Change, ...]:
+    """Return the changes of a prepared transaction: what was made, and what is planned for the commit."""
+    left = list(made)
+    return tuple(
+        left.pop(0) if is_inert(operation) else change
+        for operation, change in zip(proposal.operations, planned, strict=True)
+    )
+
+
+def _completed(transaction: Transaction, made: Sequence[Change]) -> Transaction:
+    return replace(transaction, changes=transaction.with_made(made), settled=True, problems=())
