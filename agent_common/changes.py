@@ -83,11 +83,15 @@ class NoNeighbours:
 
 
 class BatchError(Exception):
-    """An operation of several failed; those before it were reverted, unless the error has UNFINISHED."""
+    """An operation of several failed; those before it were reverted, unless the error has UNFINISHED.
 
-    def __init__(self, earlier: Sequence[Change], error: LvsError) -> None:
+    begun are those that may stand then, the failed one among them if it was begun.
+    """
+
+    def __init__(self, earlier: Sequence[Change], error: LvsError, begun: Sequence[Change] = ()) -> None:
         super().__init__(str(error))
         self.earlier = tuple(earlier)
+        self.begun = tuple(begun)
         self.error = error
 
 
@@ -170,7 +174,7 @@ class Changes:
                 await self._apply_next(operation, change_id, begun, owner)
             except LvsError as error:
                 await self._give_up_after(change_id, begun, error)
-                raise BatchError(begun[:number], error) from error
+                raise BatchError(begun[:number], error, begun) from error
 
         def end() -> None:
             with self._state.transaction():

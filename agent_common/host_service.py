@@ -134,17 +134,12 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             response.leftovers.add(virtual_server=wire.pack_key(key), real_server=str(address))
         for name, value in forwarding_settings().items():
             response.settings.add(name=name, value=value)
-        if request.HasField("virtual_server"):
-            self._add_server(wire.unpack_key(request.virtual_server, "virtual_server"), response)
+        if request.HasField("virtual_server") and self._read_server is not None:
+            with contextlib.suppress(NotFoundError):
+                status, destinations = self._read_server(wire.unpack_key(request.virtual_server, "virtual_server"))
+                response.virtual_server.CopyFrom(status)
+                response.destinations.extend(destinations)
         return response
-
-    def _add_server(self, key: VirtualServerKey, response: host_service_pb2.GetHostResponse) -> None:
-        if self._read_server is None:
-            raise InvalidInputError("virtual_server", "virtual_server: only a director has virtual servers")
-        with contextlib.suppress(NotFoundError):
-            status, destinations = self._read_server(key)
-            response.virtual_server.CopyFrom(status)
-            response.destinations.extend(destinations)
 
 
 def peer_address(context: Context) -> str:

@@ -51,9 +51,8 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             server_key = wire.unpack_key(change.destination.virtual_server)
             shared = Claim(resource=f"virtual server {server_key}", exclusive=False)
             name = _destination_name(change.destination)
-            return (
-                (Claim(resource=f"destination {name} in {server_key}", exclusive=True), shared) if name else (shared,)
-            )
+            mine = Claim(resource=f"destination {name} in {server_key}", exclusive=change.made)
+            return (mine, shared) if name else (shared,)
         case "vip":
             address = change.vip.after.address or change.vip.before.address
             holder = unpack_holder(change.vip.holder)

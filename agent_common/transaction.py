@@ -6,12 +6,13 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lvsagent.v1 import transaction_pb2
+from lvsagent.v1 import operation_pb2, transaction_pb2
 
 from agent_common.errors import InvalidInputError
 from agent_common.operation import Change, Operation
 from agent_common.records import from_record, to_record
 from agent_common.state import Body
+from agent_common.wire import etag
 
 MIN_LEASE, MAX_LEASE = 5.0, 900.0
 """Seconds that a coordinator may be silent."""
@@ -21,6 +22,12 @@ INERT = frozenset({"create_virtual_server", "create_vip", "silence_arp"})
 
 A destination is not, not even with weight 0: under sh and dh it takes a share of the clients and refuses them.
 """
+
+FAILED_OPERATION = "operation"
+"""Metadata of an error: the number of the operation that is at fault, from 0."""
+
+FAILED_OPERATION = "operation"
+"""Metadata of an error: the number of the operation that is at fault, from 0."""
 
 Participant = transaction_pb2.Participant
 
@@ -67,9 +74,12 @@ class Transaction:
         return not (self.state.is_decided and self.settled)
 
     @property
-    def reserved(self) -> list[Operation]:
-        """Return the operations that are made when it commits."""
-        return [operation for operation in self.operations if not is_inert(operation)]
+    def due(self) -> list[Operation]:
+        """Return the operations that the commit makes: those that were reserved.
+
+        Where that was refused once, all of them: what was made at the preparation may be gone by now.
+        """
+        return [operation for operation in self.operations if self.problems or not is_inert(operation)]
 
     @property
     def made(self) -> list[Change]:
@@ -78,7 +88,9 @@ class Transaction:
         return [change for operation, change in pairs if is_inert(operation)]
 
     def with_made(self, made: Sequence[Change]) -> tuple[Change, ...]:
-        """Return the changes once those of the reserved operations are made."""
+        """Return the changes once those that were due are made."""
+        if self.problems:
+            return tuple(made)
         left = list(made)
         return tuple(
             change if is_inert(operation) else left.pop(0)
@@ -96,6 +108,15 @@ def check_lease(seconds: float, field: str = "lease") -> float:
     if not MIN_LEASE <= seconds <= MAX_LEASE:
         raise InvalidInputError(field, f"{field}: {seconds:g} s is out of range ({MIN_LEASE:g} to {MAX_LEASE:g} s)")
     return seconds
+
+
+def tag(changes: Sequence[Change]) -> str:
+    """Return the tag of what changes do: another one means that the host is not as it was."""
+    whole = operation_pb2.Changes()
+    for change in changes:
+        whole.changes.add().CopyFrom(change)
+        whole.changes[-1].id = ""
+    return etag(whole)
 
 
 def to_body(transaction: Transaction) -> Body:

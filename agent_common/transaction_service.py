@@ -49,7 +49,9 @@ class TransactionServicer(transaction_service_pb2_grpc.TransactionServiceService
         self, request: transaction_service_pb2.AbortTransactionRequest, context: Context
     ) -> transaction_service_pb2.AbortTransactionResponse:
         """Take back what was made."""
-        transaction, details = await self._transactions.abort(request.transaction_id, request.fence)
+        transaction, details = await self._transactions.abort(
+            request.transaction_id, request.fence, request.authority, tuple(request.participants)
+        )
         return transaction_service_pb2.AbortTransactionResponse(transaction=self._pack(transaction), details=details)
 
     async def ResolveTransaction(

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lvsagent.v1 import operation_pb2
-
 from agent_common.changes import BatchError, Changes, Outcome
 from agent_common.errors import (
+    UNFINISHED,
     ConflictError,
     DiffersError,
     InvalidInputError,
@@ -28,15 +27,16 @@ from agent_common.locks import Locks, claims_of
 from agent_common.operation import Change, Operation
 from agent_common.state import State
 from agent_common.transaction import (
+    FAILED_OPERATION,
     Participant,
     Transaction,
     TransactionState,
     check_lease,
     from_body,
     is_inert,
+    tag,
     to_body,
 )
-from agent_common.wire import etag
 from agent_common.worker import Run
 
 KEPT_TRANSACTIONS = 1000
@@ -168,7 +168,7 @@ class Transactions:
             if transaction.state is TransactionState.ABORTED:
                 raise _aborted(transaction)
             if transaction.state is not TransactionState.COMMITTED:
-                settled = not transaction.reserved
+                settled = not replace(transaction, problems=()).due
                 transaction = await self._put(
                     replace(transaction, state=TransactionState.COMMITTED, settled=settled, problems=())
                 )
@@ -176,13 +176,15 @@ class Transactions:
 
         return await self._changes.exclusively(work)
 
-    async def abort(self, name: str, fence: int = 0) -> tuple[Transaction, tuple[str, ...]]:
+    async def abort(
+        self, name: str, fence: int = 0, authority: str = "", participants: tuple[Participant, ...] = ()
+    ) -> tuple[Transaction, tuple[str, ...]]:
         """Take back what was made; one that is not known is remembered. Raises ConflictError if it is committed."""
 
         async def work() -> tuple[Transaction, tuple[str, ...]]:
             transaction = await self._find(name)
             if transaction is None:
-                return await self._bury(name), ()
+                return await self._bury(name, authority, participants), ()
             _check_fence(transaction, fence)
             if transaction.state is TransactionState.COMMITTED:
                 raise ConflictError(
@@ -259,9 +261,7 @@ class Transactions:
             return _same(known, proposal), tag(known.changes)
         planned = await self._plan(proposal)
         if proposal.etag and proposal.etag != tag(planned):
-            raise ConflictError(
-                "this host has changed since the change was planned", Reason.CHANGED_MEANWHILE, transaction=proposal.id
-            )
+            raise _changed(proposal)
         self._locks.check(planned)
         transaction = replace(self._begin(proposal, planned), fence=await self._run(self._next_fence))
         inert = [operation for operation in proposal.operations if is_inert(operation)]
@@ -273,7 +273,19 @@ class Transactions:
                 owner=proposal.id,
             )
         except BatchError as failure:
-            await self._bury(proposal.id)
+            left = failure.begun if UNFINISHED in failure.error.metadata else ()
+            await self._put(
+                replace(
+                    transaction,
+                    state=TransactionState.ABORTED,
+                    operations=tuple(inert[: len(left)]),
+                    changes=tuple(left),
+                    settled=not left,
+                    problems=(failure.error.message,),
+                )
+            )
+            failed = inert[len(failure.earlier)]
+            failure.error.metadata[FAILED_OPERATION] = str(proposal.operations.index(failed))
             raise failure.error from failure
         transaction = replace(transaction, changes=_merge(proposal, planned, made))
         self._note(transaction)
@@ -283,6 +295,9 @@ class Transactions:
         try:
             return await self._changes.plan(proposal.operations, proposal.id)
         except BatchError as failure:
+            failure.error.metadata[FAILED_OPERATION] = str(len(failure.earlier))
+            if proposal.etag:  # it was planned before, and went through
+                raise _changed(proposal, f": {failure.error.message}") from failure
             raise failure.error from failure
 
     def _begin(self, proposal: Proposal, planned: Sequence[Change]) -> Transaction:
@@ -307,7 +322,7 @@ class Transactions:
         self._tried[transaction.id] = self._clock()
         try:
             await self._changes.make(
-                transaction.reserved,
+                transaction.due,
                 _change_name(transaction),
                 lambda made: self._write(_completed(transaction, made)),
                 owner=transaction.id,
@@ -372,9 +387,17 @@ class Transactions:
         body = await self._run(lambda: self._state.get(_KIND, name))
         return None if body is None else from_body(name, body)
 
-    async def _bury(self, name: str) -> Transaction:
+    async def _bury(self, name: str, authority: str = "", participants: tuple[Participant, ...] = ()) -> Transaction:
         """Remember a transaction that never was here, so that it is refused when it comes late."""
-        return await self._put(Transaction(id=name, state=TransactionState.ABORTED, created=time.time()))
+        return await self._put(
+            Transaction(
+                id=name,
+                state=TransactionState.ABORTED,
+                authority=authority,
+                participants=participants,
+                created=time.time(),
+            )
+        )
 
     async def _put(self, transaction: Transaction) -> Transaction:
         await self._run(lambda: self._write(transaction))
@@ -430,15 +453,6 @@ def check_name(name: str) -> None:
         )
 
 
-def tag(changes: Sequence[Change]) -> str:
-    """Return the tag of what changes do: another one means that the host is not as it was."""
-    whole = operation_pb2.Changes()
-    for change in changes:
-        whole.changes.add().CopyFrom(change)
-        whole.changes[-1].id = ""
-    return etag(whole)
-
-
 def _change_name(transaction: Transaction) -> str:
     """Return the name of the change that a transaction makes; it is on record only while it is made."""
     return f"transaction {transaction.id} {transaction.fence}"
@@ -455,6 +469,12 @@ def _same(known: Transaction, proposal: Proposal) -> Transaction:
             transaction=known.id,
         )
     return known
+
+
+def _changed(proposal: Proposal, how: str = "") -> ConflictError:
+    return ConflictError(
+        f"this host has changed since the change was planned{how}", Reason.CHANGED_MEANWHILE, transaction=proposal.id
+    )
 
 
 def _aborted(transaction: Transaction) -> ConflictError:

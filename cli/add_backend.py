@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent_common import wire
 from agent_common.errors import InvalidInputError, LvsError
 from agent_common.vip import VipMode
 from agent_common.virtual_server import IpAddress
@@ -18,8 +17,7 @@ from cli.plan import Plan
 from cli.preflight import read_real_server, validate_director
 from cli.request import AddBackend
 from cli.site import real_server
-from cli.typed import NextCommand, once_all_run, options_of
-from cli.workflow import Run, begin, carry_out, read_directors, refused, together
+from cli.workflow import Run, begin, carry_out, read_directors, refused, together, until_undisturbed
 
 
 async def add_backend(request: AddBackend, run: Run) -> Outcome:
@@ -27,6 +25,10 @@ async def add_backend(request: AddBackend, run: Run) -> Outcome:
 
     Returns the outcome with its exit status; raises nothing that an operator could be told.
     """
+    return await until_undisturbed(run, lambda run: _attempt(request, run))
+
+
+async def _attempt(request: AddBackend, run: Run) -> Outcome:
     outcome = Outcome(transaction=run.transaction)
     try:
         plan = await run.interrupt.during(plan_add_backend(request, run))
@@ -39,7 +41,7 @@ async def add_backend(request: AddBackend, run: Run) -> Outcome:
         outcome.message = f"nothing to do: {names} in place behind {request.backend.key}"
         return outcome
     done = f"{names} added behind {request.backend.key}"
-    return await carry_out(plan, run, outcome, done, _cleaning(request, plan))
+    return await carry_out(plan, run, outcome, done)
 
 
 async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
@@ -74,22 +76,3 @@ async def _read_real_server(
 ) -> RealServerFacts:
     operation = plan_add.real_server_operation(request, directors, address)
     return await read_real_server(run.clients[real_server(address)], request.backend.key.address, operation)
-
-
-def _cleaning(request: AddBackend, plan: Plan) -> NextCommand:
-    """Return the command that removes what a plan may have left, and nothing that was in place before."""
-    asked = [operation for step in plan.whole for operation in step.operations]
-    new = [
-        wire.unpack_destination_key(operation.create_destination.destination.key)
-        for operation in asked
-        if operation.HasField("create_destination")
-    ]
-    keys = [key for key in request.backend.real_servers if key in new]
-    if not keys:  # what was missing beside destinations in place
-        return once_all_run()
-    prune = "--prune" if any(operation.HasField("create_virtual_server") for operation in asked) else "--force"
-    agents = "" if request.ask_real_servers else " --no-rs-agent"
-    return NextCommand(
-        purpose="to remove what may be left, once every agent runs again",
-        command=f"lvs remove-backend {options_of(request.backend, keys)} --no-drain {prune}{agents}",
-    )

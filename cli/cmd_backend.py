@@ -59,7 +59,7 @@ def add_backend(
     from cli import session
     from cli.add_backend import add_backend as work
 
-    raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run))
+    raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run, lease=lease))
 
 
 def remove_backend(

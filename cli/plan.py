@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from lvsagent.v1 import host_service_pb2
 
 from agent_common.destination import DestinationKey
-from agent_common.operation import Operation
+from agent_common.operation import Change, Operation
 from agent_common.virtual_server import VirtualServerKey
 from cli.outcome import StepReport
 from cli.site import AgentName
@@ -20,7 +21,8 @@ class Step:
 
     Operations (all or none of them), or to wait until something listens or a destination has no connections left.
 
-    title says what it does, undo what takes it back; a step with operations can be reverted by name.
+    title says what it does, undo what takes it back; planned are the changes that its operations will make, if the
+    agent was asked.
     details are what it does, a line each; wildcard_warning is said if what listens is bound to the wildcard address.
     """
 
@@ -28,6 +30,7 @@ class Step:
     title: str
     undo: str = ""
     operations: tuple[Operation, ...] = ()
+    planned: tuple[Change, ...] = ()
     listener: host_service_pb2.CheckListenerRequest | None = None
     seconds: float = 0.0
     wildcard_warning: str = ""
@@ -39,9 +42,13 @@ class Step:
 class Plan:
     """Steps in their order, what was found as it is, what the operator should know, and what to type some day.
 
-    The last of steps is the decision: until then a failure takes everything back. What follows goes only forward.
+    agents are the identities of all agents that may take part, the authority first; purpose says in a few words what
+    it is for. Carried out as a transaction, what is not inert of the authority's steps is the decision: until then a
+    failure takes everything back, and what follows goes only forward.
     """
 
+    purpose: str = ""
+    agents: Mapping[AgentName, str] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     following: tuple[Step, ...] = ()
     found: tuple[StepReport, ...] = ()

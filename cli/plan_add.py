@@ -101,7 +101,11 @@ def plan(
     for address, found in real_servers.items():
         found.check(address)
     destinations = tuple(_destination_steps(request, directors))
+    names = ", ".join(str(each) for each in request.backend.real_servers)
     return Plan(
+        purpose=f"add {names} to {request.backend.key}",
+        agents={each.agent: each.host.agent_id for each in directors}
+        | {each.agent: each.host.agent_id for each in real_servers.values()},
         steps=(
             *_real_server_steps(request, directors, real_servers),
             *_director_steps(request, directors),
@@ -177,14 +181,18 @@ def _real_server_steps(
 ) -> Iterator[Step]:
     for address, facts in real_servers.items():
         operation = real_server_operation(request, directors, address)
-        foreign = all(change.foreign and not change.made for change in _changes_of(request, directors, address))
-        if operation is not None and facts.change is not None and facts.change.made and not foreign:
+        changes = list(_changes_of(request, directors, address))
+        foreign = all(change.foreign and not change.made for change in changes)
+        if operation is None or facts.change is None or foreign:
+            pass
+        elif facts.change.made or any(change.made for change in changes):  # it keeps the VIP until that is decided
             yield Step(
                 agent=facts.agent,
-                title=f"prepare VIP {request.backend.key.address} on lo",
+                title=f"{'prepare' if facts.change.made else 'keep'} VIP {request.backend.key.address} on lo",
                 undo=f"give VIP {request.backend.key.address} back, with what this made",
                 details=tuple(facts.change.actions),
                 operations=(operation,),
+                planned=(facts.change,),
             )
         yield from _ready_steps(request, directors, address)
 
@@ -224,7 +232,12 @@ def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> 
         for operation, change, (title, undo) in zip(wanted[:2], facts.changes[:2], titles, strict=True):
             if change.made and not (change.foreign and _all_foreign(request, facts)):
                 yield Step(
-                    agent=facts.agent, title=title, undo=undo, operations=(operation,), details=tuple(change.actions)
+                    agent=facts.agent,
+                    title=title,
+                    undo=undo,
+                    operations=(operation,),
+                    planned=(change,),
+                    details=tuple(change.actions),
                 )
 
 
@@ -240,6 +253,7 @@ def _destination_steps(request: AddBackend, directors: Sequence[DirectorFacts]) 
                 title=f"add {names} to {request.backend.key}",
                 undo=f"remove {names}",
                 operations=tuple(operation for operation, _ in made),
+                planned=tuple(change for _, change in made),
                 details=tuple(action for _, change in made for action in change.actions),
             )
 

@@ -35,7 +35,11 @@ def plan(
         *_wait_steps(request, directors, real_servers),
         *_director_steps(request, directors),
     ]
+    names = ", ".join(str(key) for key in request.backend.real_servers)
     return Plan(
+        purpose=f"{_verb(request)} {names} in {request.backend.key}",
+        agents={each.agent: each.host.agent_id for each in directors}
+        | {each.agent: each.host.agent_id for each in real_servers.values()},
         steps=tuple(steps),
         found=tuple(_in_place(request, directors)),
         warnings=tuple(line for facts in directors for line in _warnings(request, facts)),
@@ -128,12 +132,14 @@ def _real_server_steps(
     request: SetWeight, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
     for address, facts in real_servers.items():
-        if facts.change is not None and facts.change.made:
+        if facts.change is not None:
             yield Step(
                 agent=facts.agent,
-                title=f"prepare VIP {request.backend.key.address}",
+                title=f"{'prepare' if facts.change.made else 'keep'} VIP {request.backend.key.address} on lo",
                 undo="give the VIP back, with what this made",
                 operations=(real_server_operation(request, directors, address),),
+                planned=(facts.change,),
+                details=tuple(facts.change.actions),
             )
 
 

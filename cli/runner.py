@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from lvsagent.v1 import change_service_pb2
 
-from agent_common.errors import UNFINISHED, InternalError, LvsError, Reason, RefusedError
+from agent_common.errors import UNFINISHED, InternalError, LvsError
 from cli.client import AgentClient, Clients
-from cli.drain import wait_until_drained
 from cli.errors import Interrupted, NoAnswerError, text_of
+from cli.interrupt import Interrupt
 from cli.outcome import StepReport, StepResult
 from cli.plan import Step
+from cli.waits import wait_as
 
 _T = TypeVar("_T")
 
 _REVERT_TRIES = 3
 
 Failure = LvsError | NoAnswerError | Interrupted
-
-
-class Interrupt:
-    """Ctrl-C and SIGTERM, noticed between the calls: a call that is under way is always waited for."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def set(self) -> None:
-        """Note the operator's wish to stop."""
-        self._event.set()
-
-    def check(self) -> None:
-        """Raise Interrupted if the operator wants to stop."""
-        if self._event.is_set():
-            raise Interrupted("interrupted")
-
-    async def during(self, reading: Awaitable[_T]) -> _T:
-        """Await something that changes nothing, or raise Interrupted at once when the operator wants to stop."""
-        work, stop = asyncio.ensure_future(reading), asyncio.ensure_future(self._event.wait())
-        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if self._event.is_set():
-            work.cancel()
-        stop.cancel()
-        await asyncio.gather(work, stop, return_exceptions=True)
-        self.check()
-        return work.result()
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, or raise Interrupted at once when the operator wants to stop."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
-        self.check()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +94,8 @@ class Runner:
         return left
 
     async def _run_step(self, step: Step, change_id: str) -> None:
-        if step.listener is not None:
-            await self._wait_until_ready(step)
-            return
-        if step.drained is not None:
-            await self._wait_until_drained(step)
+        if not step.operations:
+            self._report(await wait_as(step, self._clients, self._interrupt))
             return
         client = self._clients[step.agent]
         if len(step.operations) == 1:
@@ -152,31 +114,6 @@ class Runner:
                 warnings=tuple(line for change in changes for line in change.warnings),
             )
         )
-
-    async def _wait_until_ready(self, step: Step) -> None:
-        assert step.listener is not None  # noqa: S101  # the caller has looked
-        deadline = time.monotonic() + step.seconds
-        client = self._clients[step.agent]
-        while True:
-            wait = min(max(deadline - time.monotonic(), 0.0), self._clients.site.timeout)
-            answer = await self._interrupt.during(client.check_listener(step.listener, wait))
-            if answer.listening:
-                break
-            if time.monotonic() >= deadline:
-                raise RefusedError(
-                    f"nothing takes connections there after {step.seconds:g} s: {answer.detail}", Reason.IN_USE
-                )
-        warnings = (step.wildcard_warning,) if answer.wildcard and step.wildcard_warning else ()
-        self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, warnings=warnings))
-
-    async def _wait_until_drained(self, step: Step) -> None:
-        assert step.drained is not None  # noqa: S101  # the caller has looked
-        server, destination = step.drained
-        left = await wait_until_drained(
-            self._clients[step.agent], server, destination, step.seconds, self._interrupt.sleep
-        )
-        warnings = (f"{left} connections of {destination} are cut",) if left else ()
-        self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.DONE, warnings=warnings))
 
     async def _revert(self, client: AgentClient, change_id: str) -> change_service_pb2.RevertChangeResponse:
         """Ask again where the agent is there but slow: it may still be busy with the very change (an ARP question)."""

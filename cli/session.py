@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from agent_common.operation import Operation
 from cli import tables
 from cli.client import AgentClient, Call, Clients
-from cli.errors import status_of, text_of
+from cli.errors import ExitStatus, status_of, text_of
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome
 from cli.reading import (
     DirectorState,
@@ -23,19 +24,19 @@ from cli.reading import (
     read_real_server,
     real_servers_of,
 )
-from cli.runner import Interrupt
 from cli.single import change_each
 from cli.site import AgentName, Site
 from cli.terminal import Terminal
+from cli.transactions import Known, get_transactions, read_transactions
 from cli.workflow import Run
 
 _T = TypeVar("_T")
 
 
 def run_workflow(
-    site: Site, terminal: Terminal, workflow: Callable[[Run], Awaitable[Outcome]], *, dry_run: bool
+    site: Site, terminal: Terminal, workflow: Callable[[Run], Awaitable[Outcome]], *, dry_run: bool, lease: float = 60.0
 ) -> int:
-    """Run a changing command to its end, print its outcome, and return the exit status."""
+    """Run a changing command to its end, print its outcome, and return the exit status; the lease is in seconds."""
 
     async def run(clients: Clients, interrupt: Interrupt) -> Outcome:
         settings = Run(
@@ -44,6 +45,7 @@ def run_workflow(
             on_plan=terminal.plan,
             on_step=terminal.step,
             dry_run=dry_run,
+            lease=lease,
         )
         return await workflow(settings)
 
@@ -116,6 +118,26 @@ def run_drift(site: Site, terminal: Terminal) -> int:
             if each.error is not None:
                 terminal.say(f"lvs: {text_of(each.error)}")
     return _worst([*directors, *_missed(terminal, directors, real_servers)])
+
+
+def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool) -> int:
+    """Read transactions at every agent, or one of them, and print them."""
+
+    async def read(clients: Clients, interrupt: Interrupt) -> list[Known]:
+        return await (get_transactions(clients, name) if name else read_transactions(clients, decided=decided))
+
+    found = _run(site, terminal, read)
+    if terminal.json:
+        terminal.document({"transactions": [tables.transaction_as_json(each) for each in found]})
+        return int(ExitStatus.REFUSED) if name and not found else 0
+    for line in tables.transaction_lines(found, whole=bool(name)):
+        terminal.data(line)
+    if name and not found:
+        terminal.say(f"lvs: no agent knows transaction {name}")
+        return int(ExitStatus.REFUSED)
+    if not found:
+        terminal.data("no transactions")
+    return 0
 
 
 async def _read_site(

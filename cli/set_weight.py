@@ -11,8 +11,8 @@ from cli.plan import Plan
 from cli.preflight import read_real_server
 from cli.request import SetWeight
 from cli.site import real_server
-from cli.typed import SAME_AGAIN, NextCommand, once_all_run
-from cli.workflow import Run, begin, carry_out, read_directors, refused, together
+from cli.typed import SAME_AGAIN, NextCommand
+from cli.workflow import Run, begin, carry_out, read_directors, refused, together, until_undisturbed
 
 
 async def set_weight(request: SetWeight, run: Run) -> Outcome:
@@ -20,6 +20,13 @@ async def set_weight(request: SetWeight, run: Run) -> Outcome:
 
     Returns the outcome with its exit status; raises nothing that an operator could be told.
     """
+    outcome = await until_undisturbed(run, lambda run: _attempt(request, run))
+    if outcome.status is ExitStatus.DONE and not run.dry_run and request.draining and request.wait is not None:
+        return await _wait(request, run, outcome)
+    return outcome
+
+
+async def _attempt(request: SetWeight, run: Run) -> Outcome:
     outcome = Outcome(transaction=run.transaction)
     try:
         plan = await run.interrupt.during(plan_set_weight(request, run))
@@ -30,11 +37,9 @@ async def set_weight(request: SetWeight, run: Run) -> Outcome:
     names = ", ".join(str(key) for key in request.backend.real_servers)
     done = f"{names} in {request.backend.key}: {plan_weight.describe(request)}"
     if plan.steps:
-        await carry_out(plan, run, outcome, done, once_all_run())
+        await carry_out(plan, run, outcome, done)
     else:
         outcome.message = f"nothing to do: {done}"
-    if outcome.status is ExitStatus.DONE and request.draining and request.wait is not None:
-        return await _wait(request, run, outcome)
     return outcome
 
 

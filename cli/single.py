@@ -12,8 +12,7 @@ from cli.outcome import Outcome
 from cli.plan import Plan, Step
 from cli.preflight import naming
 from cli.site import AgentName
-from cli.typed import once_all_run
-from cli.workflow import Run, begin, carry_out, refused, together
+from cli.workflow import Run, begin, refused, run_steps, together
 
 
 async def change_each(
@@ -41,7 +40,7 @@ async def change_each(
     if not steps:
         outcome.message = f"nothing to do: {title}"
         return outcome
-    return await carry_out(Plan(steps=steps), run, outcome, f"done: {title}", once_all_run())
+    return await run_steps(steps, run, outcome, f"done: {title}")
 
 
 async def _check(client: AgentClient, operation: Operation) -> Change:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from agent_common.errors import LvsError
+from agent_common.errors import ConflictError, LvsError, Reason
 from cli.client import Clients
+from cli.coordinator import Coordinator
 from cli.errors import ExitStatus, Interrupted, NoAnswerError, status_of, text_of
 from cli.facts import DirectorFacts
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepReport, StepResult
-from cli.plan import Plan
+from cli.plan import Plan, Step
 from cli.preflight import read_director
 from cli.request import Backend
-from cli.runner import Failed, Interrupt, Runner
+from cli.runner import Failed, Runner
 from cli.typed import NextCommand, once_all_run, suggested
 
 _T = TypeVar("_T")
+
+_CONFLICTS = (Reason.LOCKED, Reason.CHANGED_MEANWHILE)
 
 
 def _ignore(_: object) -> None:
@@ -28,7 +34,10 @@ def _ignore(_: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of a workflow: connections, the wish to stop, and whom to tell of plan and steps as they happen."""
+    """One run of a workflow: connections, the wish to stop, and whom to tell of plan and steps as they happen.
+
+    lease is how many seconds the coordinator may be silent before others undo what it has begun.
+    """
 
     clients: Clients
     interrupt: Interrupt
@@ -36,6 +45,7 @@ class Run:
     on_step: Callable[[StepReport], None] = _ignore
     transaction: str = field(default_factory=lambda: str(uuid.uuid4()))
     dry_run: bool = False
+    lease: float = 60.0
 
 
 async def read_directors(backend: Backend, run: Run) -> list[DirectorFacts]:
@@ -60,30 +70,78 @@ def begin(plan: Plan, run: Run, outcome: Outcome) -> bool:
     return True
 
 
-async def carry_out(plan: Plan, run: Run, outcome: Outcome, done: str, if_left: NextCommand) -> Outcome:
-    """Carry out a plan: on failure before the decision take it back, afterwards go on.
+async def until_undisturbed(run: Run, attempt: Callable[[Run], Awaitable[Outcome]]) -> Outcome:
+    """Plan and try again while others change the same things, under a new name each time, for --lock-timeout."""
+    deadline = time.monotonic() + run.clients.site.lock_timeout
+    while True:
+        outcome = await attempt(run)
+        if outcome.status is not ExitStatus.CONFLICT or time.monotonic() >= deadline:
+            return outcome
+        try:
+            await run.interrupt.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # others must not try in step
+        except Interrupted:
+            return outcome
+        run = replace(run, transaction=str(uuid.uuid4()))
 
-    done is the message of a good end, if_left what to type when an agent was lost and something may be left.
+
+async def run_steps(steps: Sequence[Step], run: Run, outcome: Outcome, done: str) -> Outcome:
+    """Carry out steps that are changes of their own, one after the other; a failure takes back those before it.
+
+    done is the message of a good end.
     """
     runner = make_runner(run, outcome)
-    failed = await runner.run(plan.steps)
+    failed = await runner.run(steps)
     if failed is not None:
-        return await undo(runner, failed, outcome, if_left)
-    ended = [await runner.forward(step) for step in plan.following]
+        return await undo(runner, failed, outcome, once_all_run())
     outcome.message = done
-    if not all(ended):
-        outcome.status = ExitStatus.UNFINISHED
-        outcome.message = f"decided, but not yet done everywhere: {failures(outcome)}"
-        outcome.commands.append(once_all_run())
     return outcome
+
+
+async def carry_out(plan: Plan, run: Run, outcome: Outcome, done: str) -> Outcome:
+    """Carry out a plan as one transaction: a failure before the decision takes it back, afterwards it goes forward.
+
+    done is the message of a good end.
+    """
+    coordinator = Coordinator(
+        run.clients,
+        run.transaction,
+        run.interrupt,
+        reporter(run, outcome),
+        lease=run.lease,
+        lock_timeout=run.clients.site.lock_timeout,
+    )
+    ending = await coordinator.run(plan)
+    if ending.failed is not None:
+        return ended_undone(ending.failed, ending.left, outcome, to_resolve(run.transaction))
+    outcome.message = done
+    if ending.unknown:
+        outcome.message = "nobody knows whether it was decided: the first director does not answer"
+    elif ending.left:
+        outcome.message = f"decided, but not yet done everywhere: {failures(outcome)}"
+    if ending.unknown or ending.left:
+        outcome.status = ExitStatus.UNFINISHED
+        outcome.commands.append(to_resolve(run.transaction))
+    return outcome
+
+
+def to_resolve(transaction: str) -> NextCommand:
+    """Return how to finish what was interrupted: whatever was decided is carried to every agent."""
+    return NextCommand(
+        purpose="to finish, once every agent runs again", command=f"lvs txn resolve {transaction} --wait"
+    )
 
 
 async def undo(runner: Runner, failed: Failed, outcome: Outcome, if_left: NextCommand) -> Outcome:
     """Take back what was made before a step failed, and say what is true now."""
-    left = await runner.undo()
+    return ended_undone(failed, await runner.undo(), outcome, if_left)
+
+
+def ended_undone(failed: Failed, left: Sequence[Step], outcome: Outcome, if_left: NextCommand) -> Outcome:
+    """Say why it failed, and whether something may be left."""
     outcome.message = _why(failed)
     if not left:
-        outcome.status = ExitStatus.ROLLED_BACK
+        is_conflict = isinstance(failed.error, ConflictError) and failed.error.reason in _CONFLICTS
+        outcome.status = ExitStatus.CONFLICT if is_conflict else ExitStatus.ROLLED_BACK
         kept = any(step.result is StepResult.KEPT for step in outcome.steps)
         outcome.message += "; everything is as it was before" + (", except what is marked kept" if kept else "")
         return outcome
@@ -103,12 +161,17 @@ def failures(outcome: Outcome) -> str:
 
 def make_runner(run: Run, outcome: Outcome) -> Runner:
     """Return a runner whose reports go into the outcome and to whoever listens."""
+    return Runner(run.clients, run.transaction, run.interrupt, reporter(run, outcome))
+
+
+def reporter(run: Run, outcome: Outcome) -> Callable[[StepReport], None]:
+    """Return what puts reports into the outcome and tells whoever listens."""
 
     def report(step: StepReport) -> None:
         outcome.steps.append(step)
         run.on_step(step)
 
-    return Runner(run.clients, run.transaction, run.interrupt, report)
+    return report
 
 
 def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> Outcome:

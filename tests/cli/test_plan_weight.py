@@ -122,7 +122,10 @@ class TestUndrain:
     def test_it_restores_the_weight(self) -> None:
         site = serving(RS1, RS2, weight=7)
         do(site, drain(RS1))
-        assert do(site, undrain(RS1)) == [f"director {D1}: end the drain of {RS1}:80 in {WEB}"]
+        assert do(site, undrain(RS1)) == [
+            f"real server {RS1}: keep VIP 192.168.0.200 on lo",
+            f"director {D1}: end the drain of {RS1}:80 in {WEB}",
+        ]
         assert weights(site)[f"{RS1}:80"] == (7, False)
 
     def test_a_vip_that_the_real_server_lost_meanwhile_is_put_back_first(self) -> None:
@@ -131,7 +134,7 @@ class TestUndrain:
         do(site, drain(RS1))
         site.real_servers[RS1].addresses.remove_address(VIP, 32, "lo")
         assert do(site, undrain(RS1)) == [
-            f"real server {RS1}: prepare VIP 192.168.0.200",
+            f"real server {RS1}: prepare VIP 192.168.0.200 on lo",
             f"director {D1}: end the drain of {RS1}:80 in {WEB}",
         ]
 
@@ -154,10 +157,11 @@ class TestUndrain:
         do(site, drain(RS1))
         plan = site.weight(undrain(RS1, wait=10.0))
         assert titles(plan.steps) == [
+            f"real server {RS1}: keep VIP 192.168.0.200 on lo",
             f"real server {RS1}: wait until something takes TCP on 192.168.0.200 port 80",
             f"director {D1}: end the drain of {RS1}:80 in {WEB}",
         ]
-        assert plan.steps[0].seconds == 10.0
+        assert plan.steps[1].seconds == 10.0
 
     def test_the_agent_of_another_host_is_refused(self) -> None:
         """What it has prepared says nothing of the real server that would get connections."""
@@ -208,7 +212,7 @@ class TestWeight:
         site = serving(RS1, RS2)
         do(site, asked(RS1, weight=0))
         site.real_servers[RS1].addresses.remove_address(VIP, 32, "lo")
-        assert do(site, asked(RS1, weight=5))[0] == f"real server {RS1}: prepare VIP 192.168.0.200"
+        assert do(site, asked(RS1, weight=5))[0] == f"real server {RS1}: prepare VIP 192.168.0.200 on lo"
         site = serving(RS1, RS2)
         do(site, asked(RS1, weight=0))
         site.real_servers[RS1].sysctls.write("eth0", ArpName.IGNORE, 3)

@@ -20,9 +20,10 @@ from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
 from cli.client import Clients
 from cli.errors import Interrupted, NoAnswerError
+from cli.interrupt import Interrupt
 from cli.outcome import StepReport, StepResult
 from cli.plan import Step
-from cli.runner import Interrupt, Runner
+from cli.runner import Runner
 from cli.site import AgentName, Role, real_server
 from tests.director.ipvs_samples import destination
 from tests.hosts import VIP, WEB, DirectorHost, RealServerHost, holder

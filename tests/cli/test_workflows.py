@@ -18,81 +18,20 @@ from agent_director.fake_ipvs import FakeIpvs
 from agent_realserver.arp import ArpName
 from cli.add_backend import add_backend
 from cli.errors import ExitStatus
-from cli.outcome import Outcome, StepReport, StepResult
-from cli.remove_backend import remove_backend
-from cli.request import AddBackend, RemoveBackend, SetWeight
-from cli.runner import Interrupt
-from cli.set_weight import set_weight
+from cli.outcome import StepReport, StepResult
+from cli.request import AddBackend
 from cli.typed import SAME_AGAIN
-from cli.workflow import Run
+from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2, backend, table
 from tests.director.ipvs_samples import destination
-from tests.hosts import VIP, WEB, DirectorHost, RealServerHost
+from tests.hosts import VIP, WEB, DirectorHost
 from tests.serving import Served
-
-
-class Site:
-    """Agents, and the commands of an operator."""
-
-    def __init__(self, served: Served, hosts: dict[str, DirectorHost | RealServerHost]) -> None:
-        self.served = served
-        self.hosts = hosts
-        self.interrupt = Interrupt()
-        self.timeout = 5.0
-
-    @property
-    def director(self) -> DirectorHost:
-        host = self.hosts["d1"]
-        assert isinstance(host, DirectorHost)
-        return host
-
-    def rs(self, address: str) -> RealServerHost:
-        host = self.hosts[address]
-        assert isinstance(host, RealServerHost)
-        return host
-
-    async def add(self, *real_servers: str, dry_run: bool = False, **fields: object) -> Outcome:
-        fields.setdefault("ready_timeout", None)
-        vip = str(fields.pop("vip", f"{VIP}:80"))
-        request = AddBackend(backend=backend(*real_servers, vip=vip), **fields)  # type: ignore[arg-type]
-        return await add_backend(request, await self.run(dry_run=dry_run))
-
-    async def remove(self, *real_servers: str, dry_run: bool = False, **fields: object) -> Outcome:
-        request = RemoveBackend(backend=backend(*real_servers), **fields)  # type: ignore[arg-type]
-        return await remove_backend(request, await self.run(dry_run=dry_run))
-
-    async def weight(self, *real_servers: str, **fields: object) -> Outcome:
-        request = SetWeight(backend=backend(*real_servers), **fields)  # type: ignore[arg-type]
-        return await set_weight(request, await self.run())
-
-    async def run(self, *, dry_run: bool = False) -> Run:
-        clients = await self.served.clients(self.timeout)
-        return Run(clients=clients, interrupt=self.interrupt, dry_run=dry_run)
-
-    def snapshot(self) -> object:
-        """Return all that the commands can change on any host."""
-        return [
-            (
-                sorted(str(each) for each in host.addresses.addresses()),
-                host.vips.list_all(),
-                table(host, WEB) if isinstance(host, DirectorHost) else dict(host.silence.values()),
-                host.ipvs.virtual_servers() if isinstance(host, DirectorHost) else (),
-            )
-            for host in self.hosts.values()
-        ]
 
 
 @pytest.fixture(params=[1])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    hosts: dict[str, DirectorHost | RealServerHost] = {
-        f"d{number}": DirectorHost(address=f"192.168.0.{9 + number}") for number in range(1, request.param + 1)
-    }
-    hosts.update({address: RealServerHost(address=address) for address in (RS1, RS2)})
-    async with AsyncExitStack() as stack:
-        served = Served(tmp_path, stack)
-        for name, host in hosts.items():
-            await served.start(name, host)
-        yield Site(served, hosts)
+    async with serving_site(tmp_path, directors=request.param) as made:
+        yield made
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -211,17 +150,7 @@ class TestAdd:
         assert outcome.status is ExitStatus.UNFINISHED
         assert "not everything could be taken back" in outcome.message
         assert any(f"left on real server {RS1}" in warning for warning in outcome.warnings)
-        assert len(outcome.commands) == 1
-
-    async def test_what_may_be_left_is_removed_at_once_whatever_the_scheduler(self, site: Site) -> None:
-        """Under sh a drain is refused: the command that cleans up must not ask for one."""
-        request = AddBackend(backend=backend(RS1, protocol="udp"), ready_timeout=60, scheduler="sh")
-        working = asyncio.ensure_future(add_backend(request, await site.run()))
-        await until(lambda: bool(site.rs(RS1).vips.list_all()))
-        await site.served.kill(RS1)
-        (command,) = (await working).commands
-        options = f"--vip {VIP}:80 --protocol udp --rs {RS1}:80"
-        assert command.command == f"lvs remove-backend {options} --no-drain --prune"
+        assert [each.command for each in outcome.commands] == [f"lvs txn resolve {outcome.transaction} --wait"]
 
     async def test_a_wish_to_stop_while_an_agent_is_read_ends_at_once(self, site: Site) -> None:
         """10, and nothing was changed; the agent that stands still is not waited for."""
@@ -240,7 +169,7 @@ class TestAdd:
 
     @two_directors
     async def test_after_the_authority_has_the_destination_the_other_director_only_follows(self, site: Site) -> None:
-        """Clients are there by then: no undo takes it away again; the same command finishes."""
+        """Clients are there by then: no undo takes it away again; its agent goes on trying."""
         second = site.hosts["d2"]
         assert isinstance(second, DirectorHost)
 
@@ -252,7 +181,7 @@ class TestAdd:
         outcome = await add_backend(request, replace(await site.run(), on_step=lose))
         assert outcome.status is ExitStatus.UNFINISHED
         assert outcome.message.startswith("decided, but not yet done everywhere: director ")
-        assert [each.command for each in outcome.commands] == [SAME_AGAIN]
+        assert [each.command for each in outcome.commands] == [f"lvs txn resolve {outcome.transaction} --wait"]
         assert table(site.director, WEB).keys() == {f"{RS1}:80"}
         assert (await site.add(RS1)).status is ExitStatus.DONE
         assert table(second, WEB).keys() == {f"{RS1}:80"}

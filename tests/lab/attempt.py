@@ -14,10 +14,10 @@ from typing import IO, Any
 
 from cli.add_backend import add_backend
 from cli.client import Clients
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepReport
 from cli.plan import Plan
 from cli.request import AddBackend, parse_backend
-from cli.runner import Interrupt
 from cli.site import AgentName, Role, Site
 from cli.workflow import Run
 from lab.agents import Agent

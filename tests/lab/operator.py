@@ -15,10 +15,10 @@ from agent_common.endpoint import Endpoint
 from agent_common.virtual_server import parse_address
 from cli.add_backend import add_backend
 from cli.client import AgentClient, Clients
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepReport
 from cli.remove_backend import remove_backend
 from cli.request import AddBackend, RemoveBackend, SetWeight, parse_backend
-from cli.runner import Interrupt
 from cli.set_weight import set_weight
 from cli.site import Site as AgentSite
 from cli.workflow import Run

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from agent_common.destination import Forwarding
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepResult
-from cli.runner import Interrupt
 from tests.lab.attempt import PLAN, Ended, Lvs, attempt, ctrl_c
 from tests.lab.operator import PORT, Operator
 

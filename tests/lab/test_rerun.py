@@ -13,8 +13,8 @@ import pytest
 
 from agent_common.destination import Forwarding
 from agent_common.virtual_server import Persistence
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepResult
-from cli.runner import Interrupt
 from lab.host import Host
 from lab.site import VIP, VIP6
 from tests.lab.attempt import attempt

@@ -213,19 +213,29 @@ class AbortTransactionRequest(_message.Message):
 
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    PARTICIPANTS_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     """Its name."""
     fence: _builtins.int
     """Its fence at this agent; 0 if it is not known."""
+    authority: _builtins.str
+    """The authority's agent_id, remembered if the transaction is not known here."""
+    @_builtins.property
+    def participants(self) -> _containers.RepeatedCompositeFieldContainer[_transaction_pb2.Participant]:
+        """Every agent that takes part, remembered likewise, so that whoever finishes knows whom to tell."""
+
     def __init__(
         self,
         *,
         transaction_id: _builtins.str = ...,
         fence: _builtins.int = ...,
+        authority: _builtins.str = ...,
+        participants: _abc.Iterable[_transaction_pb2.Participant] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "transaction_id", b"transaction_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "fence", b"fence", "participants", b"participants", "transaction_id", b"transaction_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,411 @@
+"""Carries out a plan as one transaction: real servers first, then directors, one decision, and the rest forward.
+
+The order and its reasons are in docs/explanation/transactions.md. Nothing here is needed to finish: when this process
+dies, leases and any later command do (cli/resolve.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lvsagent.v1 import host_service_pb2
+
+from agent_common.errors import UNFINISHED, ConflictError, InternalError, LvsError, Reason
+from agent_common.operation import Change, Operation
+from agent_common.transaction import FAILED_OPERATION, Participant, is_inert, tag
+from cli.client import Clients
+from cli.errors import Interrupted, NoAnswerError, text_of
+from cli.interrupt import Interrupt
+from cli.outcome import StepReport, StepResult
+from cli.plan import Plan, Step
+from cli.resolve import resolve_one
+from cli.runner import Failed, Failure
+from cli.site import AgentName, Role
+from cli.transaction_client import Transaction, TransactionClient
+from cli.waits import wait_as
+
+_T = TypeVar("_T")
+
+TRIES = 3
+"""So often an agent is asked that gives no answer, where only that is missing: after the decision, and to undo."""
+
+RENEWALS = 3
+"""The lease is renewed so often while it runs."""
+
+_KINDS = {
+    Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
+    Role.REAL_SERVER: host_service_pb2.AGENT_KIND_REALSERVER,
+}
+
+
+class Ending:
+    """How a transaction ended.
+
+    decided: the authority has recorded it. failed: the step before the decision that failed. unknown: nobody knows
+    whether it was decided. left: agents that have not done their part, or may not have undone it.
+    """
+
+    def __init__(self) -> None:
+        self.decided = False
+        self.unknown = False
+        self.failed: Failed | None = None
+        self.left: list[Step] = []
+
+
+@dataclass(slots=True, kw_only=True)
+class Member:
+    """An agent that takes part, and its steps with operations; fence is 0 until it has prepared."""
+
+    agent: AgentName
+    agent_id: str
+    steps: tuple[Step, ...]
+    fence: int = 0
+    may_have_prepared: bool = False
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def operations(self) -> list[Operation]:
+        """Return all that it is asked for, in order."""
+        return [operation for step in self.steps for operation in step.operations]
+
+    @property
+    def etag(self) -> str:
+        """Return the tag of what it said that it would do; empty if it was not asked about all of it."""
+        planned = [change for step in self.steps for change in step.planned]
+        return tag(planned) if len(planned) == len(self.operations) else ""
+
+    def step_of(self, error: LvsError, otherwise: Step) -> Step:
+        """Return the step whose operation an agent has refused."""
+        number = int(error.metadata.get(FAILED_OPERATION, "-1"))
+        for step in self.steps:
+            if 0 <= number < len(step.operations):
+                return step
+            number -= len(step.operations)
+        return otherwise
+
+    def changes_of(self, step: Step, changes: Sequence[Change]) -> Sequence[Change]:
+        """Return those of one step, of the changes of all operations."""
+        first = sum(len(each.operations) for each in self.steps[: self.steps.index(step)])
+        return changes[first : first + len(step.operations)]
+
+
+class Coordinator:
+    """Runs one transaction; lease and lock_timeout are in seconds."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        transaction: str,
+        interrupt: Interrupt,
+        report: Callable[[StepReport], None],
+        *,
+        lease: float,
+        lock_timeout: float,
+    ) -> None:
+        self._clients = clients
+        self._name = transaction
+        self._interrupt = interrupt
+        self._report = report
+        self._lease = lease
+        self._lock_timeout = lock_timeout
+        self._members: dict[AgentName, Member] = {}
+        self._purpose = ""
+
+    async def run(self, plan: Plan) -> Ending:
+        """Carry a plan out; whatever fails before the decision is undone."""
+        self._purpose = plan.purpose
+        self._members = _members(plan)
+        ending = Ending()
+        async with self._renewing():
+            failed = await self._prepare_all(plan)
+            if failed is None:
+                failed = await self._decide(ending)
+        if failed is not None:
+            ending.failed = failed
+            ending.left = await self._undo_all()
+        elif not ending.unknown:
+            ending.decided = True
+            await self._finish(ending)
+        return ending
+
+    @property
+    def _authority(self) -> Member:
+        return next(iter(self._members.values()))
+
+    @property
+    def _directors(self) -> list[Member]:
+        return [each for each in self._members.values() if each.agent.role is Role.DIRECTOR]
+
+    @property
+    def _real_servers(self) -> list[Member]:
+        return [each for each in self._members.values() if each.agent.role is Role.REAL_SERVER]
+
+    def _client(self, member: Member) -> TransactionClient:
+        return TransactionClient(self._clients[member.agent])
+
+    async def _prepare_all(self, plan: Plan) -> Failed | None:
+        """Prepare real servers, each with its application awaited, then directors; then the real servers are READY."""
+        steps = [step for step in plan.steps if step.agent.role is Role.REAL_SERVER]
+        for step in steps:
+            member = self._members.get(step.agent)
+            if step.operations and member is not None:
+                failed = await self._attempt(step, lambda member=member: self._prepare(member), member)  # type: ignore[misc]
+            else:
+                failed = await self._attempt(step, lambda step=step: self._wait(step))  # type: ignore[misc]
+            if failed is not None:
+                return failed
+        for member in self._directors:
+            step = member.steps[0] if member.steps else Step(agent=member.agent, title=f"decide to {self._purpose}")
+            failed = await self._attempt(step, lambda member=member: self._prepare(member), member)  # type: ignore[misc]
+            if failed is not None:
+                return failed
+        for member in self._real_servers:
+            failed = await self._attempt(member.steps[0], lambda member=member: self._make_ready(member))  # type: ignore[misc]
+            if failed is not None:
+                return failed
+        return None
+
+    async def _attempt(
+        self, step: Step, work: Callable[[], Awaitable[None]], member: Member | None = None
+    ) -> Failed | None:
+        """Do something that must not fail before the decision; report it if it does, under the step at fault."""
+        try:
+            self._interrupt.check()
+            await work()
+        except (LvsError, NoAnswerError, Interrupted) as error:
+            if member is not None and isinstance(error, LvsError):
+                step = member.step_of(error, step)
+            self._fail(step, error)
+            return Failed(step=step, error=error)
+        return None
+
+    async def _make_ready(self, member: Member) -> None:
+        await self._client(member).ready(self._name, member.fence)
+
+    def _fail(self, step: Step, error: Failure) -> None:
+        unknown = isinstance(error, NoAnswerError) and error.sent and bool(step.operations)
+        if not unknown:  # of what is unknown the undo will tell
+            why = (text_of(error),)
+            self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
+
+    async def _wait(self, step: Step) -> None:
+        self._report(await wait_as(step, self._clients, self._interrupt))
+
+    async def _prepare(self, member: Member) -> None:
+        """Have an agent prepare, and report what is made by it; while another transaction has a lock, wait for that."""
+        deadline = time.monotonic() + self._lock_timeout
+        while True:
+            try:
+                answer = await self._ask_to_prepare(member)
+                break
+            except ConflictError as error:
+                if error.reason is not Reason.LOCKED or time.monotonic() >= deadline:
+                    raise
+                await self._resolve(member, error.metadata.get("transaction", ""))
+                await self._interrupt.sleep(random.uniform(0.2, 1.0))  # noqa: S311  # others must not try in step
+        member.fence = answer.fence
+        member.changes = list(answer.changes)
+        for step in member.steps:
+            if all(is_inert(operation) for operation in step.operations):
+                self._report_made(member, step, answer.changes)
+
+    async def _resolve(self, member: Member, name: str) -> None:
+        """Finish a transaction that stands in the way, if its coordinator is gone."""
+        with contextlib.suppress(LvsError, NoAnswerError):
+            found = await self._client(member).get(name)
+            directors = {each.agent_id: each.agent for each in self._directors}
+            await resolve_one(self._clients, found, directors, self._report)
+
+    async def _ask_to_prepare(self, member: Member) -> Transaction:
+        try:
+            answer = await self._client(member).prepare(
+                self._name,
+                self._purpose,
+                self._authority.agent_id,
+                self._participants(),
+                member.operations,
+                self._lease,
+                member.etag,
+            )
+        except (LvsError, NoAnswerError) as error:
+            member.may_have_prepared = _may_have_changed(error)
+            raise
+        member.may_have_prepared = True
+        return answer
+
+    def _participants(self) -> list[Participant]:
+        return [
+            Participant(kind=_KINDS[each.agent.role], agent_id=each.agent_id, address=each.agent.name)
+            for each in self._members.values()
+        ]
+
+    def _report_made(self, member: Member, step: Step, changes: Sequence[Change]) -> None:
+        mine = member.changes_of(step, changes)
+        self._report(
+            StepReport(
+                agent=step.agent,
+                title=step.title,
+                result=StepResult.DONE if any(change.made for change in mine) else StepResult.IN_PLACE,
+                details=tuple(line for change in mine for line in change.actions),
+                warnings=tuple(line for change in mine for line in change.warnings),
+            )
+        )
+
+    async def _decide(self, ending: Ending) -> Failed | None:
+        """Have the authority decide. An answer that is lost is asked for: it is never aborted blindly."""
+        authority = self._authority
+        steps = _reserving(authority)
+        step = steps[-1] if steps else Step(agent=authority.agent, title=f"decide to {self._purpose}")
+        client, sent = self._client(authority), False
+        for _ in range(TRIES):
+            try:
+                if not sent:
+                    self._interrupt.check()
+                answer = await client.commit(self._name, authority.fence)
+            except NoAnswerError as error:
+                sent = sent or error.sent
+                if not sent:
+                    return self._failed_before(step, error)
+            except (LvsError, Interrupted) as error:
+                return self._failed_before(step, error)
+            else:
+                self._tell_committed(authority, answer, ending)
+                return None
+        ending.unknown = True
+        self._report(
+            StepReport(
+                agent=step.agent,
+                title=step.title,
+                result=StepResult.UNKNOWN,
+                details=("it does not say what it decided",),
+            )
+        )
+        return None
+
+    def _failed_before(self, step: Step, error: Failure) -> Failed:
+        self._fail(step, error)
+        return Failed(step=step, error=error)
+
+    def _tell_committed(self, member: Member, answer: Transaction, ending: Ending) -> None:
+        """Report the reserved steps of an agent that has committed: done, or decided and not yet possible."""
+        for step in _reserving(member):
+            if answer.settled:
+                self._report_made(member, step, answer.changes)
+            else:
+                ending.left.append(step)
+                self._report(
+                    StepReport(
+                        agent=step.agent, title=step.title, result=StepResult.FAILED, details=tuple(answer.problems)
+                    )
+                )
+
+    async def _finish(self, ending: Ending) -> None:
+        """Carry the decision to the other directors, then to the real servers; only forward."""
+        others = [each for each in self._directors if each is not self._authority]
+        for member in (*others, *self._real_servers):
+            try:
+                answer = await self._again(lambda member=member: self._client(member).commit(self._name, member.fence))  # type: ignore[misc]
+            except (LvsError, NoAnswerError) as error:
+                step = (_reserving(member) or member.steps)[-1]
+                ending.left.append(step)
+                why = (text_of(error),)
+                self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.UNKNOWN, details=why))
+            else:
+                self._tell_committed(member, answer, ending)
+
+    async def _undo_all(self) -> list[Step]:
+        """Have everybody abort who may have prepared, the last first; return the steps that may have left something."""
+        left: list[Step] = []
+        for member in reversed([*self._real_servers, *self._directors]):
+            if member.may_have_prepared:
+                left.extend(await self._undo(member))
+        return left
+
+    async def _undo(self, member: Member) -> list[Step]:
+        made = [step for step in member.steps if all(is_inert(operation) for operation in step.operations)]
+        title = (
+            "; ".join(step.undo or step.title for step in reversed(made or member.steps)) or "forget the transaction"
+        )
+        try:
+            answer = await self._again(
+                lambda: self._client(member).abort(
+                    self._name, member.fence, self._authority.agent_id, self._participants()
+                )
+            )
+        except (LvsError, NoAnswerError) as error:
+            self._tell_undone(member, title, StepResult.UNKNOWN, [text_of(error)])
+            return list(made or member.steps) or [Step(agent=member.agent, title=title)]
+        problems = list(answer.transaction.problems)
+        if not answer.transaction.settled:
+            self._tell_undone(member, title, StepResult.UNKNOWN, problems)
+            return list(made)
+        if problems:
+            self._tell_undone(member, title, StepResult.KEPT, problems)
+        elif answer.details:
+            self._tell_undone(member, title, StepResult.UNDONE, answer.details)
+        return []
+
+    def _tell_undone(self, member: Member, title: str, result: StepResult, details: Sequence[str]) -> None:
+        self._report(StepReport(agent=member.agent, title=f"undo: {title}", result=result, details=tuple(details)))
+
+    async def _again(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask again where the agent is there but slow: it may still be busy with the very change (an ARP question)."""
+        for _ in range(TRIES - 1):
+            try:
+                return await ask()
+            except NoAnswerError as error:
+                if not error.sent:
+                    raise
+        return await ask()
+
+    @asynccontextmanager
+    async def _renewing(self) -> AsyncIterator[None]:
+        """Renew the leases of all that have prepared, until the decision."""
+        renewing = asyncio.ensure_future(self._renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / RENEWALS)
+            for member in self._members.values():
+                if member.fence:
+                    with contextlib.suppress(LvsError, NoAnswerError):  # whoever needs it finds out
+                        await self._client(member).renew(self._name, member.fence, self._lease)
+
+
+def _members(plan: Plan) -> dict[AgentName, Member]:
+    """Return the authority and everybody who has operations: it first, then other directors, then real servers."""
+    members = {
+        agent: Member(
+            agent=agent,
+            agent_id=agent_id,
+            steps=tuple(step for step in plan.whole if step.agent == agent and step.operations),
+        )
+        for agent, agent_id in plan.agents.items()
+    }
+    authority = next(iter(members))
+    return {agent: each for agent, each in members.items() if agent == authority or each.steps}
+
+
+def _reserving(member: Member) -> list[Step]:
+    """Return the steps that are done by the commit."""
+    return [step for step in member.steps if not all(is_inert(operation) for operation in step.operations)]
+
+
+def _may_have_changed(error: LvsError | NoAnswerError) -> bool:
+    """Whether an agent may have done something all the same: no answer, a defect, or an undo of its own that failed."""
+    if isinstance(error, NoAnswerError):
+        return error.sent
+    return isinstance(error, InternalError) or UNFINISHED in error.metadata

@@ -1,0 +1,144 @@
+"""Transactions of a whole site: reads them at every agent, and finishes those whose coordinator is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lvsagent.v1 import host_service_pb2
+
+from agent_common.errors import LvsError, NotFoundError, Reason
+from agent_common.transaction import TransactionState
+from agent_common.virtual_server import parse_address
+from cli.client import Clients
+from cli.errors import ExitStatus, Interrupted, NoAnswerError
+from cli.interrupt import Interrupt
+from cli.outcome import Outcome
+from cli.reading import list_virtual_servers, read_all
+from cli.resolve import Resolution, Resolved, resolve_one
+from cli.site import AgentName, real_server
+from cli.transaction_client import Transaction, TransactionClient
+from cli.typed import SAME_AGAIN, NextCommand
+from cli.workflow import Run, refused, reporter
+
+_MARGIN_SECONDS = 0.2
+"""A lease is asked after again so long after its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """An open transaction, and an agent that has it."""
+
+    agent: AgentName
+    transaction: Transaction
+
+
+async def directors_by_id(clients: Clients) -> dict[str, AgentName]:
+    """Return the directors that answer by their identity."""
+    readings = await read_all(clients, clients.site.director_names(), lambda client: client.host())
+    return {each.answer.agent_id: each.agent for each in readings if each.answer is not None}
+
+
+async def resolve_transactions(
+    name: str, run: Run, *, wait: bool = False, assume: TransactionState | None = None
+) -> Outcome:
+    """Finish one transaction, or with an empty name all that are open; wait for leases that still run."""
+    outcome = Outcome(transaction=name)
+
+    report = reporter(run, outcome)
+    try:
+        directors = await run.interrupt.during(directors_by_id(run.clients))
+        found = await run.interrupt.during(_find(name, run.clients))
+        if name and not found:
+            error = NotFoundError(f"no agent knows transaction {name}", Reason.TRANSACTION_NOT_FOUND, transaction=name)
+            return refused(outcome, error)
+        resolved = []
+        for each in found:
+            ended = await resolve_one(run.clients, each.transaction, directors, report, assume)
+            while wait and ended.resolution is Resolution.RUNNING:
+                await _sleep(run.interrupt, ended)
+                ended = await resolve_one(run.clients, each.transaction, directors, report, assume)
+            resolved.append(ended)
+    except (LvsError, NoAnswerError, Interrupted) as error:
+        return refused(outcome, error)
+    return _conclude(outcome, resolved)
+
+
+async def read_transactions(clients: Clients, *, decided: bool = False) -> list[Known]:
+    """Return the transactions of every agent that answers: directors, and the real servers that they know of."""
+    directors = clients.site.director_names()
+    found = await _list(clients, directors, decided=decided)
+    agents = {*(real_server(each) for each in clients.site.rs_agents), *_real_servers(found)}
+    agents |= set(await _served(clients, directors))
+    return found + await _list(clients, sorted(agents, key=str), decided=decided)
+
+
+async def get_transactions(clients: Clients, name: str) -> list[Known]:
+    """Return one transaction as every agent has it that takes part and answers."""
+    found = await _get(clients, [*clients.site.director_names(), *map(real_server, clients.site.rs_agents)], name)
+    known = {each.agent for each in found}
+    others = [agent for agent in _real_servers(found) if agent not in known]
+    return found + await _get(clients, others, name)
+
+
+async def _find(name: str, clients: Clients) -> list[Known]:
+    """Return one record of each transaction that is to be resolved."""
+    found = await (get_transactions(clients, name) if name else read_transactions(clients))
+    by_name = {each.transaction.id: each for each in found}
+    for each in found:  # a record that says who takes part is worth more than a tombstone
+        if each.transaction.participants:
+            by_name[each.transaction.id] = each
+    return list(by_name.values())
+
+
+async def _sleep(interrupt: Interrupt, ended: Resolved) -> None:
+    await interrupt.sleep(ended.lease_left + _MARGIN_SECONDS)
+
+
+def _conclude(outcome: Outcome, resolved: list[Resolved]) -> Outcome:
+    by_resolution = {each: [one for one in resolved if one.resolution is each] for each in Resolution}
+    finished = [f"{one.name} is {one.state}" for one in by_resolution[Resolution.FINISHED]]
+    running = [f"{one.name} may still go on for {one.lease_left:.0f} s" for one in by_resolution[Resolution.RUNNING]]
+    stuck = [f"{one.name}: {'; '.join(one.problems)}" for one in by_resolution[Resolution.STUCK]]
+    outcome.message = "; ".join([*stuck, *running, *finished]) or "nothing to resolve"
+    if stuck:
+        outcome.status = ExitStatus.UNFINISHED
+    elif running:
+        outcome.status = ExitStatus.CONFLICT
+    if stuck or running:
+        outcome.commands.append(NextCommand(purpose="to go on", command=SAME_AGAIN))
+    return outcome
+
+
+def _real_servers(found: Iterable[Known]) -> list[AgentName]:
+    """Return the real servers that take part in transactions."""
+    addresses = {
+        each.address
+        for known in found
+        for each in known.transaction.participants
+        if each.kind == host_service_pb2.AGENT_KIND_REALSERVER
+    }
+    return [real_server(parse_address(each, "participant")) for each in sorted(addresses)]
+
+
+async def _served(clients: Clients, directors: Iterable[AgentName]) -> list[AgentName]:
+    """Return the real servers that directors send clients to."""
+    readings = await read_all(clients, directors, list_virtual_servers)
+    addresses = {
+        status.destination.key.address
+        for reading in readings
+        for server in reading.answer or ()
+        for status in server.destinations
+        if status.managed
+    }
+    return [real_server(parse_address(each, "real server")) for each in sorted(addresses)]
+
+
+async def _list(clients: Clients, agents: Iterable[AgentName], *, decided: bool) -> list[Known]:
+    readings = await read_all(clients, agents, lambda client: TransactionClient(client).list_all(decided=decided))
+    return [Known(agent=each.agent, transaction=one) for each in readings for one in each.answer or ()]
+
+
+async def _get(clients: Clients, agents: Iterable[AgentName], name: str) -> list[Known]:
+    readings = await read_all(clients, agents, lambda client: TransactionClient(client).get(name))
+    return [Known(agent=each.agent, transaction=each.answer) for each in readings if each.answer is not None]

@@ -1,0 +1,221 @@
+"""A coordinator that dies at any message, and messages that are lost or come twice: in the end all or nothing."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_common.transaction import TransactionState
+from cli.client import AgentClient
+from cli.errors import ExitStatus, NoAnswerError
+from cli.transactions import resolve_transactions
+from tests.cli.served_site import Site, serving_site
+from tests.cli.sites import RS1, RS2, table
+from tests.hosts import VIP, WEB
+
+LEASE = 60.0
+
+MESSAGES = {1: 8, 2: 10}
+"""By the number of directors: two real servers and them prepare, those are READY, and everybody commits."""
+
+BOTH = {f"{RS1}:80", f"{RS2}:80"}
+
+CASES = [(directors, number) for directors, count in MESSAGES.items() for number in range(count)]
+every_message = pytest.mark.parametrize(("site", "number"), CASES, indirect=["site"])
+
+
+class Died(BaseException):
+    """The coordinator was killed."""
+
+
+class Fault(enum.Enum):
+    """What happens to one message."""
+
+    KILLED_BEFORE = "the coordinator dies before it sends it"
+    KILLED_AFTER = "the coordinator dies before it hears the answer"
+    LOST = "it is lost"
+    ANSWER_LOST = "its answer is lost"
+    TWICE = "it arrives twice"
+
+
+class Wire:
+    """The messages of transactions on their way to agents; one of them meets a fault."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent: list[str] = []
+        self.fault: tuple[int, Fault] | None = None
+        ask = AgentClient.ask
+
+        async def faulty(client: AgentClient, method: Any, request: Any) -> Any:
+            name = type(request).__name__
+            if "Transaction" not in name:
+                return await ask(client, method, request)
+            self.sent.append(name.removesuffix("TransactionRequest"))
+            return await self._pass(client, lambda: ask(client, method, request))
+
+        monkeypatch.setattr(AgentClient, "ask", faulty)
+
+    async def _pass(self, client: AgentClient, send: Callable[[], Awaitable[Any]]) -> Any:
+        fault = self.fault[1] if self.fault and len(self.sent) - 1 == self.fault[0] else None
+        match fault:
+            case Fault.KILLED_BEFORE:
+                raise Died
+            case Fault.LOST:
+                raise NoAnswerError(str(client.agent), "the message is lost", sent=True)
+            case Fault.KILLED_AFTER:
+                await send()
+                raise Died
+            case Fault.ANSWER_LOST:
+                await send()
+                raise NoAnswerError(str(client.agent), "the answer is lost", sent=True)
+            case Fault.TWICE:
+                await send()
+        return await send()
+
+
+@pytest.fixture(params=[1])
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    async with serving_site(tmp_path, directors=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    return Wire(monkeypatch)
+
+
+def backends(site: Site) -> list[set[str]]:
+    """The destinations of each director."""
+    return [set(table(host, WEB)) if host.ipvs.virtual_servers() else set() for host in site.directors]
+
+
+def assert_safe(site: Site) -> None:
+    """P1: no director sends clients to a real server without the VIP."""
+    for found in backends(site):
+        for rs in (RS1, RS2):
+            assert f"{rs}:80" not in found or site.rs(rs).vips.get(VIP).present
+
+
+async def pass_leases(site: Site) -> None:
+    """Let all leases end, and every agent do what it does then by itself."""
+    for host in site.hosts.values():
+        host.clock.now += LEASE
+        await host.transactions.go_on()
+
+
+async def assert_all_or_nothing(site: Site, before: object) -> None:
+    """Everybody agrees, nothing is locked, and the same command works."""
+    assert_safe(site)
+    assert all(found == BOTH for found in backends(site)) or site.snapshot() == before
+    for host in site.hosts.values():
+        assert await host.transactions.list_all() == []
+    assert (await site.add(RS1, RS2)).status is ExitStatus.DONE
+    assert backends(site) == [BOTH] * len(site.directors)
+    assert (await site.remove(RS1, RS2, drain_timeout=None, prune=True)).status is ExitStatus.DONE
+    assert site.snapshot() == before
+
+
+@pytest.mark.parametrize("site", [1, 2], indirect=True)
+async def test_the_messages_are_those_of_the_protocol(site: Site, wire: Wire) -> None:
+    """Real servers first, then directors; the authority decides, the others follow."""
+    await site.add(RS1, RS2)
+    directors = len(site.directors)
+    assert wire.sent == ["Prepare"] * (2 + directors) + ["Ready"] * 2 + ["Commit"] * (2 + directors)
+    assert len(wire.sent) == MESSAGES[directors]
+
+
+@every_message
+@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
+async def test_a_coordinator_that_dies(site: Site, wire: Wire, number: int, fault: Fault) -> None:
+    """Within its lease no client meets an unprepared real server; then any command finishes or undoes it."""
+    before = site.snapshot()
+    wire.fault = (number, fault)
+    with pytest.raises(Died):
+        await site.add(RS1, RS2)
+    wire.fault = None
+    assert_safe(site)
+    await pass_leases(site)
+    assert_safe(site)
+    decided = (await site.director.transactions.list_all(decided=True))[-1:]
+    assert all(each.state.is_decided for each in decided)  # by itself, at the authority
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_all_or_nothing(site, before)
+
+
+@every_message
+async def test_a_later_command_finishes_what_stands_in_its_way(site: Site, wire: Wire, number: int) -> None:
+    """Without anybody asking for it: the same addition meets the locks, resolves them, and goes on."""
+    before = site.snapshot()
+    wire.fault = (number, Fault.KILLED_AFTER)
+    with pytest.raises(Died):
+        await site.add(RS1, RS2)
+    wire.fault = None
+    await pass_leases(site)
+    outcome = await site.add(RS1, RS2)
+    assert outcome.status is ExitStatus.DONE, outcome.message
+    await resolve_transactions("", await site.run())
+    await assert_all_or_nothing(site, before)
+
+
+@every_message
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE])
+async def test_a_message_that_is_lost_or_comes_twice(site: Site, wire: Wire, number: int, fault: Fault) -> None:
+    """The exit status says what is true: 0 is all, 10 is nothing, and 11 is one of them after a resolve."""
+    before = site.snapshot()
+    wire.fault = (number, fault)
+    outcome = await site.add(RS1, RS2)
+    wire.fault = None
+    assert_safe(site)
+    match outcome.status:
+        case ExitStatus.DONE:
+            assert backends(site) == [BOTH] * len(site.directors)
+        case ExitStatus.ROLLED_BACK:
+            assert site.snapshot() == before
+        case status:
+            assert status is ExitStatus.UNFINISHED
+            assert fault is not Fault.TWICE
+    await pass_leases(site)
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_all_or_nothing(site, before)
+
+
+async def test_a_coordinator_that_was_stopped_beyond_its_lease_is_told_and_does_no_harm(site: Site, wire: Wire) -> None:
+    """It goes on in the middle, after others have undone what it began."""
+    before = site.snapshot()
+    ready = site.rs(RS1).transactions.ready
+
+    async def late(name: str, fence: int) -> Any:
+        await pass_leases(site)
+        return await ready(name, fence)
+
+    site.rs(RS1).transactions.ready = late  # type: ignore[method-assign]
+    outcome = await site.add(RS1, RS2)
+    assert outcome.status is ExitStatus.ROLLED_BACK
+    assert "was aborted" in outcome.message
+    assert site.snapshot() == before
+
+
+async def test_an_authority_that_is_gone_for_good_is_replaced_by_the_operators_word(site: Site, wire: Wire) -> None:
+    """--assume carries a decision that nobody can read any more."""
+    before = site.snapshot()
+    wire.fault = (MESSAGES[1] - 3, Fault.KILLED_BEFORE)  # the commit at the authority
+    with pytest.raises(Died):
+        await site.add(RS1, RS2)
+    wire.fault = None
+    (name,) = {each.id for each in await site.director.transactions.list_all()}
+    await site.served.kill("d1")
+    real_servers = (await site.served.clients()).site.rs_agents
+    assert set(map(str, real_servers)) == {RS1, RS2}
+    stuck = await resolve_transactions(name, await site.run())
+    assert stuck.status is ExitStatus.UNFINISHED
+    assumed = await resolve_transactions(name, await site.run(), assume=TransactionState.ABORTED)
+    assert assumed.status is ExitStatus.UNFINISHED  # the director itself is not told
+    assert [site.rs(each).vips.list_all() for each in (RS1, RS2)] == [[], []]
+    await site.served.start("d1", site.director)
+    await site.director.transactions.start()
+    await pass_leases(site)
+    assert site.snapshot() == before
