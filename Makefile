@@ -7,7 +7,7 @@ GEN := $(CACHE)/gen-venv
 GUEST := $(BIN)/python -m lab.boot
 PACKAGES := agent_common agent_director agent_realserver cli
 
-.PHONY: help setup demo lab test lint gen bench docs clean
+.PHONY: help setup demo lab test faults lint gen bench docs clean
 .DEFAULT_GOAL := help
 
 help: ## list the verbs
@@ -30,6 +30,9 @@ lab: setup ## an LVS site to play with, in a shell
 test: lint ## lint, the tests that need no kernel, and those that run in the lab
 	$(BIN)/python -m pytest tests --ignore tests/lab
 	$(BIN)/python -m lab.suite
+
+faults: setup ## every fault at every step of add-backend, in the lab: an hour; `make test` runs a sample
+	$(BIN)/python -m lab.suite --guests 2 --timeout 6000 --faults all
 
 lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committed stubs are those of the protos
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from agent_common import listen
 from agent_common.endpoint import Endpoint, TlsFiles, check_plaintext, parse_endpoint, tls_files
 from agent_common.errors import LvsError
+from agent_common.failpoint import Failpoints
 from agent_common.handlers import Handlers, Service
 from agent_common.settings import Value, load, named_file
 from agent_common.state import State
@@ -38,6 +39,11 @@ class AgentSettings:
     state_dir: Path
     tls: TlsFiles | None
     insecure: bool
+    failpoints: bool = False
+
+    def failpoints_of(self, agent: str) -> Failpoints:
+        """Return the failpoints of an agent: none, unless it was started with --failpoints."""
+        return Failpoints(agent, self.state_dir / "failpoint" if self.failpoints else None)
 
 
 def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> AgentSettings:
@@ -63,7 +69,7 @@ def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> 
             file=named_file(given.config, os.environ),
             default_files=[Path(f"/etc/lvs/{short}.toml")],
         )
-        return _check(values, default_port)
+        return replace(_check(values, default_port), failpoints=given.failpoints)
     except LvsError as error:
         parser.exit(2, f"{program}: {error.message}\n")
 
@@ -84,6 +90,7 @@ def _parser(program: str, default_port: int) -> argparse.ArgumentParser:
     parser.add_argument("--tls-ca", metavar="FILE", help="CA of the clients (PEM)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate of this agent (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
+    parser.add_argument("--failpoints", action="store_true", help="for tests: die where DIR/failpoint says")
     parser.add_argument("--version", action="version", version=f"{program} {VERSION}")
     return parser
 

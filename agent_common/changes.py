@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from lvsagent.v1 import operation_pb2
 
 from agent_common.errors import UNFINISHED, ConflictError, InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks
 from agent_common.operation import Change, Operation
 from agent_common.records import from_record, to_record
@@ -82,6 +83,14 @@ class NoNeighbours:
         """Nobody to tell."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """For which transaction something is made, past whose locks, and what failpoints call the step."""
+
+    owner: str = ""
+    step: str = "change"
+
+
 class BatchError(Exception):
     """An operation of several failed; those before it were reverted, unless the error has UNFINISHED.
 
@@ -99,9 +108,16 @@ class Changes:
     """Applies and reverts changes of one host, one at a time."""
 
     def __init__(
-        self, resources: Resources, state: State, run: Run, neighbours: Neighbours, locks: Locks | None = None
+        self,
+        resources: Resources,
+        state: State,
+        run: Run,
+        neighbours: Neighbours,
+        locks: Locks | None = None,
+        failpoints: Failpoints | None = None,
     ) -> None:
         self._locks = locks or Locks()
+        self._failpoints = failpoints or Failpoints()
         self._resources = resources
         self._state = state
         self._run = run
@@ -162,16 +178,14 @@ class Changes:
         change_id: str,
         record: Callable[[Sequence[Change]], None],
         *,
-        owner: str = "",
+        errand: Errand | None = None,
     ) -> list[Change]:
-        """Carry out operations, all or none, past the locks of the owner; what record writes of them is all that stays.
-
-        Raises BatchError.
-        """
+        """Carry out operations, all or none; what record writes of them is all that stays. Raises BatchError."""
+        errand = errand or Errand()
         begun: list[Change] = []
         for number, operation in enumerate(operations):
             try:
-                await self._apply_next(operation, change_id, begun, owner)
+                await self._apply_next(operation, change_id, begun, errand)
             except LvsError as error:
                 await self._give_up_after(change_id, begun, error)
                 raise BatchError(begun[:number], error, begun) from error
@@ -207,15 +221,15 @@ class Changes:
                     failures.append(f"cannot take back change {change_id}, in which the agent died: {error.message}")
         return failures
 
-    async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change], owner: str) -> None:
+    async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change], errand: Errand) -> None:
         change = await self._plan(operation, change_id, ())
-        self._locks.check([change], owner)
+        self._locks.check([change], errand.owner)
         if not change.made:
             begun.append(change)
             return
         await self._neighbours.ask(change)
         begun.append(change)
-        await self._run(lambda: self._write(change, change_id, begun))
+        await self._run(lambda: self._write(change, change_id, begun, errand.step))
         await self._neighbours.confirm(change)
 
     async def _give_up_after(self, change_id: str, begun: Sequence[Change], error: LvsError) -> None:
@@ -231,9 +245,11 @@ class Changes:
         change.id = change_id
         return change
 
-    def _write(self, change: Change, change_id: str, begun: Sequence[Change]) -> None:
+    def _write(self, change: Change, change_id: str, begun: Sequence[Change], step: str) -> None:
         self._record(change_id, begun, done=False)
+        self._failpoints.reach(step, "before_kernel")
         self._resources.write(change)
+        self._failpoints.reach(step, "after_kernel")
 
     async def _give_up(self, change_id: str, begun: Sequence[Change]) -> None:
         await self._revert_all(begun)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from agent_common.changes import BatchError, Changes, Outcome
+from agent_common.changes import BatchError, Changes, Errand, Outcome
 from agent_common.errors import (
     UNFINISHED,
     ConflictError,
@@ -23,6 +23,7 @@ from agent_common.errors import (
     Reason,
     RefusedError,
 )
+from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks, claims_of
 from agent_common.operation import Change, Operation
 from agent_common.state import State
@@ -90,7 +91,9 @@ class Transactions:
         state: State,
         run: Run,
         clock: Callable[[], float] = boot_time,
+        failpoints: Failpoints | None = None,
     ) -> None:
+        self._failpoints = failpoints or Failpoints()
         self._member = member
         self._changes = changes
         self._locks = locks
@@ -154,7 +157,9 @@ class Transactions:
                 case TransactionState.ABORTED:
                     raise _aborted(transaction)
                 case TransactionState.PREPARED:
-                    return await self._put(replace(transaction, state=TransactionState.READY))
+                    ready = await self._put(replace(transaction, state=TransactionState.READY), "ready")
+                    self._failpoints.reply("ready")
+                    return ready
                 case _:
                     return transaction
 
@@ -170,9 +175,11 @@ class Transactions:
             if transaction.state is not TransactionState.COMMITTED:
                 settled = not replace(transaction, problems=()).due
                 transaction = await self._put(
-                    replace(transaction, state=TransactionState.COMMITTED, settled=settled, problems=())
+                    replace(transaction, state=TransactionState.COMMITTED, settled=settled, problems=()), "commit"
                 )
-            return await self._complete(transaction)
+            transaction = await self._complete(transaction)
+            self._failpoints.reply("commit")
+            return transaction
 
         return await self._changes.exclusively(work)
 
@@ -264,13 +271,14 @@ class Transactions:
             raise _changed(proposal)
         self._locks.check(planned)
         transaction = replace(self._begin(proposal, planned), fence=await self._run(self._next_fence))
+        self._failpoints.reach("prepare", "before_journal")
         inert = [operation for operation in proposal.operations if is_inert(operation)]
         try:
             made = await self._changes.make(
                 inert,
                 _change_name(transaction),
                 lambda made: self._write(replace(transaction, changes=_merge(proposal, planned, made))),
-                owner=proposal.id,
+                errand=Errand(owner=proposal.id, step="prepare"),
             )
         except BatchError as failure:
             left = failure.begun if UNFINISHED in failure.error.metadata else ()
@@ -288,7 +296,9 @@ class Transactions:
             failure.error.metadata[FAILED_OPERATION] = str(proposal.operations.index(failed))
             raise failure.error from failure
         transaction = replace(transaction, changes=_merge(proposal, planned, made))
+        self._failpoints.reach("prepare", "after_journal")
         self._note(transaction)
+        self._failpoints.reply("prepare")
         return transaction, tag(planned)
 
     async def _plan(self, proposal: Proposal) -> list[Change]:
@@ -296,7 +306,7 @@ class Transactions:
             return await self._changes.plan(proposal.operations, proposal.id)
         except BatchError as failure:
             failure.error.metadata[FAILED_OPERATION] = str(len(failure.earlier))
-            if proposal.etag:  # it was planned before, and went through
+            if proposal.etag and isinstance(failure.error, NotFoundError | DiffersError):  # it was planned, and went
                 raise _changed(proposal, f": {failure.error.message}") from failure
             raise failure.error from failure
 
@@ -325,7 +335,7 @@ class Transactions:
                 transaction.due,
                 _change_name(transaction),
                 lambda made: self._write(_completed(transaction, made)),
-                owner=transaction.id,
+                errand=Errand(owner=transaction.id, step="commit"),
             )
         except BatchError as failure:
             _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, failure.error.message)
@@ -337,16 +347,20 @@ class Transactions:
 
     async def _abort(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:
         if transaction.state is not TransactionState.ABORTED:
-            transaction = await self._put(replace(transaction, state=TransactionState.ABORTED, settled=False))
-        return await self._undo(transaction)
+            transaction = await self._put(replace(transaction, state=TransactionState.ABORTED, settled=False), "abort")
+        undone = await self._undo(transaction)
+        self._failpoints.reply("abort")
+        return undone
 
     async def _undo(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:
         """Take back what the preparation made; where that fails, it stays to be done."""
         if transaction.settled:
             return transaction, transaction.problems
         self._tried[transaction.id] = self._clock()
+        self._failpoints.reach("abort", "before_kernel")
         try:
             ended = await self._changes.take_back(transaction.made)
+            self._failpoints.reach("abort", "after_kernel")
         except LvsError as error:
             _log.warning("transaction %s is aborted, and not yet undone: %s", transaction.id, error.message)
             return await self._put(replace(transaction, problems=(error.message,))), (error.message,)
@@ -399,8 +413,10 @@ class Transactions:
             )
         )
 
-    async def _put(self, transaction: Transaction) -> Transaction:
+    async def _put(self, transaction: Transaction, step: str = "") -> Transaction:
+        self._failpoints.reach(step, "before_journal")
         await self._run(lambda: self._write(transaction))
+        self._failpoints.reach(step, "after_journal")
         self._note(transaction)
         return transaction
 

@@ -70,7 +70,7 @@ async def _run(settings: AgentSettings) -> None:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
-        wired = _wire(kernel, worker, identity)
+        wired = _wire(settings, kernel, worker, identity)
         await wired.transactions.start()
         await wired.restore.start()
         await serve(settings, wired.services, _always, [wired.watch.follow, wired.transactions.follow])
@@ -94,16 +94,17 @@ class Wired:
     transactions: Transactions
 
 
-def _wire(kernel: Kernel, worker: Worker, identity: Identity) -> Wired:
+def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> Wired:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     silence = Silence(ProcfsArpSysctls(), addresses, state)
     vips = HeldVips(
         addresses, state, LoopbackVips(silence, addresses, sockets, serves, lambda: frozenset(name_servers()))
     )
     locks = Locks()
-    changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours(), locks)
+    failpoints = settings.failpoints_of("realserver")
+    changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours(), locks, failpoints)
     member = Member(agent_id=identity.agent_id, is_director=False, boot=boot_id())
-    transactions = Transactions(member, changes, locks, state, worker)
+    transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
     problems = Problems()
     restore = RealServerRestore(vips, silence, changes, worker, problems)
     watch = DriftWatch(restore.drift, restore.mend, worker)

@@ -326,6 +326,8 @@ class Coordinator:
         for member in reversed([*self._real_servers, *self._directors]):
             if member.may_have_prepared:
                 left.extend(await self._undo(member))
+        if left and not self._authority.may_have_prepared:  # so that whoever finishes finds out there whom to tell
+            await self._undo(self._authority)
         return left
 
     async def _undo(self, member: Member) -> list[Step]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lvsagent.v1 import host_service_pb2
 
-from agent_common.errors import LvsError, NotFoundError, Reason
+from agent_common.errors import LvsError
 from agent_common.transaction import TransactionState
 from agent_common.virtual_server import parse_address
 from cli.client import Clients
@@ -50,8 +50,9 @@ async def resolve_transactions(
         directors = await run.interrupt.during(directors_by_id(run.clients))
         found = await run.interrupt.during(_find(name, run.clients))
         if name and not found:
-            error = NotFoundError(f"no agent knows transaction {name}", Reason.TRANSACTION_NOT_FOUND, transaction=name)
-            return refused(outcome, error)
+            await _bury(name, run.clients, directors.values())
+            outcome.message = f"no agent has heard of {name}: nothing to resolve"
+            return outcome
         resolved = []
         for each in found:
             ended = await resolve_one(run.clients, each.transaction, directors, report, assume)
@@ -62,6 +63,12 @@ async def resolve_transactions(
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
     return _conclude(outcome, resolved)
+
+
+async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> None:
+    """Have directors refuse a transaction that none of them knows, should it come late; raises what they say."""
+    for agent in directors:
+        await TransactionClient(clients[agent]).resolve(name)
 
 
 async def read_transactions(clients: Clients, *, decided: bool = False) -> list[Known]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_common.transaction import TransactionState
-from cli.client import AgentClient
-from cli.errors import ExitStatus, NoAnswerError
+from cli.errors import ExitStatus
 from cli.transactions import resolve_transactions
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2, table
+from tests.faults import Died, Fault, Wire
 from tests.hosts import VIP, WEB
 
 LEASE = 60.0
@@ -26,55 +25,6 @@ BOTH = {f"{RS1}:80", f"{RS2}:80"}
 
 CASES = [(directors, number) for directors, count in MESSAGES.items() for number in range(count)]
 every_message = pytest.mark.parametrize(("site", "number"), CASES, indirect=["site"])
-
-
-class Died(BaseException):
-    """The coordinator was killed."""
-
-
-class Fault(enum.Enum):
-    """What happens to one message."""
-
-    KILLED_BEFORE = "the coordinator dies before it sends it"
-    KILLED_AFTER = "the coordinator dies before it hears the answer"
-    LOST = "it is lost"
-    ANSWER_LOST = "its answer is lost"
-    TWICE = "it arrives twice"
-
-
-class Wire:
-    """The messages of transactions on their way to agents; one of them meets a fault."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sent: list[str] = []
-        self.fault: tuple[int, Fault] | None = None
-        ask = AgentClient.ask
-
-        async def faulty(client: AgentClient, method: Any, request: Any) -> Any:
-            name = type(request).__name__
-            if "Transaction" not in name:
-                return await ask(client, method, request)
-            self.sent.append(name.removesuffix("TransactionRequest"))
-            return await self._pass(client, lambda: ask(client, method, request))
-
-        monkeypatch.setattr(AgentClient, "ask", faulty)
-
-    async def _pass(self, client: AgentClient, send: Callable[[], Awaitable[Any]]) -> Any:
-        fault = self.fault[1] if self.fault and len(self.sent) - 1 == self.fault[0] else None
-        match fault:
-            case Fault.KILLED_BEFORE:
-                raise Died
-            case Fault.LOST:
-                raise NoAnswerError(str(client.agent), "the message is lost", sent=True)
-            case Fault.KILLED_AFTER:
-                await send()
-                raise Died
-            case Fault.ANSWER_LOST:
-                await send()
-                raise NoAnswerError(str(client.agent), "the answer is lost", sent=True)
-            case Fault.TWICE:
-                await send()
-        return await send()
 
 
 @pytest.fixture(params=[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 
@@ -21,6 +22,7 @@ SECONDS = {
     "test_failures_left.py": 145,
     "test_rerun.py": 110,
     "test_agents.py": 100,
+    "test_faults.py": 130,
     "test_restore.py": 90,
     "test_foreign.py": 90,
     "tutorial.md": 90,
@@ -40,13 +42,27 @@ USUAL_SECONDS = 25
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--share K/N, for several guests at once (lab/suite.py)."""
+    """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for tests/lab/test_faults.py."""
+    parser.addoption("--faults", default="12", metavar="N|all", help="so many cases of test_faults.py, or all")
+    parser.addoption("--seed", type=int, default=int(time.time()), help="which cases of test_faults.py")
     parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which cases of test_faults.py ran, so that they can be run again."""
+    ran = [each for each in terminalreporter.stats.get("passed", []) if "test_faults.py" in each.nodeid]
+    option = terminalreporter.config.getoption
+    if ran:
+        which = f"--faults {option('--faults')} --seed {option('--seed')}"
+        terminalreporter.write_line(f"faults: {len(ran)} cases passed ({which})")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of this share: the longest file first, each to the share that has least to do by then."""
     number, shares = (int(part) for part in config.getoption("--share").split("/"))
+    if config.getoption("--faults") == "all":
+        items[:] = [item for item in items if item.path.name == "test_faults.py"][number - 1 :: shares]
+        return
     loads = [0] * shares
     mine: set[str] = set()
     for part in sorted({_part(item) for item in items}, key=lambda part: (-_seconds(part), part)):

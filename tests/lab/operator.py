@@ -46,7 +46,7 @@ class Operator:
             site.serve_http(rs, PORT, address="::")
         roles = [(host, "director") for host in site.directors] + [(host, "realserver") for host in site.real_servers]
         with ThreadPoolExecutor(len(roles)) as pool:
-            agents = pool.map(lambda each: site.start_agent(each[0], each[1]), roles)
+            agents = pool.map(lambda each: site.start_agent(each[0], each[1], "--failpoints"), roles)
             return cls(site=site, agents={host.name: agent for (host, _), agent in zip(roles, agents, strict=True)})
 
     def vip(self, family: int, port: int = PORT) -> str:

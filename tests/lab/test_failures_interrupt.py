@@ -100,7 +100,7 @@ def test_ctrl_c_between_two_steps_of_nat_and_udp(pristine: Operator, family: int
     assert_undone(outcome)
 
 
-@pytest.mark.parametrize(("after", "name"), [(PLAN, "rs1"), ("wait until", "lb1"), ("add virtual server", "lb1")])
+@pytest.mark.parametrize(("after", "name"), [(PLAN, "rs1"), ("wait until", "lb1"), ("add VIP", "rs1")])
 def test_ctrl_c_in_the_middle_of_a_step(pristine: Operator, family: int, after: str, name: str) -> None:
     """Its agent stands still meanwhile: what it was asked for is waited for, so that it is known, and then undone."""
     agent = pristine.agents[name]

@@ -89,11 +89,14 @@ def test_the_command_that_failed_can_just_be_run_again(pristine: Operator) -> No
 
 
 def test_a_director_that_is_killed_in_its_vip_step(pristine: Operator, family: int) -> None:
-    """It has the virtual server by then, IPv6 the VIP too; the real server gives back what it has at once."""
+    """It has the virtual server by then, IPv6 the VIP too; the real server gives back what it has at once.
+
+    What the director was in the middle of, it takes back itself when it runs again.
+    """
     host, director = pristine.site.real_servers[0], pristine.agents["lb1"]
     before = host.out("ip", "addr", "show", "dev", "lo")
     lvs = Lvs(pristine, "add-backend", "--vip", pristine.vip(family), "--rs", address_of(host, family))
-    lvs.until("done      director")
+    lvs.until("wait until something takes")
     wait_for(lambda: being_asked(pristine, family))
     director.kill()
     ended = lvs.end()
@@ -131,7 +134,7 @@ def interrupted_by(operator: Operator, action: Callable[[], object], timeout: fl
         operator,
         operator.vip(4),
         [operator.rs(4)[0]],
-        after="add virtual server",
+        after="wait until",
         then=thread.start,
         timeout=timeout,
     )

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from agent_common.destination import Forwarding
+from cli.interrupt import Interrupt
 from cli.outcome import Outcome
 from lab.agents import Agent
 from lab.site import VIP, VIP6
-from tests.lab.attempt import attempt, make_answer
+from tests.lab.attempt import attempt, make_answer, run_printed
 from tests.lab.operator import PORT, Operator, address_of
 
 NOBODY = PORT + 7
@@ -225,21 +226,26 @@ def test_a_vip_that_another_host_has(pristine: Operator, family: int, taken: Non
 
 
 def test_a_table_that_somebody_clears_before_the_last_step(pristine: Operator, family: int) -> None:
-    """The destination has no virtual server any more: the VIP, added by then, goes again, and is not announced further.
+    """It shows only after the decision: 11, and the printed command, or the agent itself within 5 s, finishes."""
+    site, vip, rs = pristine.site, pristine.vip(family), [pristine.rs(family)[0]]
+    outcome = attempt(pristine, vip, rs, after="add VIP", then=lambda: site.director.run("ipvsadm", "-C"))
+    assert outcome.status == 11, outcome
+    assert outcome.message.startswith("decided, but not yet done everywhere: director")
+    assert any("no virtual server" in line for step in outcome.steps for line in step.details)
+    done = run_printed(pristine, outcome.commands[0].command)
+    assert done.returncode == 0, done.stderr
+    assert pristine.curl(vip) == "rs1"
+    assert pristine.remove(vip, rs, prune=True, drain_timeout=None).status == 0
 
-    Otherwise neighbours would send to this director what belongs to whoever has the address next.
-    """
-    site = pristine.site
-    outcome = attempt(
-        pristine,
-        pristine.vip(family),
-        [pristine.rs(family)[0]],
-        after="add VIP",
-        then=lambda: site.director.run("ipvsadm", "-C"),
-    )
-    assert_rolled_back(outcome, "add ", "director", "no virtual server")
+
+def test_a_vip_that_is_taken_back_is_not_announced_further(pristine: Operator, family: int) -> None:
+    """Otherwise neighbours would send to this director what belongs to whoever has the address next."""
+    stop = Interrupt()
+    rs = [pristine.rs(family)[0]]
+    outcome = attempt(pristine, pristine.vip(family), rs, after="add VIP", then=stop.set, interrupt=stop)
+    assert outcome.status == 10, outcome
     capture = f"arp and arp src host {VIP}" if family == 4 else f"icmp6 and src host {VIP6}"
-    heard = site.client.out("timeout", "--preserve-status", "2.2", "tcpdump", "-Unli", "eth0", capture)
+    heard = pristine.site.client.out("timeout", "--preserve-status", "2.2", "tcpdump", "-Unli", "eth0", capture)
     assert heard == ""
 
 

@@ -218,7 +218,7 @@ def test_an_agent_of_the_other_kind(pristine: Operator) -> None:
     assert_refused(outcome, f"real server {rs}", "is a director's", status=14)
     site = replace(pristine.agent_site(), directors=(Endpoint(path=str(real_server)),))
     outcome = attempt(pristine, pristine.vip(4), [rs], site=site)
-    assert_refused(outcome, f"director unix:{real_server}", "not an agent of this kind", status=14)
+    assert_refused(outcome, f"director unix:{real_server}", "is a realserver's", status=14)
 
 
 def test_something_that_is_no_agent_at_all(pristine: Operator) -> None:
