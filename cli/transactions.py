@@ -10,11 +10,12 @@ from lvsagent.v1 import host_service_pb2
 from agent_common.errors import LvsError
 from agent_common.transaction import TransactionState
 from agent_common.virtual_server import parse_address
+from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
 from cli.errors import ExitStatus, Interrupted, NoAnswerError
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome
-from cli.reading import list_virtual_servers, read_all
+from cli.reading import read_all
 from cli.resolve import Resolution, Resolved, resolve_one
 from cli.site import AgentName, real_server
 from cli.transaction_client import Transaction, TransactionClient
@@ -72,12 +73,19 @@ async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> 
 
 
 async def read_transactions(clients: Clients, *, decided: bool = False) -> list[Known]:
-    """Return the transactions of every agent that answers: directors, and the real servers that they know of."""
-    directors = clients.site.director_names()
-    found = await _list(clients, directors, decided=decided)
-    agents = {*(real_server(each) for each in clients.site.rs_agents), *_real_servers(found)}
-    agents |= set(await _served(clients, directors))
+    """Return the transactions of every agent that answers: directors, and all real servers that ever took part in one.
+
+    A real server may still wait for a decision that the director has long since come to.
+    """
+    remembered = await _list(clients, clients.site.director_names(), decided=True)
+    found = [each for each in remembered if decided or is_open(each.transaction)]
+    agents = {*(real_server(each) for each in clients.site.rs_agents), *_real_servers(remembered)}
     return found + await _list(clients, sorted(agents, key=str), decided=decided)
+
+
+def is_open(transaction: Transaction) -> bool:
+    """Whether there is still something to do about it at that agent."""
+    return not (unpack_state(transaction).is_decided and transaction.settled)
 
 
 async def get_transactions(clients: Clients, name: str) -> list[Known]:
@@ -126,19 +134,6 @@ def _real_servers(found: Iterable[Known]) -> list[AgentName]:
         if each.kind == host_service_pb2.AGENT_KIND_REALSERVER
     }
     return [real_server(parse_address(each, "participant")) for each in sorted(addresses)]
-
-
-async def _served(clients: Clients, directors: Iterable[AgentName]) -> list[AgentName]:
-    """Return the real servers that directors send clients to."""
-    readings = await read_all(clients, directors, list_virtual_servers)
-    addresses = {
-        status.destination.key.address
-        for reading in readings
-        for server in reading.answer or ()
-        for status in server.destinations
-        if status.managed
-    }
-    return [real_server(parse_address(each, "real server")) for each in sorted(addresses)]
 
 
 async def _list(clients: Clients, agents: Iterable[AgentName], *, decided: bool) -> list[Known]:

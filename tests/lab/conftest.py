@@ -22,7 +22,8 @@ SECONDS = {
     "test_failures_left.py": 145,
     "test_rerun.py": 110,
     "test_agents.py": 100,
-    "test_faults.py": 130,
+    "test_faults.py": 120,
+    "test_transactions.py": 130,
     "test_restore.py": 90,
     "test_foreign.py": 90,
     "tutorial.md": 90,
@@ -43,7 +44,7 @@ USUAL_SECONDS = 25
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for tests/lab/test_faults.py."""
-    parser.addoption("--faults", default="12", metavar="N|all", help="so many cases of test_faults.py, or all")
+    parser.addoption("--faults", default="10", metavar="N|all", help="so many cases of test_faults.py, or all")
     parser.addoption("--seed", type=int, default=int(time.time()), help="which cases of test_faults.py")
     parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
 

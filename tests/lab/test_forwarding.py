@@ -130,7 +130,10 @@ def sources(operator: Operator) -> Sources:
     return operator.site.client_sources(100)
 
 
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS - {"twos"}))
+@pytest.mark.parametrize(
+    ("scheduler", "family"),
+    [*((each, 4) for each in sorted(SCHEDULERS - {"twos"})), *((each, 6) for each in ("dh", "mh", "rr", "sh"))],
+)
 def test_a_rolled_back_addition_changes_the_answer_of_no_client(
     operator: Operator, one_server: Process, sources: Sources, scheduler: str, family: int
 ) -> None:

@@ -1,0 +1,136 @@
+"""lvs itself dies, stands still, or has company: transactions on a real kernel, seen by ipvsadm and ip."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+
+from cli.add_backend import add_backend
+from cli.client import Clients
+from cli.errors import ExitStatus
+from cli.interrupt import Interrupt
+from cli.outcome import Outcome
+from cli.remove_backend import remove_backend
+from cli.request import AddBackend, RemoveBackend, parse_backend
+from cli.site import Site
+from cli.workflow import Run
+from lab.site import VIP
+from tests.lab.attempt import Lvs, run_printed
+from tests.lab.operator import PORT, Operator
+
+LEASE = 5
+
+CALLS = ("PrepareTransaction", "ReadyTransaction", "CommitTransaction")
+
+
+def start(operator: Operator) -> Lvs:
+    """Start add-backend of both real servers, with every call printed."""
+    rs = [word for each in operator.rs(4) for word in ("--rs", each)]
+    return Lvs(operator, "--debug", "add-backend", "--vip", operator.vip(4), *rs, "--lease", str(LEASE))
+
+
+def served(operator: Operator) -> list[str]:
+    """The real servers behind the virtual server, by ipvsadm."""
+    rules = operator.site.director.out("ipvsadm", "-Sn").splitlines()
+    return [rule.split(" -r ")[1].split(":")[0] for rule in rules if " -r " in rule]
+
+
+def assert_safe(operator: Operator) -> None:
+    """Whoever gets clients has the VIP."""
+    for host in operator.site.real_servers:
+        if host.ipv4 in served(operator):
+            assert f" {VIP}/" in host.out("ip", "-o", "addr", "show", "dev", "lo")
+
+
+def open_transactions(operator: Operator) -> list[object]:
+    """What lvs txn list shows, as JSON."""
+    found: list[object] = operator.lvs_json("txn", "list")["transactions"]
+    return found
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_lvs_is_killed_and_nobody_comes(pristine: Operator, call: str) -> None:
+    """Within its lease the director is consistent by itself; whoever types lvs txn resolve --wait has all hosts so."""
+    operator = pristine
+    lvs = start(operator)
+    lvs.until(call)
+    lvs.send(signal.SIGKILL)
+    lvs.end()
+    assert_safe(operator)
+    time.sleep(LEASE + 2)
+    assert_safe(operator)
+    assert served(operator) == ([] if call != "CommitTransaction" else operator.rs(4))
+    done = run_printed(operator, "lvs txn resolve --wait")
+    assert done.returncode == 0, done.stderr
+    assert_safe(operator)
+    assert open_transactions(operator) == []
+    if served(operator):
+        assert operator.remove(operator.vip(4), operator.rs(4), prune=True, drain_timeout=None).status == 0
+
+
+def test_lvs_that_stood_still_for_twice_its_lease_does_nothing_late(pristine: Operator) -> None:
+    """What it sends when it goes on is refused: its transaction was aborted, and it says so."""
+    operator = pristine
+    lvs = start(operator)
+    lvs.until("PrepareTransaction")
+    lvs.send(signal.SIGSTOP)
+    time.sleep(2 * LEASE)
+    lvs.send(signal.SIGCONT)
+    ended = lvs.end()
+    assert ended.status == 10, ended.stderr
+    assert "was aborted" in ended.stderr
+    assert served(operator) == []
+    assert open_transactions(operator) == []
+
+
+def test_several_at_once_on_one_vip(pristine: Operator) -> None:
+    """Each real server is added by three at the same time: all end well, and each is there once."""
+    operator = pristine
+    first, second = operator.rs(4)
+    outcomes = asyncio.run(_race(operator, [[first], [second], [first], [second], [first, second], [second, first]]))
+    assert [(each.status, each.message) for each in outcomes if each.status is not ExitStatus.DONE] == []
+    assert sorted(served(operator)) == [first, second]
+    assert_safe(operator)
+    assert open_transactions(operator) == []
+    assert operator.remove(operator.vip(4), [first, second], prune=True, drain_timeout=None).status == 0
+
+
+def patient(operator: Operator) -> Site:
+    """A site whose commands wait long for each other: in the guest each of them takes seconds."""
+    return replace(operator.agent_site(), lock_timeout=90.0)
+
+
+async def _race(operator: Operator, sets: list[list[str]]) -> list[Outcome]:
+    async def add(rs: list[str]) -> Outcome:
+        async with Clients(patient(operator), lambda call: None) as clients:
+            request = AddBackend(backend=parse_backend(operator.vip(4), rs, "tcp"))
+            return await add_backend(request, Run(clients=clients, interrupt=Interrupt()))
+
+    return await asyncio.gather(*map(add, sets))
+
+
+def test_what_one_adds_another_does_not_remove_in_the_middle(pristine: Operator) -> None:
+    """An addition and a removal of the same backend at once: one after the other, whichever comes first."""
+    operator = pristine
+    backend = parse_backend(operator.vip(4), [operator.rs(4)[0]], "tcp")
+
+    async def both() -> tuple[Outcome, Outcome]:
+        site = patient(operator)
+        async with Clients(site, lambda call: None) as one, Clients(site, lambda call: None) as two:
+            removal = RemoveBackend(backend=backend, drain_timeout=None, prune=True)
+            return await asyncio.gather(
+                add_backend(AddBackend(backend=backend), Run(clients=one, interrupt=Interrupt())),
+                remove_backend(removal, Run(clients=two, interrupt=Interrupt())),
+            )
+
+    added, removed = asyncio.run(both())
+    assert added.status is ExitStatus.DONE, added.message
+    assert removed.status in (ExitStatus.DONE, ExitStatus.CONFLICT), removed.message
+    assert_safe(operator)
+    assert operator.curl(f"{VIP}:{PORT}") in ("rs1", "")
+    outcome = operator.remove(operator.vip(4), operator.rs(4)[:1], prune=True, drain_timeout=None)
+    assert outcome.status == 0, outcome.message
