@@ -144,8 +144,9 @@ def headings(page: Path) -> set[str]:
 
 @each_page
 def test_no_line_is_too_long(page: Path) -> None:
-    """At most 120 characters."""
-    assert [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 120] == []
+    """At most 120 characters, except a row of a table, which cannot be broken."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
 PAGE = """\
