@@ -53,6 +53,7 @@ $(GEN)/ready: constraints-gen.txt
 
 bench: setup ## how long lvs takes to start, and what one add-backend costs
 	$(BIN)/python -m bench.start_up
+	$(BIN)/python -m bench.journal
 	$(GUEST) --timeout 240 -- python -m bench.add_backend
 
 docs: setup ## the generated references in docs/, from the commands and the protos

@@ -105,6 +105,11 @@ class SqliteState:
                 self._connection.execute("ROLLBACK")
             raise
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for who counts what it does."""
+        return self._connection
+
     def close(self) -> None:
         """Let go of the file and its lock."""
         self._connection.close()

@@ -7,6 +7,7 @@ one director, the authority; every other agent follows what that says.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -339,7 +340,11 @@ class Transactions:
             )
         except BatchError as failure:
             _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, failure.error.message)
-            return await self._put(replace(transaction, problems=(failure.error.message,)))
+            transaction = replace(transaction, problems=(failure.error.message,))
+            with contextlib.suppress(LvsError):  # a full disk: it is decided all the same, and will be tried again
+                await self._run(lambda: self._write(transaction))
+            self._note(transaction)
+            return transaction
         done = await self._find(transaction.id)
         assert done is not None  # noqa: S101  # it was written a moment ago
         self._note(done)

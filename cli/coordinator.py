@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lvsagent.v1 import host_service_pb2
+from lvsagent.v1.transaction_pb2 import TRANSACTION_STATE_ABORTED
 
-from agent_common.errors import UNFINISHED, ConflictError, InternalError, LvsError, Reason
+from agent_common.errors import UNFINISHED, ConflictError, InternalError, LvsError, NotFoundError, Reason
 from agent_common.operation import Change, Operation
-from agent_common.transaction import FAILED_OPERATION, Participant, is_inert, tag
+from agent_common.transaction import FAILED_OPERATION, Participant, TransactionState, is_inert, tag
+from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
 from cli.errors import Interrupted, NoAnswerError, text_of
 from cli.interrupt import Interrupt
@@ -273,8 +275,16 @@ class Coordinator:
                 sent = sent or error.sent
                 if not sent:
                     return self._failed_before(step, error)
-            except (LvsError, Interrupted) as error:
+            except Interrupted as error:
                 return self._failed_before(step, error)
+            except LvsError as error:
+                found = await self._decided_after(error)
+                if found is None:
+                    break
+                if unpack_state(found) is not TransactionState.COMMITTED:
+                    return self._failed_before(step, error)
+                self._tell_committed(authority, found, ending)
+                return None
             else:
                 self._tell_committed(authority, answer, ending)
                 return None
@@ -288,6 +298,19 @@ class Coordinator:
             )
         )
         return None
+
+    async def _decided_after(self, error: LvsError) -> Transaction | None:
+        """Return where the authority stands after it answered the commit with an error; None if it does not say.
+
+        An error alone does not mean that nothing is decided: its disk may have filled up right after the record.
+        """
+        client = self._client(self._authority)
+        try:
+            return await self._again(lambda: client.get(self._name))
+        except NotFoundError:
+            return Transaction(state=TRANSACTION_STATE_ABORTED)
+        except (LvsError, NoAnswerError):
+            return None
 
     def _failed_before(self, step: Step, error: Failure) -> Failed:
         self._fail(step, error)

@@ -41,7 +41,8 @@ class StepReport:
 class Outcome:
     """The end of a command: status, one sentence, the steps as they happened, what to know and what to type.
 
-    plan is filled by a dry run only; steps begin with what was there, or was not, before anything was done.
+    plan is filled by a dry run only; steps begin with what was there, or was not, before anything was done. locked_by
+    is the transaction that stood in the way.
     """
 
     status: ExitStatus = ExitStatus.DONE
@@ -51,6 +52,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     commands: list[NextCommand] = field(default_factory=list)
     plan: list[str] = field(default_factory=list)
+    locked_by: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the document that --output json prints."""

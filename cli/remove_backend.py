@@ -17,7 +17,7 @@ from cli.request import RemoveBackend
 from cli.runner import Runner
 from cli.site import Role, real_server
 from cli.typed import SAME_AGAIN, NextCommand, once_all_run, options_of
-from cli.workflow import Run, begin, failures, make_runner, read_directors, refused, together, undo
+from cli.workflow import Run, begin, failures, make_runner, read_directors, refused, together, undo, until_undisturbed
 
 
 async def remove_backend(request: RemoveBackend, run: Run) -> Outcome:
@@ -25,6 +25,10 @@ async def remove_backend(request: RemoveBackend, run: Run) -> Outcome:
 
     Returns the outcome with its exit status; raises nothing that an operator could be told.
     """
+    return await until_undisturbed(run, lambda run: _attempt(request, run))
+
+
+async def _attempt(request: RemoveBackend, run: Run) -> Outcome:
     outcome = Outcome(transaction=run.transaction)
     try:
         removal = await run.interrupt.during(plan_remove_backend(request, run))

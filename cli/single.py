@@ -12,7 +12,7 @@ from cli.outcome import Outcome
 from cli.plan import Plan, Step
 from cli.preflight import naming
 from cli.site import AgentName
-from cli.workflow import Run, begin, refused, run_steps, together
+from cli.workflow import Run, begin, refused, run_steps, together, until_undisturbed
 
 
 async def change_each(
@@ -22,6 +22,12 @@ async def change_each(
 
     Returns the outcome with its exit status; raises nothing that an operator could be told.
     """
+    return await until_undisturbed(run, lambda run: _attempt(title, operation, agents, run, warnings))
+
+
+async def _attempt(
+    title: str, operation: Operation, agents: Sequence[AgentName], run: Run, warnings: Sequence[str]
+) -> Outcome:
     outcome = Outcome(transaction=run.transaction)
     copies = [_copy(operation) for _ in agents]
     checks = (_check(run.clients[agent], copy) for agent, copy in zip(agents, copies, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 import uuid
@@ -20,7 +21,10 @@ from cli.outcome import Outcome, StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.preflight import read_director
 from cli.request import Backend
+from cli.resolve import resolve_one
 from cli.runner import Failed, Runner
+from cli.site import AgentName
+from cli.transaction_client import TransactionClient
 from cli.typed import NextCommand, once_all_run, suggested
 
 _T = TypeVar("_T")
@@ -76,12 +80,28 @@ async def until_undisturbed(run: Run, attempt: Callable[[Run], Awaitable[Outcome
     while True:
         outcome = await attempt(run)
         if outcome.status is not ExitStatus.CONFLICT or time.monotonic() >= deadline:
+            if outcome.locked_by:
+                outcome.commands.append(to_resolve(outcome.locked_by, "to finish that one, if its lvs is gone"))
             return outcome
+        if outcome.locked_by:
+            await _resolve(outcome.locked_by, run)
         try:
             await run.interrupt.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # others must not try in step
         except Interrupted:
             return outcome
         run = replace(run, transaction=str(uuid.uuid4()))
+
+
+async def _resolve(name: str, run: Run) -> None:
+    """Finish a transaction that stands in the way, if its coordinator is gone."""
+    directors: dict[str, AgentName] = {}
+    found = []
+    for agent in run.clients.site.director_names():
+        with contextlib.suppress(LvsError, NoAnswerError):
+            directors[(await run.clients[agent].host()).agent_id] = agent
+            found.append(await TransactionClient(run.clients[agent]).get(name))
+    if found:
+        await resolve_one(run.clients, found[0], directors, run.on_step)
 
 
 async def run_steps(steps: Sequence[Step], run: Run, outcome: Outcome, done: str) -> Outcome:
@@ -124,11 +144,9 @@ async def carry_out(plan: Plan, run: Run, outcome: Outcome, done: str) -> Outcom
     return outcome
 
 
-def to_resolve(transaction: str) -> NextCommand:
+def to_resolve(transaction: str, purpose: str = "to finish, once every agent runs again") -> NextCommand:
     """Return how to finish what was interrupted: whatever was decided is carried to every agent."""
-    return NextCommand(
-        purpose="to finish, once every agent runs again", command=f"lvs txn resolve {transaction} --wait"
-    )
+    return NextCommand(purpose=purpose, command=f"lvs txn resolve {transaction} --wait")
 
 
 async def undo(runner: Runner, failed: Failed, outcome: Outcome, if_left: NextCommand) -> Outcome:
@@ -139,6 +157,7 @@ async def undo(runner: Runner, failed: Failed, outcome: Outcome, if_left: NextCo
 def ended_undone(failed: Failed, left: Sequence[Step], outcome: Outcome, if_left: NextCommand) -> Outcome:
     """Say why it failed, and whether something may be left."""
     outcome.message = _why(failed)
+    outcome.locked_by = _locked_by(failed.error)
     if not left:
         is_conflict = isinstance(failed.error, ConflictError) and failed.error.reason in _CONFLICTS
         outcome.status = ExitStatus.CONFLICT if is_conflict else ExitStatus.ROLLED_BACK
@@ -180,6 +199,7 @@ def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> 
         outcome.status, outcome.message = ExitStatus.ROLLED_BACK, "interrupted; nothing was changed"
         return outcome
     outcome.status = status_of(error)
+    outcome.locked_by = _locked_by(error)
     if isinstance(error, LvsError):
         outcome.commands.extend(suggested(error))
     text = text_of(error)
@@ -204,6 +224,12 @@ async def together(questions: Iterable[Awaitable[_T]]) -> list[_T]:
             raise answer
         good.append(answer)
     return good
+
+
+def _locked_by(error: object) -> str:
+    """Return the transaction whose lock was met, or ""."""
+    is_lock = isinstance(error, ConflictError) and error.reason is Reason.LOCKED
+    return error.metadata.get("transaction", "") if is_lock and isinstance(error, LvsError) else ""
 
 
 def _why(failed: Failed) -> str:

@@ -118,12 +118,13 @@ class Served:
         """Return where an agent's socket is."""
         return self._folder / f"{name}.sock"
 
-    async def clients(self, seconds: float = 5.0) -> Clients:
+    async def clients(self, seconds: float = 5.0, lock_seconds: float = 10.0) -> Clients:
         """Return fresh connections to every agent that was ever started."""
         site = Site(
             directors=tuple(self._directors),
             rs_agents={ip_address(name): endpoint for name, endpoint in self._real_servers.items()},
             timeout=seconds,
+            lock_timeout=lock_seconds,
         )
         return await self._stack.enter_async_context(Clients(site, self.calls.append))
 

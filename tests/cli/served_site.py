@@ -26,6 +26,7 @@ class Site:
         self.hosts = hosts
         self.interrupt = Interrupt()
         self.timeout = 5.0
+        self.lock_timeout = 10.0
 
     @property
     def director(self) -> DirectorHost:
@@ -53,7 +54,7 @@ class Site:
         return await set_weight(request, await self.run())
 
     async def run(self, *, dry_run: bool = False) -> Run:
-        clients = await self.served.clients(self.timeout)
+        clients = await self.served.clients(self.timeout, self.lock_timeout)
         return Run(clients=clients, interrupt=self.interrupt, dry_run=dry_run)
 
     def snapshot(self) -> object:

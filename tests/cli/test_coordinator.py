@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from agent_common.errors import ExhaustedError, Reason
 from agent_common.transaction import TransactionState
+from cli import operations
 from cli.errors import ExitStatus
+from cli.single import change_each
 from cli.transactions import resolve_transactions
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2, table
@@ -169,3 +172,47 @@ async def test_an_authority_that_is_gone_for_good_is_replaced_by_the_operators_w
     await site.director.transactions.start()
     await pass_leases(site)
     assert site.snapshot() == before
+
+
+@pytest.mark.parametrize("site", [1, 2], indirect=True)
+async def test_an_error_after_the_decision_is_not_taken_for_a_no(site: Site, wire: Wire) -> None:
+    """The authority's disk fills up right after its record: it answers with an error, and has decided all the same."""
+    commit = site.director.transactions.commit
+
+    async def fail_late(name: str, fence: int) -> Any:
+        await commit(name, fence)
+        raise ExhaustedError("cannot write the state: the disk is full", Reason.DISK_FULL)
+
+    site.director.transactions.commit = fail_late  # type: ignore[method-assign]
+    assert (await site.add(RS1, RS2)).status is ExitStatus.DONE
+    assert backends(site) == [BOTH] * len(site.directors)
+    assert all(site.rs(each).vips.get(VIP).present for each in (RS1, RS2))
+
+
+@pytest.mark.parametrize("site", [2], indirect=True)
+async def test_a_command_for_one_resource_resolves_what_holds_it(site: Site, wire: Wire) -> None:
+    """The second director still waits for a decision that the first has come to when the lease ended."""
+    wire.fault = (3, Fault.KILLED_AFTER)  # the preparation of the second director
+    with pytest.raises(Died):
+        await site.add(RS1, RS2)
+    wire.fault = None
+    await pass_leases(site)
+    second = (await site.run()).clients.site.director_names()[1]
+    removal = operations.delete_virtual_server(WEB)
+    outcome = await change_each("remove the virtual server", removal, [second], await site.run())
+    assert outcome.status is ExitStatus.DONE, outcome.message
+    assert site.directors[1].ipvs.virtual_servers() == []
+
+
+async def test_who_waits_in_vain_is_told_how_to_go_on(site: Site, wire: Wire) -> None:
+    """The other's lease still runs: 12, with the command that finishes the other once it is over."""
+    wire.fault = (3, Fault.KILLED_BEFORE)
+    with pytest.raises(Died):
+        await site.add(RS1, RS2)
+    wire.fault = None
+    (name,) = {each.id for each in await site.director.transactions.list_all()}
+    site.lock_timeout = 0.3
+    outcome = await site.add(RS1, RS2)
+    assert outcome.status is ExitStatus.CONFLICT
+    assert f"locked by transaction {name}" in outcome.message
+    assert [each.command for each in outcome.commands] == [f"lvs txn resolve {name} --wait"]
