@@ -37,7 +37,7 @@ faults: setup ## every fault at every step of add-backend, in the lab: an hour; 
 lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committed stubs are those of the protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) lab tests
+	$(BIN)/mypy $(PACKAGES) bench lab tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint proto
 	@proto/generate $(GEN)/bin --check

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from agent_common.operation import Operation
 from agent_common.sqlite_state import SqliteState
 from agent_common.transaction import Participant
 from agent_common.transactions import Proposal
@@ -52,7 +53,8 @@ async def count() -> dict[str, int]:
     """Add a backend where nothing is yet, on a director and a real server with SQLite on a real disk."""
     with tempfile.TemporaryDirectory() as folder:
         states = [SqliteState(Path(folder) / name) for name in ("director", "real server")]
-        director, rs = DirectorHost(state=states[0]), RealServerHost(state=states[1])
+        director = DirectorHost(state=states[0])  # type: ignore[arg-type]  # the fakes keep to the same Protocol
+        rs = RealServerHost(state=states[1])  # type: ignore[arg-type]
         counts = [Syncs(state.connection) for state in states]
         hold = operations.create_vip(VIP, holder(WEB, "id"))
         await rs.transactions.prepare(_proposal(hold))
@@ -71,7 +73,7 @@ async def count() -> dict[str, int]:
         return {"director": counts[0].count, "real server": counts[1].count}
 
 
-def _proposal(*asked: operations.Operation) -> Proposal:
+def _proposal(*asked: Operation) -> Proposal:
     members = (Participant(agent_id="id"),)
     return Proposal(id=NAME, authority="id", participants=members, operations=asked, lease=60.0)
 
