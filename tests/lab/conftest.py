@@ -44,7 +44,7 @@ USUAL_SECONDS = 25
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for tests/lab/test_faults.py."""
-    parser.addoption("--faults", default="10", metavar="N|all", help="so many cases of test_faults.py, or all")
+    parser.addoption("--faults", default="8", metavar="N|all", help="so many cases of test_faults.py, or all")
     parser.addoption("--seed", type=int, default=int(time.time()), help="which cases of test_faults.py")
     parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
 
@@ -130,6 +130,8 @@ def usual_site() -> Iterator[UsualSite]:
 @pytest.fixture(scope="module")
 def operator(request: pytest.FixtureRequest, usual_site: UsualSite) -> Iterator[Operator]:
     """A site of a director, two real servers, a client and an intruder, with agents, web servers, and an operator."""
+    if getattr(request.module, "FRESH_SITE", False):
+        usual_site.end()
     failed_before = request.session.testsfailed
     yield usual_site.get()
     usual_site.hand_on(good=request.session.testsfailed == failed_before)

@@ -12,6 +12,9 @@ from tests.lab.operator import PORT, Operator, told
 
 OTHER_VIP = "192.168.0.201"
 
+FRESH_SITE = True
+"""IPVS remembers the connections of a destination that is gone, and a drain waits for them when it is there again."""
+
 
 def sysctl(host: Host, name: str, value: int | None = None) -> int:
     """Read or set a sysctl below /proc/sys/net/ipv4/conf by hand."""
