@@ -31,7 +31,7 @@ test: lint ## lint, the tests that need no kernel, and those that run in the lab
 	$(BIN)/python -m pytest tests --ignore tests/lab
 	$(BIN)/python -m lab.suite
 
-faults: setup ## every fault at every step of add-backend, in the lab: an hour; `make test` runs a sample
+faults: setup ## every fault at every step of add-backend, and every scheduler: an hour; `make test` runs a sample
 	$(BIN)/python -m lab.suite --guests 2 --timeout 6000 --faults all
 
 lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committed stubs are those of the protos

@@ -16,26 +16,26 @@ Hosts = dict[str, dict[str, str]]
 
 
 SECONDS = {
-    "test_forwarding.py": 280,
-    "test_removal.py": 165,
-    "test_failures_steps.py": 165,
-    "test_failures_left.py": 145,
-    "test_rerun.py": 110,
+    "test_failures_steps.py": 190,
+    "test_removal.py": 170,
+    "test_failures_left.py": 150,
+    "test_refusals.py": 120,
+    "test_failures_interrupt.py": 115,
+    "test_transactions.py": 105,
+    "test_drift.py": 105,
     "test_agents.py": 100,
-    "test_faults.py": 120,
-    "test_transactions.py": 130,
-    "test_restore.py": 90,
-    "test_foreign.py": 90,
-    "tutorial.md": 90,
-    "test_drift.py": 80,
-    "test_refusals.py": 80,
-    "test_failures_interrupt.py": 70,
-    "README.md": 60,
+    "test_forwarding.py": 90,
+    "tutorial.md": 85,
+    "test_rerun.py": 80,
+    "test_foreign.py": 80,
+    "test_faults.py": 65,
+    "test_restore.py": 60,
+    "README.md": 55,
     "test_vip_put_back.py": 55,
-    "test_two_directors.py": 45,
-    "test_main_path.py": 45,
+    "test_two_directors.py": 55,
+    "test_main_path.py": 55,
+    "test_single_commands.py": 45,
     "test_addresses.py": 40,
-    "test_single_commands.py": 40,
 }
 """How long files take in a guest beside two others, and pages of the documentation; it only decides who runs them."""
 
@@ -44,13 +44,15 @@ USUAL_SECONDS = 25
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for tests/lab/test_faults.py."""
-    parser.addoption("--faults", default="8", metavar="N|all", help="so many cases of test_faults.py, or all")
-    parser.addoption("--seed", type=int, default=int(time.time()), help="which cases of test_faults.py")
+    parser.addoption(
+        "--faults", default="8", metavar="N|all", help="a sample of so many faults, or all of them and all schedulers"
+    )
+    parser.addoption("--seed", type=int, default=int(time.time()), help="which sample")
     parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which cases of test_faults.py ran, so that they can be run again."""
+    """Say which sample of the faults ran, so that it can be run again."""
     ran = [each for each in terminalreporter.stats.get("passed", []) if "test_faults.py" in each.nodeid]
     option = terminalreporter.config.getoption
     if ran:
@@ -62,7 +64,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Keep the tests of this share: the longest file first, each to the share that has least to do by then."""
     number, shares = (int(part) for part in config.getoption("--share").split("/"))
     if config.getoption("--faults") == "all":
-        items[:] = [item for item in items if item.path.name == "test_faults.py"][number - 1 :: shares]
+        items[:] = [item for item in items if is_sampled(item)][number - 1 :: shares]
         return
     loads = [0] * shares
     mine: set[str] = set()
@@ -72,6 +74,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if share == number - 1:
             mine.add(part)
     items[:] = sorted((item for item in items if _part(item) in mine), key=_makes_a_site)
+
+
+def is_sampled(item: pytest.Item) -> bool:
+    """Whether a test is one of many alike, of which only a sample runs each time: a fault, or a scheduler."""
+    return isinstance(item, pytest.Function) and not {"case", "scheduler"}.isdisjoint(item.fixturenames)
 
 
 def _makes_a_site(item: pytest.Item) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -130,10 +131,21 @@ def sources(operator: Operator) -> Sources:
     return operator.site.client_sources(100)
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "family"),
-    [*((each, 4) for each in sorted(SCHEDULERS - {"twos"})), *((each, 6) for each in ("dh", "mh", "rr", "sh"))],
-)
+SCHEDULER_CASES = [(scheduler, family) for scheduler in sorted(SCHEDULERS - {"twos"}) for family in (4, 6)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every scheduler with each family in `make faults`, a sample in `make test`; those that hash always over IPv4."""
+    if "scheduler" not in metafunc.fixturenames:
+        return
+    cases = SCHEDULER_CASES
+    if metafunc.config.getoption("--faults") != "all":
+        hashing = [("dh", 4), ("mh", 4), ("sh", 4)]
+        others = [case for case in cases if case not in hashing]
+        cases = hashing + random.Random(metafunc.config.getoption("--seed")).sample(others, 5)  # noqa: S311  # repeatable
+    metafunc.parametrize(("scheduler", "family"), cases)
+
+
 def test_a_rolled_back_addition_changes_the_answer_of_no_client(
     operator: Operator, one_server: Process, sources: Sources, scheduler: str, family: int
 ) -> None:
