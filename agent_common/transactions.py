@@ -103,7 +103,8 @@ class Transactions:
         self._clock = clock
         self._open: dict[str, Transaction] = {}
         self._tried: dict[str, float] = {}
-        self._closed: list[str] = []
+        self._closed: dict[str, None] = {}
+        """The names of those that are over, oldest first."""
 
     async def start(self) -> list[str]:
         """Take up what an earlier agent left, before anything is restored; return what cannot be undone, a line each.
@@ -252,6 +253,7 @@ class Transactions:
                     transaction=name,
                 )
             await self._run(lambda: self._state.delete(_KIND, name))
+            self._closed.pop(name, None)
 
         await self._changes.exclusively(work)
 
@@ -290,7 +292,7 @@ class Transactions:
                     operations=tuple(inert[: len(left)]),
                     changes=tuple(left),
                     settled=not left,
-                    problems=(failure.error.message,),
+                    problems=(failure.error.message,) if left else (),
                 )
             )
             failed = inert[len(failure.earlier)]
@@ -435,20 +437,23 @@ class Transactions:
         with self._state.transaction():
             if transaction.state is TransactionState.PREPARED:
                 self._state.put("agent", "fence", {"last": transaction.fence})
-            for name in self._closed[:-KEPT_TRANSACTIONS]:
+            oldest = list(self._closed)[:-KEPT_TRANSACTIONS]
+            for name in oldest:
                 self._state.delete(_KIND, name)
             self._state.put(_KIND, transaction.id, to_body(transaction))
-        self._closed = self._closed[-KEPT_TRANSACTIONS:]
+        for name in oldest:
+            del self._closed[name]
 
     def _note(self, transaction: Transaction) -> None:
         """Keep in memory what is open, and its locks; they end when the kernel is as the transaction says."""
         if transaction.is_open:
+            self._closed.pop(transaction.id, None)
             self._open[transaction.id] = transaction
             self._locks.take(transaction.id, transaction.authority, claims_of(transaction.changes))
         else:
             self._open.pop(transaction.id, None)
             self._tried.pop(transaction.id, None)
-            self._closed.append(transaction.id)
+            self._closed[transaction.id] = None
             self._locks.release(transaction.id)
 
     def _load(self) -> None:

@@ -119,10 +119,12 @@ class Coordinator:
         self._lock_timeout = lock_timeout
         self._members: dict[AgentName, Member] = {}
         self._purpose = ""
+        self._directors_by_id: dict[str, AgentName] = {}
 
     async def run(self, plan: Plan) -> Ending:
         """Carry a plan out; whatever fails before the decision is undone."""
         self._purpose = plan.purpose
+        self._directors_by_id = {name: agent for agent, name in plan.agents.items() if agent.role is Role.DIRECTOR}
         self._members = _members(plan)
         ending = Ending()
         async with self._renewing():
@@ -222,8 +224,7 @@ class Coordinator:
         """Finish a transaction that stands in the way, if its coordinator is gone."""
         with contextlib.suppress(LvsError, NoAnswerError):
             found = await self._client(member).get(name)
-            directors = {each.agent_id: each.agent for each in self._directors}
-            await resolve_one(self._clients, found, directors, self._report)
+            await resolve_one(self._clients, found, self._directors_by_id, self._report)
 
     async def _ask_to_prepare(self, member: Member) -> Transaction:
         try:

@@ -48,10 +48,17 @@ async def resolve_one(
     report: Callable[[StepReport], None],
     assume: TransactionState | None = None,
 ) -> Resolved:
-    """Carry the decision of one transaction to everybody; assume stands for an authority that is gone for good."""
+    """Carry the decision of one transaction to everybody; assume stands for an authority that is gone for good.
+
+    While the lease runs where it was found, the coordinator lives: an authority that has not heard of it yet must not
+    be asked, since it would decide to abort.
+    """
     participants = list(found.participants)
     state = assume
     if state is None:
+        left = found.lease_left.ToTimedelta().total_seconds()
+        if not unpack_state(found).is_decided and left > 0:
+            return Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
         authority = directors.get(found.authority)
         if authority is None:
             where = next((each.address for each in participants if each.agent_id == found.authority), found.authority)

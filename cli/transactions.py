@@ -57,9 +57,9 @@ async def resolve_transactions(
         resolved = []
         for each in found:
             ended = await resolve_one(run.clients, each.transaction, directors, report, assume)
-            while wait and ended.resolution is Resolution.RUNNING:
-                await _sleep(run.interrupt, ended)
-                ended = await resolve_one(run.clients, each.transaction, directors, report, assume)
+            while wait and ended.resolution is Resolution.RUNNING and await _slept(run.interrupt, ended.lease_left):
+                again = await TransactionClient(run.clients[each.agent]).get(each.transaction.id)
+                ended = await resolve_one(run.clients, again, directors, report, assume)
             resolved.append(ended)
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
@@ -106,8 +106,13 @@ async def _find(name: str, clients: Clients) -> list[Known]:
     return list(by_name.values())
 
 
-async def _sleep(interrupt: Interrupt, ended: Resolved) -> None:
-    await interrupt.sleep(ended.lease_left + _MARGIN_SECONDS)
+async def _slept(interrupt: Interrupt, lease_left: float) -> bool:
+    """Sleep until a lease has ended; return whether nobody has interrupted it."""
+    try:
+        await interrupt.sleep(lease_left + _MARGIN_SECONDS)
+    except Interrupted:
+        return False
+    return True
 
 
 def _conclude(outcome: Outcome, resolved: list[Resolved]) -> Outcome:

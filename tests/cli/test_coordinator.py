@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_common.errors import ExhaustedError, Reason
+from agent_common.sockets import Listener
 from agent_common.transaction import TransactionState
+from agent_common.virtual_server import Protocol
 from cli import operations
+from cli.add_backend import add_backend
 from cli.errors import ExitStatus
+from cli.request import AddBackend
 from cli.single import change_each
 from cli.transactions import resolve_transactions
 from tests.cli.served_site import Site, serving_site
-from tests.cli.sites import RS1, RS2, table
+from tests.cli.sites import RS1, RS2, backend, table
 from tests.faults import Died, Fault, Wire
 from tests.hosts import VIP, WEB
 
@@ -51,6 +56,15 @@ def assert_safe(site: Site) -> None:
     for found in backends(site):
         for rs in (RS1, RS2):
             assert f"{rs}:80" not in found or site.rs(rs).vips.get(VIP).present
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, at most 5 s, until something is so."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to that")
 
 
 async def pass_leases(site: Site) -> None:
@@ -163,6 +177,8 @@ async def test_an_authority_that_is_gone_for_good_is_replaced_by_the_operators_w
     await site.served.kill("d1")
     real_servers = (await site.served.clients()).site.rs_agents
     assert set(map(str, real_servers)) == {RS1, RS2}
+    for address in (RS1, RS2):
+        site.rs(address).clock.now += LEASE
     stuck = await resolve_transactions(name, await site.run())
     assert stuck.status is ExitStatus.UNFINISHED
     assumed = await resolve_transactions(name, await site.run(), assume=TransactionState.ABORTED)
@@ -216,3 +232,19 @@ async def test_who_waits_in_vain_is_told_how_to_go_on(site: Site, wire: Wire) ->
     assert outcome.status is ExitStatus.CONFLICT
     assert f"locked by transaction {name}" in outcome.message
     assert [each.command for each in outcome.commands] == [f"lvs txn resolve {name} --wait"]
+
+
+async def test_a_transaction_whose_lease_still_runs_is_left_alone(site: Site, wire: Wire) -> None:
+    """It waits for its application, and no director has heard of it: asking one would have it aborted."""
+    request = AddBackend(backend=backend(RS1, protocol="udp"), ready_timeout=30)
+    first = asyncio.ensure_future(add_backend(request, await site.run()))
+    await until(lambda: bool(site.rs(RS1).vips.list_all()))
+    site.lock_timeout = 0.5
+    second = await add_backend(request, await site.run())
+    assert second.status is ExitStatus.CONFLICT
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.CONFLICT
+    (known,) = await site.rs(RS1).transactions.list_all()
+    assert (await resolve_transactions(known.id, await site.run())).status is ExitStatus.CONFLICT
+    site.rs(RS1).sockets.bound.append(Listener(protocol=Protocol.UDP, address=VIP, port=80))
+    outcome = await asyncio.wait_for(first, 10)
+    assert outcome.status is ExitStatus.DONE, outcome.message

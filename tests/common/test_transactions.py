@@ -109,6 +109,7 @@ class TestPrepare:
         assert backends(director) == {}
         assert await state_of(director) == (ABORTED, True)
         assert await reason_of(director, asked) is Reason.TRANSACTION_ABORTED
+        assert (await director.transactions.abort(T))[0].problems == ()  # nothing is kept
 
     async def test_a_host_that_changed_since_it_was_planned_is_a_conflict(self, director: DirectorHost) -> None:
         _, etag = await director.transactions.validate(addition())
@@ -327,6 +328,14 @@ class TestFence:
                 await late(T, first.fence)
             assert caught.value.reason is Reason.STALE_FENCE
         assert (await director.transactions.commit(T, second.fence)).state is COMMITTED
+
+    async def test_a_name_that_came_again_is_not_forgotten_with_its_earlier_life(self, director: DirectorHost) -> None:
+        await director.transactions.abort(T)
+        await director.transactions.forget(T)
+        await director.transactions.prepare(addition())
+        for number in range(KEPT_TRANSACTIONS + 2):
+            await director.transactions.abort(f"t{number}")
+        assert (await state_of(director))[0] is PREPARED
 
     async def test_what_is_not_over_is_not_forgotten(self, director: DirectorHost) -> None:
         await director.transactions.prepare(addition())
