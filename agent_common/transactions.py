@@ -18,7 +18,6 @@ from agent_common.errors import (
     UNFINISHED,
     ConflictError,
     DiffersError,
-    InvalidInputError,
     LvsError,
     NotFoundError,
     Reason,
@@ -26,7 +25,8 @@ from agent_common.errors import (
 )
 from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks, claims_of
-from agent_common.operation import Change, Operation
+from agent_common.operation import Change
+from agent_common.proposal import Proposal, check_name, check_proposal
 from agent_common.state import State
 from agent_common.transaction import (
     FAILED_OPERATION,
@@ -47,8 +47,6 @@ KEPT_TRANSACTIONS = 1000
 WATCH_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 
-MAX_NAME = 64
-
 _KIND = "transaction"
 
 _log = logging.getLogger(__name__)
@@ -66,19 +64,6 @@ class Member:
     agent_id: str
     is_director: bool
     boot: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """What a coordinator asks an agent to prepare; the lease is in seconds, an empty etag takes any plan."""
-
-    id: str
-    purpose: str = ""
-    authority: str
-    participants: tuple[Participant, ...]
-    operations: tuple[Operation, ...]
-    lease: float
-    etag: str = ""
 
 
 class Transactions:
@@ -459,24 +444,6 @@ class Transactions:
     def _load(self) -> None:
         for name, body in self._state.list(_KIND).items():
             self._note(from_body(name, body))
-
-
-def check_proposal(proposal: Proposal) -> None:
-    """Raise InvalidInputError for what the proposal alone shows to be wrong."""
-    check_name(proposal.id)
-    check_lease(proposal.lease)
-    if not proposal.authority:
-        raise InvalidInputError("authority", "authority: must be set")
-    if proposal.authority not in {each.agent_id for each in proposal.participants}:
-        raise InvalidInputError("authority", f"authority: {proposal.authority!r} is not among the participants")
-
-
-def check_name(name: str) -> None:
-    """Raise InvalidInputError for the name of a transaction that is empty or longer than 64 characters."""
-    if not 1 <= len(name) <= MAX_NAME:
-        raise InvalidInputError(
-            "transaction_id", f"transaction_id: {len(name)} characters are not 1 to {MAX_NAME} characters"
-        )
 
 
 def _change_name(transaction: Transaction) -> str:

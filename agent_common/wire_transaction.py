@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from lvsagent.v1 import transaction_pb2, transaction_service_pb2
 
+from agent_common.proposal import Proposal
 from agent_common.transaction import Transaction, TransactionState
-from agent_common.transactions import Proposal
 from agent_common.wire import pack_enum, unpack_enum
 
 STATES: dict[transaction_pb2.TransactionState.ValueType, TransactionState] = {

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 
 from agent_common.operation import Operation
+from agent_common.proposal import Proposal
 from agent_common.sqlite_state import SqliteState
 from agent_common.transaction import Participant
-from agent_common.transactions import Proposal
 from cli import operations
 from tests.director.ipvs_samples import destination
 from tests.hosts import VIP, WEB, DirectorHost, RealServerHost, holder

@@ -17,7 +17,8 @@ from cli.plan import Plan
 from cli.preflight import read_real_server, validate_director
 from cli.request import AddBackend
 from cli.site import real_server
-from cli.workflow import Run, begin, carry_out, read_directors, refused, together, until_undisturbed
+from cli.together import together
+from cli.workflow import Run, begin, carry_out, read_directors, refused, until_undisturbed
 
 
 async def add_backend(request: AddBackend, run: Run) -> Outcome:

@@ -12,31 +12,25 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 from lvsagent.v1 import host_service_pb2
 from lvsagent.v1.transaction_pb2 import TRANSACTION_STATE_ABORTED
 
-from agent_common.errors import UNFINISHED, ConflictError, InternalError, LvsError, NotFoundError, Reason
+from agent_common.errors import ConflictError, LvsError, NotFoundError, Reason
 from agent_common.operation import Change, Operation
 from agent_common.transaction import FAILED_OPERATION, Participant, TransactionState, is_inert, tag
 from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
-from cli.errors import Interrupted, NoAnswerError, text_of
+from cli.errors import Failure, Interrupted, NoAnswerError, may_have_changed, text_of
 from cli.interrupt import Interrupt
 from cli.outcome import StepReport, StepResult
-from cli.plan import Plan, Step
+from cli.plan import Plan, Step, report_made
 from cli.resolve import resolve_one
-from cli.runner import Failed, Failure
+from cli.runner import TRIES, Failed, again
 from cli.site import AgentName, Role
 from cli.transaction_client import Transaction, TransactionClient
 from cli.waits import wait_as
-
-_T = TypeVar("_T")
-
-TRIES = 3
-"""So often an agent is asked that gives no answer, where only that is missing: after the decision, and to undo."""
 
 RENEWALS = 3
 """The lease is renewed so often while it runs."""
@@ -50,12 +44,11 @@ _KINDS = {
 class Ending:
     """How a transaction ended.
 
-    decided: the authority has recorded it. failed: the step before the decision that failed. unknown: nobody knows
-    whether it was decided. left: agents that have not done their part, or may not have undone it.
+    failed: the step before the decision that failed. unknown: nobody knows whether it was decided. Neither: the
+    authority has recorded it. left: agents that have not done their part, or may not have undone it.
     """
 
     def __init__(self) -> None:
-        self.decided = False
         self.unknown = False
         self.failed: Failed | None = None
         self.left: list[Step] = []
@@ -70,7 +63,6 @@ class Member:
     steps: tuple[Step, ...]
     fence: int = 0
     may_have_prepared: bool = False
-    changes: list[Change] = field(default_factory=list)
 
     @property
     def operations(self) -> list[Operation]:
@@ -135,7 +127,6 @@ class Coordinator:
             ending.failed = failed
             ending.left = await self._undo_all()
         elif not ending.unknown:
-            ending.decided = True
             await self._finish(ending)
         return ending
 
@@ -215,7 +206,6 @@ class Coordinator:
                 await self._resolve(member, error.metadata.get("transaction", ""))
                 await self._interrupt.sleep(random.uniform(0.2, 1.0))  # noqa: S311  # others must not try in step
         member.fence = answer.fence
-        member.changes = list(answer.changes)
         for step in member.steps:
             if all(is_inert(operation) for operation in step.operations):
                 self._report_made(member, step, answer.changes)
@@ -238,7 +228,7 @@ class Coordinator:
                 member.etag,
             )
         except (LvsError, NoAnswerError) as error:
-            member.may_have_prepared = _may_have_changed(error)
+            member.may_have_prepared = may_have_changed(error)
             raise
         member.may_have_prepared = True
         return answer
@@ -250,16 +240,7 @@ class Coordinator:
         ]
 
     def _report_made(self, member: Member, step: Step, changes: Sequence[Change]) -> None:
-        mine = member.changes_of(step, changes)
-        self._report(
-            StepReport(
-                agent=step.agent,
-                title=step.title,
-                result=StepResult.DONE if any(change.made for change in mine) else StepResult.IN_PLACE,
-                details=tuple(line for change in mine for line in change.actions),
-                warnings=tuple(line for change in mine for line in change.warnings),
-            )
-        )
+        self._report(report_made(step, member.changes_of(step, changes)))
 
     async def _decide(self, ending: Ending) -> Failed | None:
         """Have the authority decide. An answer that is lost is asked for: it is never aborted blindly."""
@@ -279,7 +260,7 @@ class Coordinator:
             except Interrupted as error:
                 return self._failed_before(step, error)
             except LvsError as error:
-                found = await self._decided_after(error)
+                found = await self._where_it_stands()
                 if found is None:
                     break
                 if unpack_state(found) is not TransactionState.COMMITTED:
@@ -300,14 +281,14 @@ class Coordinator:
         )
         return None
 
-    async def _decided_after(self, error: LvsError) -> Transaction | None:
+    async def _where_it_stands(self) -> Transaction | None:
         """Return where the authority stands after it answered the commit with an error; None if it does not say.
 
         An error alone does not mean that nothing is decided: its disk may have filled up right after the record.
         """
         client = self._client(self._authority)
         try:
-            return await self._again(lambda: client.get(self._name))
+            return await again(lambda: client.get(self._name))
         except NotFoundError:
             return Transaction(state=TRANSACTION_STATE_ABORTED)
         except (LvsError, NoAnswerError):
@@ -335,7 +316,7 @@ class Coordinator:
         others = [each for each in self._directors if each is not self._authority]
         for member in (*others, *self._real_servers):
             try:
-                answer = await self._again(lambda member=member: self._client(member).commit(self._name, member.fence))  # type: ignore[misc]
+                answer = await again(lambda member=member: self._client(member).commit(self._name, member.fence))  # type: ignore[misc]
             except (LvsError, NoAnswerError) as error:
                 step = (_reserving(member) or member.steps)[-1]
                 ending.left.append(step)
@@ -360,7 +341,7 @@ class Coordinator:
             "; ".join(step.undo or step.title for step in reversed(made or member.steps)) or "forget the transaction"
         )
         try:
-            answer = await self._again(
+            answer = await again(
                 lambda: self._client(member).abort(
                     self._name, member.fence, self._authority.agent_id, self._participants()
                 )
@@ -380,16 +361,6 @@ class Coordinator:
 
     def _tell_undone(self, member: Member, title: str, result: StepResult, details: Sequence[str]) -> None:
         self._report(StepReport(agent=member.agent, title=f"undo: {title}", result=result, details=tuple(details)))
-
-    async def _again(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """Ask again where the agent is there but slow: it may still be busy with the very change (an ARP question)."""
-        for _ in range(TRIES - 1):
-            try:
-                return await ask()
-            except NoAnswerError as error:
-                if not error.sent:
-                    raise
-        return await ask()
 
     @asynccontextmanager
     async def _renewing(self) -> AsyncIterator[None]:
@@ -428,10 +399,3 @@ def _members(plan: Plan) -> dict[AgentName, Member]:
 def _reserving(member: Member) -> list[Step]:
     """Return the steps that are done by the commit."""
     return [step for step in member.steps if not all(is_inert(operation) for operation in step.operations)]
-
-
-def _may_have_changed(error: LvsError | NoAnswerError) -> bool:
-    """Whether an agent may have done something all the same: no answer, a defect, or an undo of its own that failed."""
-    if isinstance(error, NoAnswerError):
-        return error.sent
-    return isinstance(error, InternalError) or UNFINISHED in error.metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from agent_common import errors
-from agent_common.errors import LvsError
+from agent_common.errors import UNFINISHED, InternalError, LvsError
 
 
 class ExitStatus(enum.IntEnum):
@@ -35,6 +35,9 @@ class Interrupted(Exception):  # noqa: N818  # it is no error, but the operator'
     """Ctrl-C or SIGTERM."""
 
 
+Failure = LvsError | NoAnswerError | Interrupted
+
+
 def text_of(error: LvsError | NoAnswerError | Interrupted | None) -> str:
     """Return what people are told of a failure."""
     return error.message if isinstance(error, LvsError) else str(error)
@@ -53,3 +56,10 @@ def status_of(error: LvsError | NoAnswerError) -> ExitStatus:
             return ExitStatus.REFUSED
         case _:
             return ExitStatus.UNEXPECTED
+
+
+def may_have_changed(error: Failure) -> bool:
+    """Whether an agent may have done something all the same: no answer, a defect, or an undo of its own that failed."""
+    if isinstance(error, NoAnswerError):
+        return error.sent
+    return isinstance(error, InternalError) or (isinstance(error, LvsError) and UNFINISHED in error.metadata)

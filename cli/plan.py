@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvsagent.v1 import host_service_pb2
@@ -10,7 +10,7 @@ from lvsagent.v1 import host_service_pb2
 from agent_common.destination import DestinationKey
 from agent_common.operation import Change, Operation
 from agent_common.virtual_server import VirtualServerKey
-from cli.outcome import StepReport
+from cli.outcome import StepReport, StepResult
 from cli.site import AgentName
 from cli.typed import NextCommand
 
@@ -36,6 +36,17 @@ class Step:
     wildcard_warning: str = ""
     details: tuple[str, ...] = ()
     drained: tuple[VirtualServerKey, DestinationKey] | None = None
+
+
+def report_made(step: Step, changes: Sequence[Change]) -> StepReport:
+    """Return the report of a step whose operations an agent has carried out."""
+    return StepReport(
+        agent=step.agent,
+        title=step.title,
+        result=StepResult.DONE if any(change.made for change in changes) else StepResult.IN_PLACE,
+        details=tuple(line for change in changes for line in change.actions),
+        warnings=tuple(line for change in changes for line in change.warnings),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

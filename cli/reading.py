@@ -25,7 +25,7 @@ from cli.client import AgentClient, Clients
 from cli.errors import NoAnswerError
 from cli.preflight import naming
 from cli.site import AgentName, real_server
-from cli.workflow import together
+from cli.together import together
 
 _T = TypeVar("_T")
 

@@ -16,8 +16,9 @@ from cli.preflight import read_real_server
 from cli.request import RemoveBackend
 from cli.runner import Runner
 from cli.site import Role, real_server
+from cli.together import together
 from cli.typed import SAME_AGAIN, NextCommand, once_all_run, options_of
-from cli.workflow import Run, begin, failures, make_runner, read_directors, refused, together, undo, until_undisturbed
+from cli.workflow import Run, begin, failures, make_runner, read_directors, refused, undo, until_undisturbed
 
 
 async def remove_backend(request: RemoveBackend, run: Run) -> Outcome:

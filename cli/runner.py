@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from lvsagent.v1 import change_service_pb2
 
-from agent_common.errors import UNFINISHED, InternalError, LvsError
-from cli.client import AgentClient, Clients
-from cli.errors import Interrupted, NoAnswerError, text_of
+from agent_common.errors import LvsError
+from cli.client import Clients
+from cli.errors import Failure, Interrupted, NoAnswerError, may_have_changed, text_of
 from cli.interrupt import Interrupt
 from cli.outcome import StepReport, StepResult
-from cli.plan import Step
+from cli.plan import Step, report_made
 from cli.waits import wait_as
 
 _T = TypeVar("_T")
 
-_REVERT_TRIES = 3
-
-Failure = LvsError | NoAnswerError | Interrupted
+TRIES = 3
+"""So often an agent is asked that gives no answer, where only that is missing: after the decision, and to undo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class Runner:
                 self._interrupt.check()
                 await self._run_step(step, change_id)
             except (LvsError, NoAnswerError, Interrupted) as error:
-                if step.operations and _may_have_changed(error):
+                if step.operations and may_have_changed(error):
                     self._made.append((step, change_id))  # it is taken back like one that was made
                 if not isinstance(error, NoAnswerError) or not error.sent or not step.operations:
                     why = (text_of(error),)
@@ -102,33 +101,14 @@ class Runner:
             changes = [await client.apply(step.operations[0], change_id)]
         else:
             changes = await client.apply_all(step.operations, change_id)
-        made = any(change.made for change in changes)
-        if made:
+        if any(change.made for change in changes):
             self._made.append((step, change_id))
-        self._report(
-            StepReport(
-                agent=step.agent,
-                title=step.title,
-                result=StepResult.DONE if made else StepResult.IN_PLACE,
-                details=tuple(line for change in changes for line in change.actions),
-                warnings=tuple(line for change in changes for line in change.warnings),
-            )
-        )
-
-    async def _revert(self, client: AgentClient, change_id: str) -> change_service_pb2.RevertChangeResponse:
-        """Ask again where the agent is there but slow: it may still be busy with the very change (an ARP question)."""
-        for _ in range(_REVERT_TRIES - 1):
-            try:
-                return await client.revert(change_id)
-            except NoAnswerError as error:
-                if not error.sent:
-                    raise
-        return await client.revert(change_id)
+        self._report(report_made(step, changes))
 
     async def _undo_step(self, step: Step, change_id: str) -> StepReport:
         title = f"undo: {step.undo or step.title}"
         try:
-            answer = await self._revert(self._clients[step.agent], change_id)
+            answer = await again(lambda: self._clients[step.agent].revert(change_id))
         except (LvsError, NoAnswerError) as error:
             return StepReport(agent=step.agent, title=title, result=StepResult.UNKNOWN, details=(text_of(error),))
         kept = answer.outcome == change_service_pb2.REVERT_OUTCOME_KEPT
@@ -136,8 +116,12 @@ class Runner:
         return StepReport(agent=step.agent, title=title, result=result, details=tuple(answer.details))
 
 
-def _may_have_changed(error: Failure) -> bool:
-    """Whether an agent may have done something all the same: no answer, a defect, or an undo of its own that failed."""
-    if isinstance(error, NoAnswerError):
-        return error.sent
-    return isinstance(error, InternalError) or (isinstance(error, LvsError) and UNFINISHED in error.metadata)
+async def again(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask again where the agent is there but slow: it may still be busy with the very change (an ARP question)."""
+    for _ in range(TRIES - 1):
+        try:
+            return await ask()
+        except NoAnswerError as error:
+            if not error.sent:
+                raise
+    return await ask()

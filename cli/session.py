@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_common.operation import Operation
 from cli import tables
@@ -24,11 +24,12 @@ from cli.reading import (
     read_real_server,
     real_servers_of,
 )
-from cli.single import change_each
 from cli.site import AgentName, Site
 from cli.terminal import Terminal
-from cli.transactions import Known, get_transactions, read_transactions
-from cli.workflow import Run
+
+if TYPE_CHECKING:
+    from cli.transactions import Known
+    from cli.workflow import Run
 
 _T = TypeVar("_T")
 
@@ -37,6 +38,8 @@ def run_workflow(
     site: Site, terminal: Terminal, workflow: Callable[[Run], Awaitable[Outcome]], *, dry_run: bool, lease: float = 60.0
 ) -> int:
     """Run a changing command to its end, print its outcome, and return the exit status; the lease is in seconds."""
+
+    from cli.workflow import Run  # a command that only reads does not need the coordinator
 
     async def run(clients: Clients, interrupt: Interrupt) -> Outcome:
         settings = Run(
@@ -65,6 +68,8 @@ def run_single(
     warnings: Sequence[str] = (),
 ) -> int:
     """Carry out one operation on each of some agents, all or none, and return the exit status."""
+    from cli.single import change_each
+
     return run_workflow(
         site,
         terminal,
@@ -122,6 +127,7 @@ def run_drift(site: Site, terminal: Terminal) -> int:
 
 def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool) -> int:
     """Read transactions at every agent, or one of them, and print them."""
+    from cli.transactions import get_transactions, read_transactions
 
     async def read(clients: Clients, interrupt: Interrupt) -> list[Known]:
         return await (get_transactions(clients, name) if name else read_transactions(clients, decided=decided))

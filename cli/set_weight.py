@@ -11,8 +11,9 @@ from cli.plan import Plan
 from cli.preflight import read_real_server
 from cli.request import SetWeight
 from cli.site import real_server
+from cli.together import together
 from cli.typed import SAME_AGAIN, NextCommand
-from cli.workflow import Run, begin, carry_out, read_directors, refused, together, until_undisturbed
+from cli.workflow import Run, begin, carry_out, read_directors, refused, until_undisturbed
 
 
 async def set_weight(request: SetWeight, run: Run) -> Outcome:

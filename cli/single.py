@@ -12,7 +12,8 @@ from cli.outcome import Outcome
 from cli.plan import Plan, Step
 from cli.preflight import naming
 from cli.site import AgentName
-from cli.workflow import Run, begin, refused, run_steps, together, until_undisturbed
+from cli.together import together
+from cli.workflow import Run, begin, refused, run_steps, until_undisturbed
 
 
 async def change_each(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 from lvsagent.v1 import (
@@ -25,8 +25,10 @@ from agent_common.wire_transaction import unpack_state
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
-from cli.transactions import Known
 from cli.typed import target
+
+if TYPE_CHECKING:  # it brings the coordinator, which a table does not need
+    from cli.transactions import Known
 
 
 def as_json(message: Message) -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from agent_common.errors import ConflictError, LvsError, Reason
 from cli.client import Clients
@@ -24,10 +22,9 @@ from cli.request import Backend
 from cli.resolve import resolve_one
 from cli.runner import Failed, Runner
 from cli.site import AgentName
+from cli.together import together
 from cli.transaction_client import TransactionClient
 from cli.typed import NextCommand, once_all_run, suggested
-
-_T = TypeVar("_T")
 
 _CONFLICTS = (Reason.LOCKED, Reason.CHANGED_MEANWHILE)
 
@@ -207,29 +204,11 @@ def refused(outcome: Outcome, error: LvsError | NoAnswerError | Interrupted) -> 
     return outcome
 
 
-async def together(questions: Iterable[Awaitable[_T]]) -> list[_T]:
-    """Await several questions at once; the first failure is raised after all have ended."""
-    asked: list[asyncio.Future[_T]] = []
-    try:
-        asked.extend(asyncio.ensure_future(question) for question in questions)
-    except BaseException:  # one of them could not even be asked
-        for each in asked:
-            each.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
-        raise
-    answers = await asyncio.gather(*asked, return_exceptions=True)
-    good: list[_T] = []
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-        good.append(answer)
-    return good
-
-
 def _locked_by(error: object) -> str:
     """Return the transaction whose lock was met, or ""."""
-    is_lock = isinstance(error, ConflictError) and error.reason is Reason.LOCKED
-    return error.metadata.get("transaction", "") if is_lock and isinstance(error, LvsError) else ""
+    if isinstance(error, ConflictError) and error.reason is Reason.LOCKED:
+        return error.metadata.get("transaction", "")
+    return ""
 
 
 def _why(failed: Failed) -> str:

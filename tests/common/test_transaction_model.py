@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agent_common.errors import ConflictError, DiffersError, LvsError, Reason
 from agent_common.operation import Operation
+from agent_common.proposal import Proposal
 from agent_common.transaction import Participant, TransactionState
-from agent_common.transactions import Proposal
 from cli import operations
 from tests.director.ipvs_samples import destination
 from tests.hosts import WEB, BootClock, DirectorHost

@@ -17,8 +17,9 @@ from agent_common.errors import (
     RefusedError,
 )
 from agent_common.operation import Operation
+from agent_common.proposal import Proposal
 from agent_common.transaction import Participant, Transaction, TransactionState, from_body, to_body
-from agent_common.transactions import KEPT_TRANSACTIONS, Proposal
+from agent_common.transactions import KEPT_TRANSACTIONS
 from agent_common.virtual_server import parse_key
 from cli import operations
 from tests.director.ipvs_samples import destination

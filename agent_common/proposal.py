@@ -1,0 +1,42 @@
+"""What a coordinator asks an agent to prepare, and the rules for that. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent_common.errors import InvalidInputError
+from agent_common.operation import Operation
+from agent_common.transaction import Participant, check_lease
+
+MAX_NAME = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What a coordinator asks an agent to prepare; the lease is in seconds, an empty etag takes any plan."""
+
+    id: str
+    purpose: str = ""
+    authority: str
+    participants: tuple[Participant, ...]
+    operations: tuple[Operation, ...]
+    lease: float
+    etag: str = ""
+
+
+def check_proposal(proposal: Proposal) -> None:
+    """Raise InvalidInputError for what the proposal alone shows to be wrong."""
+    check_name(proposal.id)
+    check_lease(proposal.lease)
+    if not proposal.authority:
+        raise InvalidInputError("authority", "authority: must be set")
+    if proposal.authority not in {each.agent_id for each in proposal.participants}:
+        raise InvalidInputError("authority", f"authority: {proposal.authority!r} is not among the participants")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidInputError for the name of a transaction that is empty or longer than 64 characters."""
+    if not 1 <= len(name) <= MAX_NAME:
+        raise InvalidInputError(
+            "transaction_id", f"transaction_id: {len(name)} characters are not 1 to {MAX_NAME} characters"
+        )
