@@ -127,6 +127,7 @@ def run_drift(site: Site, terminal: Terminal) -> int:
 
 def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool) -> int:
     """Read transactions at every agent, or one of them, and print them."""
+    from cli import transaction_tables
     from cli.transactions import get_transactions, read_transactions
 
     async def read(clients: Clients, interrupt: Interrupt) -> list[Known]:
@@ -134,9 +135,9 @@ def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool
 
     found = _run(site, terminal, read)
     if terminal.json:
-        terminal.document({"transactions": [tables.transaction_as_json(each) for each in found]})
+        terminal.document({"transactions": [transaction_tables.transaction_as_json(each) for each in found]})
         return int(ExitStatus.REFUSED) if name and not found else 0
-    for line in tables.transaction_lines(found, whole=bool(name)):
+    for line in transaction_tables.transaction_lines(found, whole=bool(name)):
         terminal.data(line)
     if name and not found:
         terminal.say(f"lvs: no agent knows transaction {name}")

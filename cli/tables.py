@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from google.protobuf.message import Message
 from lvsagent.v1 import (
@@ -12,7 +12,6 @@ from lvsagent.v1 import (
     drift_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
-    transaction_pb2,
     vip_pb2,
     virtual_server_pb2,
 )
@@ -21,14 +20,10 @@ from agent_common import wire, wire_vip
 from agent_common.destination import Forwarding, forwarding_name
 from agent_common.drift import Drift, DriftKind
 from agent_common.wire_drift import unpack_drift
-from agent_common.wire_transaction import unpack_state
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
 from cli.typed import target
-
-if TYPE_CHECKING:  # it brings the coordinator, which a table does not need
-    from cli.transactions import Known
 
 
 def as_json(message: Message) -> dict[str, Any]:
@@ -39,31 +34,6 @@ def as_json(message: Message) -> dict[str, Any]:
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return document
-
-
-def transaction_as_json(known: Known) -> dict[str, Any]:
-    """Return a transaction, and which agent has it, as --output json prints it."""
-    return {"role": known.agent.role.value, "host": known.agent.host, "transaction": as_json(known.transaction)}
-
-
-def transaction_lines(found: Sequence[Known], *, whole: bool) -> Iterator[str]:
-    """Return transactions as every agent has them; whole: with what each was asked for, and what stays to be done."""
-    for name in dict.fromkeys(known.transaction.id for known in found):
-        mine = [known for known in found if known.transaction.id == name]
-        purpose = next((known.transaction.purpose for known in mine if known.transaction.purpose), "")
-        yield f"{name}  {purpose}".rstrip()
-        for known in mine:
-            yield f"  {known.agent}: {_transaction_state(known.transaction)}"
-            actions = [line for change in known.transaction.changes for line in change.actions]
-            yield from (f"    {line}" for line in (*(actions if whole else ()), *known.transaction.problems))
-
-
-def _transaction_state(transaction: transaction_pb2.Transaction) -> str:
-    state = unpack_state(transaction)
-    if not state.is_decided:
-        left = transaction.lease_left.ToTimedelta().total_seconds()
-        return f"{state}, its lease runs for {left:.0f} s" if left else f"{state}, its lease has ended"
-    return str(state) if transaction.settled else f"{state}, and not yet done"
 
 
 def reading_as_json(reading: Reading[Any]) -> dict[str, Any]:
