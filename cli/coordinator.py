@@ -26,7 +26,7 @@ from cli.errors import Failure, Interrupted, NoAnswerError, may_have_changed, te
 from cli.interrupt import Interrupt
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step, report_made
-from cli.resolve import resolve_one
+from cli.resolve import Resolution, resolve_one
 from cli.runner import TRIES, Failed, again
 from cli.site import AgentName, Role
 from cli.transaction_client import Transaction, TransactionClient
@@ -196,25 +196,33 @@ class Coordinator:
     async def _prepare(self, member: Member) -> None:
         """Have an agent prepare, and report what is made by it; while another transaction has a lock, wait for that."""
         deadline = time.monotonic() + self._lock_timeout
+        finished = set[str]()
         while True:
             try:
                 answer = await self._ask_to_prepare(member)
                 break
             except ConflictError as error:
-                if error.reason is not Reason.LOCKED or time.monotonic() >= deadline:
+                holder = error.metadata.get("transaction", "")
+                if error.reason is not Reason.LOCKED:
                     raise
-                await self._resolve(member, error.metadata.get("transaction", ""))
+                if holder not in finished and await self._resolve(member, holder):
+                    finished.add(holder)
+                    continue
+                if time.monotonic() >= deadline:
+                    raise
                 await self._interrupt.sleep(random.uniform(0.2, 1.0))  # noqa: S311  # others must not try in step
         member.fence = answer.fence
         for step in member.steps:
             if all(is_inert(operation) for operation in step.operations):
                 self._report_made(member, step, answer.changes)
 
-    async def _resolve(self, member: Member, name: str) -> None:
-        """Finish a transaction that stands in the way, if its coordinator is gone."""
+    async def _resolve(self, member: Member, name: str) -> bool:
+        """Finish a transaction that stands in the way, if its coordinator is gone; return whether it is finished."""
         with contextlib.suppress(LvsError, NoAnswerError):
             found = await self._client(member).get(name)
-            await resolve_one(self._clients, found, self._directors_by_id, self._report)
+            resolved = await resolve_one(self._clients, found, self._directors_by_id, self._report)
+            return resolved.resolution is Resolution.FINISHED
+        return False
 
     async def _ask_to_prepare(self, member: Member) -> Transaction:
         try:

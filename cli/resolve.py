@@ -50,22 +50,26 @@ async def resolve_one(
 ) -> Resolved:
     """Carry the decision of one transaction to everybody; assume stands for an authority that is gone for good.
 
-    While the lease runs where it was found, the coordinator lives: an authority that has not heard of it yet must not
-    be asked, since it would decide to abort.
+    While the lease runs where it was found, the coordinator may live: the authority is only read then. It may have
+    decided; if it has not heard of the transaction yet, the resolver's question would make it decide to abort.
     """
     participants = list(found.participants)
     state = assume
     if state is None:
         left = found.lease_left.ToTimedelta().total_seconds()
-        if not unpack_state(found).is_decided and left > 0:
-            return Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
+        lives = not unpack_state(found).is_decided and left > 0
         authority = directors.get(found.authority)
+        if authority is None and lives:
+            return Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
         if authority is None:
             where = next((each.address for each in participants if each.agent_id == found.authority), found.authority)
             return _stuck(found.id, f"its authority does not answer, or is not among the directors given: {where}")
+        client = TransactionClient(clients[authority])
         try:
-            answer = await TransactionClient(clients[authority]).resolve(found.id)
+            answer = await (client.get(found.id) if lives else client.resolve(found.id))
         except (LvsError, NoAnswerError) as error:
+            if lives:
+                return Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
             return _stuck(found.id, text_of(error))
         participants = list(answer.participants) or participants
         state = unpack_state(answer)

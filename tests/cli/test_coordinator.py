@@ -248,3 +248,20 @@ async def test_a_transaction_whose_lease_still_runs_is_left_alone(site: Site, wi
     site.rs(RS1).sockets.bound.append(Listener(protocol=Protocol.UDP, address=VIP, port=80))
     outcome = await asyncio.wait_for(first, 10)
     assert outcome.status is ExitStatus.DONE, outcome.message
+
+
+async def test_what_its_authority_has_ended_is_in_nobodys_way(site: Site, wire: Wire) -> None:
+    """The real server could not be told, and its lease still runs; the same command needs not wait for it."""
+    wire.fault = (0, Fault.ANSWER_LOST)
+    abort = site.rs(RS1).transactions.abort
+
+    async def deaf(*_: Any, **__: Any) -> Any:
+        raise ExhaustedError("cannot write the state: the disk is full", Reason.DISK_FULL)
+
+    site.rs(RS1).transactions.abort = deaf  # type: ignore[method-assign]
+    assert (await site.add(RS1)).status is ExitStatus.UNFINISHED
+    site.rs(RS1).transactions.abort = abort  # type: ignore[method-assign]
+    wire.fault = None
+    site.lock_timeout = 2.0
+    outcome = await site.add(RS1)
+    assert outcome.status is ExitStatus.DONE, outcome.message
