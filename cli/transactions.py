@@ -51,7 +51,8 @@ async def resolve_transactions(
         directors = await run.interrupt.during(directors_by_id(run.clients))
         found = await run.interrupt.during(_find(name, run.clients))
         if name and not found:
-            await _bury(name, run.clients, directors.values())
+            found = await _bury(name, run.clients, directors.values())
+        if name and not found:
             outcome.message = f"no agent has heard of {name}: nothing to resolve"
             return outcome
         resolved = []
@@ -66,10 +67,13 @@ async def resolve_transactions(
     return _conclude(outcome, resolved)
 
 
-async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> None:
-    """Have directors refuse a transaction that none of them knows, should it come late; raises what they say."""
-    for agent in directors:
-        await TransactionClient(clients[agent]).resolve(name)
+async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> list[Known]:
+    """Have directors refuse a transaction that none of them knows, should it come late; raises what they say.
+
+    Return it as those have it who were in the middle of preparing it.
+    """
+    answers = [Known(agent=each, transaction=await TransactionClient(clients[each]).resolve(name)) for each in directors]
+    return [each for each in answers if is_open(each.transaction)]
 
 
 async def read_transactions(clients: Clients, *, decided: bool = False) -> list[Known]:

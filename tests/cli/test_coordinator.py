@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent_common.errors import ExhaustedError, Reason
+from agent_common.errors import ExhaustedError, NotFoundError, Reason
 from agent_common.sockets import Listener
 from agent_common.transaction import TransactionState
 from agent_common.virtual_server import Protocol
@@ -265,3 +265,21 @@ async def test_what_its_authority_has_ended_is_in_nobodys_way(site: Site, wire: 
     site.lock_timeout = 2.0
     outcome = await site.add(RS1)
     assert outcome.status is ExitStatus.DONE, outcome.message
+
+
+async def test_what_is_prepared_while_it_is_looked_for_is_not_missed(site: Site, wire: Wire) -> None:
+    """The director had only begun to prepare when it was read: its answer to the resolver's question comes after."""
+    assert (await site.add(RS1, RS2)).status is ExitStatus.DONE
+    wire.fault = (len(wire.sent), Fault.KILLED_AFTER)
+    with pytest.raises(Died):
+        await site.weight(RS1, draining=True)
+    wire.fault = None
+    (known,) = await site.director.transactions.list_all()
+    get = site.director.transactions.get
+
+    async def too_early(name: str) -> Any:
+        site.director.transactions.get = get  # type: ignore[method-assign]
+        raise NotFoundError(f"no transaction {name}", Reason.TRANSACTION_NOT_FOUND)
+
+    site.director.transactions.get = too_early  # type: ignore[method-assign]
+    assert (await resolve_transactions(known.id, await site.run())).status is ExitStatus.CONFLICT
