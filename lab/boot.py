@@ -1,6 +1,7 @@
 """Boot one guest, run one command in it as its root, and end with the command's status.
 
-    python3 lab/boot.py [--timeout S] [--mem 1G] [--tty] [--out DIR] [--env NAME[=VALUE]]... -- COMMAND ARGS...
+    python3 lab/boot.py [--timeout S] [--mem 1G] [--tty] [--processor N] [--out DIR] [--env NAME[=VALUE]]... -- \
+        COMMAND ARGS...
 
 The guest is Debian's user-mode-linux: a real kernel with IPVS that runs as an ordinary process. Its
 files are the machine's own, read-only, under what lab/fetch unpacked and a layer that is thrown away;
@@ -102,6 +103,9 @@ def parse(arguments: Sequence[str]) -> tuple[Order, Path | None]:
     parser.add_argument("--timeout", type=float, metavar="S", help="seconds until we give up (600; --tty: never)")
     parser.add_argument("--mem", default="1G", metavar="SIZE", help="the guest's memory, as 512M or 1G (1G)")
     parser.add_argument("--tty", action="store_true", help="give the command this terminal")
+    parser.add_argument(
+        "--processor", type=int, default=os.getpid(), metavar="N", help="which of this machine's to run on (any)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep what the guest writes to /run/out in DIR")
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help="set in the guest")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="what to run, and its arguments")
@@ -116,6 +120,7 @@ def parse(arguments: Sequence[str]) -> tuple[Order, Path | None]:
         memory=given.mem,
         timeout=given.timeout if given.timeout or given.tty else 600.0,
         tty=given.tty,
+        processor=given.processor,
     )
     return order, given.out
 

@@ -36,7 +36,8 @@ def main() -> int:
 
 def run(share: str, timeout: int, more: list[str]) -> subprocess.CompletedProcess[str]:
     """Run one guest to its end and print its output."""
-    boot = (sys.executable, "-m", "lab.boot", "--timeout", str(timeout), "--")
+    number = share.split("/", maxsplit=1)[0]
+    boot = (sys.executable, "-m", "lab.boot", "--timeout", str(timeout), "--processor", number, "--")
     argv = (*boot, *PYTEST, "--share", share, *more)
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     print(f"--- guest {share} ---\n{done.stdout}", end="", flush=True)
