@@ -1,26 +1,12 @@
-"""What differs between what was committed and what the kernel has; found twice in a row before it is said. No I/O."""
+"""What differs between what was committed and what the kernel has. No I/O."""
 
 from __future__ import annotations
 
-import asyncio
 import enum
-import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from agent_common.destination import DestinationKey
-from agent_common.errors import LvsError
 from agent_common.virtual_server import IpAddress, VirtualServerKey
-from agent_common.worker import Run
-
-SECONDS = 10.0
-"""Between two readings, at least: IPVS and sysctls send no notifications."""
-
-SHARE = 1 / 250
-"""Of a processor's time for readings, at most: a table of ten thousand destinations is looked at less often."""
-
-_log = logging.getLogger(__name__)
 
 
 class DriftKind(enum.StrEnum):
@@ -66,61 +52,3 @@ class Drift:
 
     def __str__(self) -> str:
         return f"{self.resource} is {self.kind}" + (f": {self.detail}" if self.detail else "")
-
-
-class DriftWatch:
-    """Looks again and again, and knows what two readings in a row have found.
-
-    find reads the kernel, in the worker thread. mend is told what was found, and may put back what may be put back
-    without being asked.
-    """
-
-    def __init__(
-        self,
-        find: Callable[[], Sequence[Drift]],
-        mend: Callable[[Sequence[Drift]], Awaitable[None]],
-        run: Run,
-        seconds: float = SECONDS,
-    ) -> None:
-        self._find = find
-        self._mend = mend
-        self._run = run
-        self._seconds = seconds
-        self._cost = 0.0
-        self._last: Sequence[Drift] = ()
-        self._confirmed: Sequence[Drift] = ()
-
-    def confirmed(self) -> Sequence[Drift]:
-        """Return what the last two readings have both found."""
-        return self._confirmed
-
-    async def follow(self) -> None:
-        """Look until cancelled; the log has what comes and what goes."""
-        while True:
-            try:
-                await self.look()
-            except LvsError as error:
-                _log.warning("cannot look for drift: %s", error.message)
-            except Exception:
-                _log.exception("unexpected failure while looking for drift; the next reading is taken all the same")
-            await asyncio.sleep(max(self._seconds, self._cost / SHARE))
-
-    async def look(self) -> None:
-        """Take one reading."""
-        found = await self._run(self._read)
-        confirmed = [each for each in found if each in self._last]
-        for each in confirmed:
-            if each not in self._confirmed:
-                _log.warning("drift: %s", each)
-        for each in self._confirmed:
-            if each not in confirmed:
-                _log.info("no drift any more: %s", each.resource)
-        self._last, self._confirmed = found, confirmed
-        if confirmed:
-            await self._mend(confirmed)
-
-    def _read(self) -> Sequence[Drift]:
-        begun = time.thread_time()
-        found = self._find()
-        self._cost = time.thread_time() - begun
-        return found

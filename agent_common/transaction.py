@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from lvsagent.v1 import operation_pb2, transaction_pb2
 
 from agent_common.errors import InvalidInputError
+from agent_common.etag import etag_of
 from agent_common.operation import Change, Operation
 from agent_common.records import from_record, to_record
 from agent_common.state import Body
-from agent_common.wire import etag
 
 MIN_LEASE, MAX_LEASE = 5.0, 900.0
 """Seconds that a coordinator may be silent."""
@@ -22,9 +22,6 @@ INERT = frozenset({"create_virtual_server", "create_vip", "silence_arp"})
 
 A destination is not, not even with weight 0: under sh and dh it takes a share of the clients and refuses them.
 """
-
-FAILED_OPERATION = "operation"
-"""Metadata of an error: the number of the operation that is at fault, from 0."""
 
 FAILED_OPERATION = "operation"
 """Metadata of an error: the number of the operation that is at fault, from 0."""
@@ -116,7 +113,7 @@ def tag(changes: Sequence[Change]) -> str:
     for change in changes:
         whole.changes.add().CopyFrom(change)
         whole.changes[-1].id = ""
-    return etag(whole)
+    return etag_of(whole)
 
 
 def to_body(transaction: Transaction) -> Body:

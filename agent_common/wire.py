@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from lvsagent.v1 import destination_pb2, virtual_server_pb2
 
 from agent_common.destination import (
@@ -221,20 +219,6 @@ def pack_destination(destination: Destination) -> destination_pb2.Destination:
     return message
 
 
-def pack_destination_status(status: DestinationStatus) -> destination_pb2.DestinationStatus:
-    """Write what the kernel says of a destination."""
-    packed = pack_destination(status.destination)
-    return destination_pb2.DestinationStatus(
-        destination=packed,
-        current_weight=status.current_weight,
-        managed=status.managed,
-        active_connections=status.active,
-        inactive_connections=status.inactive,
-        persistent_connections=status.persistent,
-        etag=etag(packed),
-    )
-
-
 def unpack_destination_status(message: destination_pb2.DestinationStatus) -> DestinationStatus:
     """Read what the kernel says of a destination."""
     return DestinationStatus(
@@ -245,8 +229,3 @@ def unpack_destination_status(message: destination_pb2.DestinationStatus) -> Des
         persistent=message.persistent_connections,
         managed=message.managed,
     )
-
-
-def etag(message: Message) -> str:
-    """Return a tag that changes whenever the message does: 16 hex digits."""
-    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()[:16]

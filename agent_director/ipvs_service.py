@@ -9,6 +9,7 @@ from lvsagent.v1 import destination_pb2, ipvs_service_pb2, ipvs_service_pb2_grpc
 from agent_common import wire
 from agent_common.changes import BatchError, Changes
 from agent_common.errors import InvalidInputError
+from agent_common.etag import etag_of
 from agent_common.grpc_errors import to_item
 from agent_common.handlers import Context
 from agent_common.paging import page
@@ -16,6 +17,7 @@ from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
 from agent_director.virtual_server import VirtualServers
+from agent_director.wire_destination import pack_destination_status
 
 _MAX_CHUNK = 1000
 _MAX_BATCH = 100_000
@@ -91,7 +93,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         key = wire.unpack_key(request.virtual_server, "virtual_server")
         destination = wire.unpack_destination_key(request.destination, "destination")
         status = await self._run(lambda: self._destinations.get(key, destination))
-        return ipvs_service_pb2.GetDestinationResponse(status=wire.pack_destination_status(status))
+        return ipvs_service_pb2.GetDestinationResponse(status=pack_destination_status(status))
 
     async def ListDestinations(
         self, request: ipvs_service_pb2.ListDestinationsRequest, context: Context
@@ -105,7 +107,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
             part, token = page(
                 statuses, request.page_size, request.page_token, lambda status: str(status.destination.key)
             )
-            packed = [wire.pack_destination_status(status) for status in part]
+            packed = [pack_destination_status(status) for status in part]
             return ipvs_service_pb2.ListDestinationsResponse(destinations=packed, next_page_token=token)
 
         return await self._run(read)
@@ -167,13 +169,13 @@ def pack_server(
 ) -> tuple[virtual_server_pb2.VirtualServerStatus, list[destination_pb2.DestinationStatus]]:
     """Read a virtual server and its destinations, and write both; raises NotFoundError."""
     server = virtual_servers.get(key)
-    return _pack(virtual_servers, server), [wire.pack_destination_status(each) for each in destinations.list_all(key)]
+    return _pack(virtual_servers, server), [pack_destination_status(each) for each in destinations.list_all(key)]
 
 
 def _pack(virtual_servers: VirtualServers, server: VirtualServer) -> virtual_server_pb2.VirtualServerStatus:
     packed = wire.pack_virtual_server(server)
     return virtual_server_pb2.VirtualServerStatus(
-        virtual_server=packed, managed=virtual_servers.is_managed(server.key), etag=wire.etag(packed)
+        virtual_server=packed, managed=virtual_servers.is_managed(server.key), etag=etag_of(packed)
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from google.protobuf.message import Message
 
-from agent_common import wire
 from agent_common.errors import ConflictError, InvalidInputError, Reason
+from agent_common.etag import etag_of
 
 
 def check_mask(paths: Sequence[str], fields: Sequence[str]) -> list[str]:
@@ -23,5 +23,5 @@ def check_mask(paths: Sequence[str], fields: Sequence[str]) -> list[str]:
 
 def check_etag(etag: str, current: Message, name: str) -> None:
     """Raise ConflictError if an etag was given and the resource has another by now."""
-    if etag and etag != wire.etag(current):
+    if etag and etag != etag_of(current):
         raise ConflictError(f"{name} has changed since it was read", Reason.CHANGED_MEANWHILE, resource=name)

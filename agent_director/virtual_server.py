@@ -19,6 +19,7 @@ from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask
 from agent_director.shadow import Shadow
+from agent_director.wire_destination import pack_destination_status
 
 _KIND = "virtual_server"
 _PATHS = (
@@ -118,7 +119,7 @@ class VirtualServers:
             )
         change = _change(current, None, f"remove virtual server {key}")
         change.foreign = not self.is_managed(key)
-        change.virtual_server.removed_destinations.extend(wire.pack_destination_status(each) for each in statuses)
+        change.virtual_server.removed_destinations.extend(pack_destination_status(each) for each in statuses)
         return change
 
     def write(self, change: operation_pb2.VirtualServerChange) -> None:

@@ -18,8 +18,8 @@ from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent
 from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes, NoNeighbours
-from agent_common.drift import DriftWatch
 from agent_common.drift_service import DriftServicer
+from agent_common.drift_watch import DriftWatch
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 
 from agent_common import errors
 from agent_common.errors import UNFINISHED, InternalError, LvsError
+from cli.site import AgentName
 
 
 class ExitStatus(enum.IntEnum):
@@ -63,3 +66,13 @@ def may_have_changed(error: Failure) -> bool:
     if isinstance(error, NoAnswerError):
         return error.sent
     return isinstance(error, InternalError) or (isinstance(error, LvsError) and UNFINISHED in error.metadata)
+
+
+@contextlib.contextmanager
+def naming(agent: AgentName) -> Iterator[None]:
+    """Add to what an agent refuses which agent it was."""
+    try:
+        yield
+    except LvsError as error:
+        error.message = f"{agent}: {error.message}"
+        raise

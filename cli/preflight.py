@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from lvsagent.v1 import vip_service_pb2
 
@@ -12,8 +11,8 @@ from agent_common.errors import LvsError
 from agent_common.operation import Operation
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 from cli.client import AgentClient
+from cli.errors import naming
 from cli.facts import DirectorFacts, RealServerFacts
-from cli.site import AgentName
 
 ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
 """An address that no host has (RFC 5737, RFC 3849): the route to it is the route to the world."""
@@ -69,13 +68,3 @@ async def read_real_server(client: AgentClient, vip: IpAddress, operation: Opera
     except LvsError as error:
         return RealServerFacts(agent=client.agent, host=host, error=error)
     return RealServerFacts(agent=client.agent, host=host, change=change)
-
-
-@contextlib.contextmanager
-def naming(agent: AgentName) -> Iterator[None]:
-    """Add to what an agent refuses which agent it was."""
-    try:
-        yield
-    except LvsError as error:
-        error.message = f"{agent}: {error.message}"
-        raise

@@ -22,8 +22,7 @@ from agent_common import wire
 from agent_common.errors import LvsError
 from agent_common.virtual_server import VirtualServerKey, parse_address
 from cli.client import AgentClient, Clients
-from cli.errors import NoAnswerError
-from cli.preflight import naming
+from cli.errors import NoAnswerError, naming
 from cli.site import AgentName, real_server
 from cli.together import together
 

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from agent_common.errors import LvsError
 from agent_common.operation import Change, Operation
 from cli.client import AgentClient
-from cli.errors import Interrupted, NoAnswerError
+from cli.errors import Interrupted, NoAnswerError, naming
 from cli.outcome import Outcome
 from cli.plan import Plan, Step
-from cli.preflight import naming
 from cli.site import AgentName
 from cli.together import together
 from cli.workflow import Run, begin, refused, run_steps, until_undisturbed

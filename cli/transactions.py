@@ -72,7 +72,9 @@ async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> 
 
     Return it as those have it who were in the middle of preparing it.
     """
-    answers = [Known(agent=each, transaction=await TransactionClient(clients[each]).resolve(name)) for each in directors]
+    answers = [
+        Known(agent=each, transaction=await TransactionClient(clients[each]).resolve(name)) for each in directors
+    ]
     return [each for each in answers if is_open(each.transaction)]
 
 

@@ -1,10 +1,10 @@
 """Run the lab's tests in several guests at once, each with its share of the test files.
 
-    python -m lab.suite [--guests 3] [--timeout 2400] [PYTEST ARGS...]
+    python -m lab.suite [--guests 4] [--timeout 2400] [PYTEST ARGS...]
 
-A guest has one processor and often waits (for a drain, for an ARP question): three fill a machine with two. Ends with 0
-if every guest's tests passed; the output of each guest is printed when it has ended, and in the end how many tests
-ran in all.
+A guest has one processor and waits a third of its time (for a drain, for an ARP question): four fill a machine with
+two. Ends with 0 if every guest's tests passed; the output of each guest is printed when it has ended, and in the end
+how many tests ran in all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PYTEST = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", "/ru
 def main() -> int:
     """Run the guests and print what they say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--guests", type=int, default=3)
+    parser.add_argument("--guests", type=int, default=4)
     parser.add_argument("--timeout", type=int, default=2400, help="seconds for each guest")
     known, more = parser.parse_known_args()
     with ThreadPoolExecutor(known.guests) as pool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
 from agent_common.changes import Changes, Neighbours, NoNeighbours
-from agent_common.drift import DriftWatch
+from agent_common.drift_watch import DriftWatch
 from agent_common.endpoint import Endpoint
 from agent_common.fake_address import FakeAddresses
 from agent_common.fake_sockets import FakeSockets

@@ -24,6 +24,7 @@ from agent_common.destination import (
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, parse_key
+from agent_director.wire_destination import pack_destination_status
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import destination, destinations
@@ -370,7 +371,7 @@ class TestUpdate:
             plan_update(there, message(weight=MAX_WEIGHT + 1), "weight")
 
     def test_an_etag_that_was_read_holds_until_the_next_change(self, there: DirectorHost) -> None:
-        etag = wire.pack_destination_status(status(there)).etag
+        etag = pack_destination_status(status(there)).etag
         written(there, plan_update(there, message(draining=True), "draining", etag=etag))
         asks: list[Callable[[], Change]] = [
             lambda: plan_update(there, message(weight=9), "weight", etag=etag),
@@ -382,9 +383,9 @@ class TestUpdate:
             assert caught.value.reason is Reason.CHANGED_MEANWHILE
 
     def test_connections_do_not_change_the_etag(self, there: DirectorHost) -> None:
-        etag = wire.pack_destination_status(status(there)).etag
+        etag = pack_destination_status(status(there)).etag
         there.ipvs.set_connections(WEB, RS, active=7)
-        assert wire.pack_destination_status(status(there)).etag == etag
+        assert pack_destination_status(status(there)).etag == etag
 
     def test_what_is_not_there_is_told_or_made(self, host: DirectorHost) -> None:
         with pytest.raises(NotFoundError, match=f"there is no destination {RS} in {WEB}") as caught:

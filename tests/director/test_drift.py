@@ -9,7 +9,8 @@ import pytest
 
 from agent_common.address import Placement
 from agent_common.destination import Destination
-from agent_common.drift import DestinationName, Drift, DriftKind, DriftWatch
+from agent_common.drift import DestinationName, Drift, DriftKind
+from agent_common.drift_watch import DriftWatch
 from agent_common.errors import Reason, RefusedError
 from agent_common.virtual_server import VirtualServer, parse_key
 from agent_common.wire_drift import pack_drift, unpack_drift

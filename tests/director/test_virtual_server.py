@@ -22,6 +22,7 @@ from agent_common.errors import (
     Reason,
     RefusedError,
 )
+from agent_common.etag import etag_of
 from agent_common.operation import Change
 from agent_common.sockets import Listener
 from agent_common.virtual_server import (
@@ -273,7 +274,7 @@ class TestUpdate:
 
     def test_an_etag_that_was_read_holds_until_the_next_change(self, host: DirectorHost) -> None:
         create(host)
-        etag = wire.etag(wire.pack_virtual_server(host.virtual_servers.get(WEB)))
+        etag = etag_of(wire.pack_virtual_server(host.virtual_servers.get(WEB)))
         written(host, plan_update(host, message(scheduler="rr"), "scheduler", etag=etag))
         with pytest.raises(ConflictError, match="has changed since it was read") as caught:
             plan_update(host, message(scheduler="sh"), "scheduler", etag=etag)

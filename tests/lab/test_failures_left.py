@@ -24,6 +24,9 @@ from tests.lab.operator import PORT, Operator, address_of
 NOBODY = PORT + 7
 """A port on which no host serves."""
 
+LEASE = 15.0
+"""Seconds, where the printed command waits until it has ended."""
+
 WAITING = "done      real server"
 """What lvs says when the real server is prepared, and the application is awaited."""
 
@@ -113,7 +116,7 @@ def test_a_director_that_is_killed_in_its_vip_step(pristine: Operator, family: i
 def test_a_director_that_is_killed_before_the_destination(pristine: Operator, scheduler: str) -> None:
     """It has virtual server and VIP; the printed command works under sh too, which refuses to drain."""
     vip, rs, director = pristine.vip(6), pristine.rs(6)[0], pristine.agents["lb1"]
-    outcome = attempt(pristine, vip, [rs], after="add VIP", then=director.kill, scheduler=scheduler)
+    outcome = attempt(pristine, vip, [rs], after="add VIP", then=director.kill, scheduler=scheduler, lease=LEASE)
     assert outcome.status == 11, outcome
     assert any("perhaps left on director" in line for line in outcome.warnings)
     director.start()
@@ -137,6 +140,7 @@ def interrupted_by(operator: Operator, action: Callable[[], object], timeout: fl
         after="wait until",
         then=thread.start,
         timeout=timeout,
+        lease=LEASE,
     )
     thread.join()
     return outcome
