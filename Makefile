@@ -28,10 +28,10 @@ lab: setup ## an LVS site to play with, in a shell
 	$(GUEST) --tty -- python -m lab.shell
 
 test: lint ## lint, the tests that need no kernel, and those that run in the lab
-	$(BIN)/python -m pytest tests --ignore tests/lab
+	$(BIN)/python -m pytest tests --ignore tests/lab --numprocesses auto
 	$(BIN)/python -m lab.suite
 
-faults: setup ## every fault at every step of add-backend, and every scheduler: an hour; `make test` runs a sample
+faults: setup ## every fault at every step of add-backend, and all else of which `make test` runs a sample: an hour
 	$(BIN)/python -m lab.suite --guests 2 --timeout 6000 --faults all
 
 lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committed stubs are those of the protos

@@ -40,6 +40,7 @@ def attempt(
     then: Callable[[], object] = lambda: None,
     interrupt: Interrupt | None = None,
     timeout: float = 10.0,
+    lease: float = 60.0,
     site: Site | None = None,
     protocol: str = "tcp",
     **options: Any,
@@ -65,7 +66,7 @@ def attempt(
         agents = dataclasses.replace(site or operator.agent_site(), timeout=timeout)
         async with Clients(agents, lambda call: None) as clients:
             return await add_backend(
-                request, Run(clients=clients, interrupt=interrupt, on_plan=on_plan, on_step=on_step)
+                request, Run(clients=clients, interrupt=interrupt, on_plan=on_plan, on_step=on_step, lease=lease)
             )
 
     return asyncio.run(run())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
 import pytest
@@ -45,23 +47,24 @@ SECONDS = {
 
 USUAL_SECONDS = 25
 
+_FAMILY = re.compile(r"\bipv[46]\b")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for tests/lab/test_faults.py."""
+    """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for what runs as a sample."""
     parser.addoption(
-        "--faults", default="8", metavar="N|all", help="a sample of so many faults, or all of them and all schedulers"
+        "--faults", default="8", metavar="N|all", help="a sample of so many faults, or all that runs as a sample else"
     )
     parser.addoption("--seed", type=int, default=int(time.time()), help="which sample")
     parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which sample of the faults ran, so that it can be run again."""
+    """Say which sample ran, so that it can be run again."""
     ran = [each for each in terminalreporter.stats.get("passed", []) if "test_faults.py" in each.nodeid]
     option = terminalreporter.config.getoption
-    if ran:
-        which = f"--faults {option('--faults')} --seed {option('--seed')}"
-        terminalreporter.write_line(f"faults: {len(ran)} cases passed ({which})")
+    which = f"--faults {option('--faults')} --seed {option('--seed')}"
+    terminalreporter.write_line(f"sample: {which}" + (f"; faults: {len(ran)} cases passed" if ran else ""))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -70,6 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--faults") == "all":
         items[:] = [item for item in items if is_sampled(item)][number - 1 :: shares]
         return
+    items[:] = _one_family(items, random.Random(config.getoption("--seed")))  # noqa: S311  # a sample, no secret
     loads = [0] * shares
     mine: set[str] = set()
     for part in sorted({_part(item) for item in items}, key=lambda part: (-_seconds(part), part)):
@@ -81,8 +85,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_sampled(item: pytest.Item) -> bool:
-    """Whether a test is one of many alike, of which only a sample runs each time: a fault, or a scheduler."""
-    return isinstance(item, pytest.Function) and not {"case", "scheduler"}.isdisjoint(item.fixturenames)
+    """Whether a test is one of many alike, of which only a sample runs each time: a fault, a scheduler, a family."""
+    assert isinstance(item, pytest.Function)
+    return not {"case", "scheduler"}.isdisjoint(item.fixturenames) or _has_one_family(item)
+
+
+def _has_one_family(item: pytest.Item) -> bool:
+    """Whether the module says ONE_FAMILY: of its tests for both families, one or the other runs each time."""
+    assert isinstance(item, pytest.Function)
+    return getattr(item.module, "ONE_FAMILY", False) and _FAMILY.search(item.nodeid) is not None
+
+
+def _one_family(items: Sequence[pytest.Item], choose: random.Random) -> list[pytest.Item]:
+    """Leave out of each such test one of the families."""
+    pairs: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = _FAMILY.sub("", item.nodeid) if _has_one_family(item) else item.nodeid
+        pairs.setdefault(name, []).append(item)
+    return [choose.choice(pair) for _, pair in sorted(pairs.items())]
 
 
 def _makes_a_site(item: pytest.Item) -> bool:

@@ -19,6 +19,8 @@ from cli.outcome import Outcome, StepResult
 from tests.lab.attempt import PLAN, Ended, Lvs, attempt, ctrl_c
 from tests.lab.operator import PORT, Operator
 
+ONE_FAMILY = True
+
 NOBODY = PORT + 7
 """A port on which no host serves."""
 

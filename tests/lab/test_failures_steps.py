@@ -20,6 +20,8 @@ from lab.site import VIP, VIP6
 from tests.lab.attempt import attempt, make_answer, run_printed
 from tests.lab.operator import PORT, Operator, address_of
 
+ONE_FAMILY = True
+
 NOBODY = PORT + 7
 """A port on which no host serves."""
 

@@ -23,6 +23,8 @@ from lab.site import VIP, VIP6
 from tests.lab.attempt import ENVIRONMENT, attempt
 from tests.lab.operator import LVS, PORT, Operator, address_of
 
+ONE_FAMILY = True
+
 SECOND = {4: "192.168.0.222", 6: "2001:db8::222"}
 """A further address of the first real server."""
 
