@@ -51,6 +51,7 @@ class Reason(enum.StrEnum):
     TRANSACTION_DIFFERS = enum.auto()
     TRANSACTION_OPEN = enum.auto()
     STALE_FENCE = enum.auto()
+    NOT_DRAINING = enum.auto()
 
 
 class LvsError(Exception):

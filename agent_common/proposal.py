@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 from agent_common.errors import InvalidInputError
 from agent_common.operation import Operation
-from agent_common.transaction import Participant, check_lease
+from agent_common.transaction import Following, Participant, check_lease
 
 MAX_NAME = 64
+MAX_DRAIN = 86400.0
+"""Seconds for connections to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What a coordinator asks an agent to prepare; the lease is in seconds, an empty etag takes any plan."""
+    """What a coordinator asks an agent to prepare; times are in seconds, an empty etag takes any plan."""
 
     id: str
     purpose: str = ""
@@ -22,6 +24,8 @@ class Proposal:
     operations: tuple[Operation, ...]
     lease: float
     etag: str = ""
+    following: tuple[Following, ...] = ()
+    drain_timeout: float = 0.0
 
 
 def check_proposal(proposal: Proposal) -> None:
@@ -32,6 +36,10 @@ def check_proposal(proposal: Proposal) -> None:
         raise InvalidInputError("authority", "authority: must be set")
     if proposal.authority not in {each.agent_id for each in proposal.participants}:
         raise InvalidInputError("authority", f"authority: {proposal.authority!r} is not among the participants")
+    if not 0 <= proposal.drain_timeout <= MAX_DRAIN:
+        raise InvalidInputError(
+            "drain_timeout", f"drain_timeout: {proposal.drain_timeout:g} s is out of range (0 to {MAX_DRAIN:g} s)"
+        )
 
 
 def check_name(name: str) -> None:

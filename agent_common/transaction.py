@@ -27,6 +27,7 @@ FAILED_OPERATION = "operation"
 """Metadata of an error: the number of the operation that is at fault, from 0."""
 
 Participant = transaction_pb2.Participant
+Following = transaction_pb2.Following
 
 
 class TransactionState(enum.StrEnum):
@@ -47,7 +48,8 @@ class TransactionState(enum.StrEnum):
 class Transaction:
     """One transaction; expires is by CLOCK_BOOTTIME of the boot named, created by the wall clock, for people only.
 
-    settled says whether the kernel is as the state says.
+    settled says whether the kernel is as the state says. following is what others still have to do when it is
+    committed; drain_timeout is for how many seconds they wait for connections, and expires is when those are over.
     """
 
     id: str
@@ -64,11 +66,23 @@ class Transaction:
     settled: bool = True
     problems: tuple[str, ...] = ()
     created: float = 0.0
+    following: tuple[Following, ...] = ()
+    drain_timeout: float = 0.0
+
+    @property
+    def is_locking(self) -> bool:
+        """Whether the kernel is not yet as the outcome says: until then nobody else changes what it names."""
+        return not (self.state.is_decided and self.settled)
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether it is committed, and others have still something to do."""
+        return self.state is TransactionState.COMMITTED and bool(self.following)
 
     @property
     def is_open(self) -> bool:
-        """Whether there is still something to do about it here."""
-        return not (self.state.is_decided and self.settled)
+        """Whether there is still something to do about it."""
+        return self.is_locking or self.is_followed
 
     @property
     def due(self) -> list[Operation]:
@@ -132,6 +146,8 @@ def to_body(transaction: Transaction) -> Body:
         "settled": transaction.settled,
         "problems": list(transaction.problems),
         "created": transaction.created,
+        "following": [to_record(each) for each in transaction.following],
+        "drain_timeout": transaction.drain_timeout,
     }
 
 
@@ -152,4 +168,6 @@ def from_body(name: str, body: Body) -> Transaction:
         settled=body["settled"],
         problems=tuple(body["problems"]),
         created=body["created"],
+        following=tuple(from_record(each, Following()) for each in body.get("following", [])),
+        drain_timeout=body.get("drain_timeout", 0.0),
     )

@@ -69,6 +69,13 @@ class TransactionServicer(transaction_service_pb2_grpc.TransactionServiceService
         transaction = await self._transactions.renew(request.transaction_id, request.fence, lease)
         return transaction_service_pb2.RenewTransactionResponse(transaction=self._pack(transaction))
 
+    async def FinishTransaction(
+        self, request: transaction_service_pb2.FinishTransactionRequest, context: Context
+    ) -> transaction_service_pb2.FinishTransactionResponse:
+        """Note that what follows is done."""
+        transaction = await self._transactions.finish(request.transaction_id)
+        return transaction_service_pb2.FinishTransactionResponse(transaction=self._pack(transaction))
+
     async def GetTransaction(
         self, request: transaction_service_pb2.GetTransactionRequest, context: Context
     ) -> transaction_service_pb2.GetTransactionResponse:

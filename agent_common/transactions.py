@@ -18,6 +18,7 @@ from agent_common.errors import (
     UNFINISHED,
     ConflictError,
     DiffersError,
+    InvalidInputError,
     LvsError,
     NotFoundError,
     Reason,
@@ -160,10 +161,7 @@ class Transactions:
             if transaction.state is TransactionState.ABORTED:
                 raise _aborted(transaction)
             if transaction.state is not TransactionState.COMMITTED:
-                settled = not replace(transaction, problems=()).due
-                transaction = await self._put(
-                    replace(transaction, state=TransactionState.COMMITTED, settled=settled, problems=()), "commit"
-                )
+                transaction = await self._put(self._decided(transaction), "commit")
             transaction = await self._complete(transaction)
             self._failpoints.reply("commit")
             return transaction
@@ -216,6 +214,21 @@ class Transactions:
 
         return await self._changes.exclusively(work)
 
+    async def finish(self, name: str) -> Transaction:
+        """Note that what follows the decision is done everywhere; raises RefusedError if it is not committed."""
+
+        async def work() -> Transaction:
+            transaction = await self._known(name, 0)
+            if transaction.state is not TransactionState.COMMITTED:
+                raise RefusedError(
+                    f"cannot finish transaction {name}: it is {transaction.state}",
+                    Reason.TRANSACTION_OPEN,
+                    transaction=name,
+                )
+            return await self._put(replace(transaction, following=())) if transaction.following else transaction
+
+        return await self._changes.exclusively(work)
+
     async def get(self, name: str) -> Transaction:
         """Return one; raises NotFoundError."""
         return await self._known(name, 0)
@@ -243,14 +256,17 @@ class Transactions:
         await self._changes.exclusively(work)
 
     def lease_left(self, transaction: Transaction) -> float:
-        """Return for how many seconds the lease still runs; 0 when it is over."""
-        if transaction.state.is_decided or transaction.boot != self._member.boot:
+        """Return for how many seconds the lease still runs, or what follows may wait; 0 when it is over."""
+        is_over = transaction.state.is_decided and not transaction.is_followed
+        if is_over or transaction.boot != self._member.boot:
             return 0.0
         return max(transaction.expires - self._clock(), 0.0)
 
     # All that follows is called while no other change is under way.
 
     async def _prepare(self, proposal: Proposal) -> tuple[Transaction, str]:
+        if proposal.following and proposal.authority != self._member.agent_id:
+            raise InvalidInputError("following", "following: is for the authority, and this agent is another one")
         known = await self._find(proposal.id)
         if known is not None:
             return _same(known, proposal), tag(known.changes)
@@ -311,6 +327,19 @@ class Transactions:
             operations=proposal.operations,
             changes=tuple(planned),
             created=time.time(),
+            following=proposal.following,
+            drain_timeout=proposal.drain_timeout,
+        )
+
+    def _decided(self, transaction: Transaction) -> Transaction:
+        """Return it with the decision; from now on connections have so long to end."""
+        return replace(
+            transaction,
+            state=TransactionState.COMMITTED,
+            settled=not replace(transaction, problems=()).due,
+            problems=(),
+            expires=self._clock() + transaction.drain_timeout,
+            boot=self._member.boot,
         )
 
     async def _complete(self, transaction: Transaction) -> Transaction:
@@ -368,10 +397,25 @@ class Transactions:
                 _log.info("transaction %s is aborted: its lease has ended", name)
                 await self._abort(transaction)
         elif self._clock() - self._tried.get(name, 0.0) >= RETRY_SECONDS:
-            if transaction.state is TransactionState.COMMITTED:
+            if not transaction.is_locking:
+                await self._give_up_if_cancelled(transaction)
+            elif transaction.state is TransactionState.COMMITTED:
                 await self._complete(transaction)
             else:
                 await self._undo(transaction)
+
+    async def _give_up_if_cancelled(self, transaction: Transaction) -> None:
+        """Where a destination that is to go takes connections again, somebody has ended its drain: nothing follows."""
+        self._tried[transaction.id] = self._clock()
+        for each in transaction.following:
+            if each.agent.agent_id == self._member.agent_id:
+                try:
+                    await self._changes.plan(tuple(each.operations), _change_name(transaction))
+                except BatchError as failure:
+                    if failure.error.reason is Reason.NOT_DRAINING:
+                        _log.info("transaction %s is given up: %s", transaction.id, failure.error.message)
+                        await self._put(replace(transaction, following=(), problems=(failure.error.message,)))
+                        return
 
     def _may_abort_alone(self, transaction: Transaction) -> bool:
         """The authority decides; a real server may until it is READY, since no decision comes before that."""
@@ -434,12 +478,14 @@ class Transactions:
         if transaction.is_open:
             self._closed.pop(transaction.id, None)
             self._open[transaction.id] = transaction
+        if transaction.is_locking:
             self._locks.take(transaction.id, transaction.authority, claims_of(transaction.changes))
         else:
+            self._locks.release(transaction.id)
+        if not transaction.is_open:
             self._open.pop(transaction.id, None)
             self._tried.pop(transaction.id, None)
             self._closed[transaction.id] = None
-            self._locks.release(transaction.id)
 
     def _load(self) -> None:
         for name, body in self._state.list(_KIND).items():

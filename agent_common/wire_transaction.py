@@ -31,8 +31,9 @@ def pack_transaction(transaction: Transaction, lease_left: float) -> transaction
         changes=transaction.changes,
         settled=transaction.settled,
         problems=transaction.problems,
+        following=() if transaction.state is TransactionState.ABORTED else transaction.following,
     )
-    if not transaction.state.is_decided:
+    if not transaction.state.is_decided or transaction.is_followed:
         message.lease_left.FromTimedelta(timedelta(seconds=lease_left))
     message.create_time.FromNanoseconds(int(transaction.created * 1e9))
     return message
@@ -53,4 +54,6 @@ def unpack_proposal(request: transaction_service_pb2.PrepareTransactionRequest) 
         operations=tuple(request.operations),
         lease=request.lease.ToTimedelta().total_seconds(),
         etag=request.etag,
+        following=tuple(request.following),
+        drain_timeout=request.drain_timeout.ToTimedelta().total_seconds(),
     )

@@ -33,6 +33,7 @@ from agent_director.destination_change import (
     record_name,
     refuse_other,
     sides,
+    taking_connections,
 )
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask
@@ -120,6 +121,8 @@ class Destinations:
         before = current.destination if current else None
         if before is not None:
             check_etag(request.etag, wire.pack_destination(before), f"destination {key}")
+            if request.only_if_draining and not before.draining:
+                raise taking_connections(server, key)
         change = destination_change(server, before, None, f"remove {key} from {server}" if before else "")
         change.foreign = current is not None and not current.managed
         if request.real_server_keeps_vip:

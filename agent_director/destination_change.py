@@ -9,7 +9,7 @@ from lvsagent.v1 import destination_pb2, operation_pb2
 
 from agent_common import wire
 from agent_common.destination import Destination, DestinationKey, DestinationStatus, forwarding_name
-from agent_common.errors import DiffersError, NotFoundError, Reason
+from agent_common.errors import DiffersError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.virtual_server import VirtualServerKey
 
@@ -83,6 +83,16 @@ def sides(
 def record_name(server: VirtualServerKey, key: DestinationKey | Literal[""]) -> str:
     """Return the name of a destination's record in the state; without a key, how those of its virtual server begin."""
     return f"{server} {key}"
+
+
+def taking_connections(server: VirtualServerKey, key: DestinationKey) -> RefusedError:
+    """Return the error for a destination that is not to be removed, since its drain was ended."""
+    return RefusedError(
+        f"destination {key} in {server} takes connections: its drain was ended",
+        Reason.NOT_DRAINING,
+        virtual_server=str(server),
+        destination=str(key),
+    )
 
 
 def missing_destination(server: VirtualServerKey, key: DestinationKey) -> NotFoundError:

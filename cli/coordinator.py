@@ -19,7 +19,7 @@ from lvsagent.v1.transaction_pb2 import TRANSACTION_STATE_ABORTED
 
 from agent_common.errors import ConflictError, LvsError, NotFoundError, Reason
 from agent_common.operation import Change, Operation
-from agent_common.transaction import FAILED_OPERATION, Participant, TransactionState, is_inert, tag
+from agent_common.transaction import FAILED_OPERATION, Following, Participant, TransactionState, is_inert, tag
 from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
 from cli.errors import Failure, Interrupted, NoAnswerError, may_have_changed, text_of
@@ -111,6 +111,8 @@ class Coordinator:
         self._lock_timeout = lock_timeout
         self._members: dict[AgentName, Member] = {}
         self._purpose = ""
+        self._after: list[Following] = []
+        self._drain_timeout = 0.0
         self._directors_by_id: dict[str, AgentName] = {}
 
     async def run(self, plan: Plan) -> Ending:
@@ -118,6 +120,8 @@ class Coordinator:
         self._purpose = plan.purpose
         self._directors_by_id = {name: agent for agent, name in plan.agents.items() if agent.role is Role.DIRECTOR}
         self._members = _members(plan)
+        self._after = _after(plan)
+        self._drain_timeout = plan.drain_timeout
         ending = Ending()
         async with self._renewing():
             failed = await self._prepare_all(plan)
@@ -234,6 +238,8 @@ class Coordinator:
                 member.operations,
                 self._lease,
                 member.etag,
+                self._after if member is self._authority else (),
+                self._drain_timeout,
             )
         except (LvsError, NoAnswerError) as error:
             member.may_have_prepared = may_have_changed(error)
@@ -402,6 +408,20 @@ def _members(plan: Plan) -> dict[AgentName, Member]:
     }
     authority = next(iter(members))
     return {agent: each for agent, each in members.items() if agent == authority or each.steps}
+
+
+def _after(plan: Plan) -> list[Following]:
+    """Return what is left for whoever finishes, as the authority keeps it."""
+    return [
+        Following(
+            agent=Participant(
+                kind=_KINDS[step.agent.role], agent_id=plan.agents.get(step.agent, ""), address=step.agent.name
+            ),
+            title=step.title,
+            operations=step.operations,
+        )
+        for step in plan.after
+    ]
 
 
 def _reserving(member: Member) -> list[Step]:

@@ -106,7 +106,11 @@ def update_destination(
 
 
 def delete_destination(
-    key: VirtualServerKey, destination: DestinationKey, *, real_server_keeps_vip: bool | None = None
+    key: VirtualServerKey,
+    destination: DestinationKey,
+    *,
+    real_server_keeps_vip: bool | None = None,
+    only_if_draining: bool = False,
 ) -> Operation:
     """Remove a destination, if it is there; note (True) or forget (False) that its real server still holds the VIP."""
     return Operation(
@@ -115,6 +119,7 @@ def delete_destination(
             destination=wire.pack_destination_key(destination),
             allow_missing=True,
             real_server_keeps_vip=real_server_keeps_vip,
+            only_if_draining=only_if_draining,
         )
     )
 

@@ -55,13 +55,16 @@ class Plan:
 
     agents are the identities of all agents that may take part, the authority first; purpose says in a few words what
     it is for. Carried out as a transaction, what is not inert of the authority's steps is the decision: until then a
-    failure takes everything back, and what follows goes only forward.
+    failure takes everything back, and what follows goes only forward. after is what is left for whoever finishes, once
+    the connections of what is drained have had drain_timeout seconds.
     """
 
     purpose: str = ""
     agents: Mapping[AgentName, str] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     following: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+    drain_timeout: float = 0.0
     found: tuple[StepReport, ...] = ()
     warnings: tuple[str, ...] = ()
     commands: tuple[NextCommand, ...] = ()

@@ -7,7 +7,7 @@ only when every director has answered that the destination is gone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent_common import wire
 from agent_common.destination import DestinationKey, Forwarding
@@ -28,9 +28,13 @@ from cli.typed import NextCommand
 class Removal:
     """What a removal does, in the order of its parts; each part waits for the one before.
 
-    removed are the destinations that go; found, what is not there or not ours.
+    removed are the destinations that go; found, what is not there or not ours; agents and purpose are those of the
+    transaction.
     """
 
+    purpose: str = ""
+    agents: Mapping[AgentName, str] = field(default_factory=dict)
+    drain_timeout: float = 0.0
     drains: tuple[Step, ...] = ()
     waits: tuple[Step, ...] = ()
     deletes: tuple[Step, ...] = ()
@@ -40,6 +44,26 @@ class Removal:
     warnings: tuple[str, ...] = ()
     commands: tuple[NextCommand, ...] = ()
     removed: tuple[DestinationKey, ...] = ()
+
+    @property
+    def has_wait(self) -> bool:
+        """Whether connections are waited for; a drain that began before was the decision then, too."""
+        return bool(self.drains or self.waits)
+
+    @property
+    def after(self) -> tuple[Step, ...]:
+        """Return what is done after the decision, by whoever finishes."""
+        return (*(self.deletes if self.has_wait else ()), *self.releases, *self.prunes)
+
+    def as_transaction(self) -> Plan:
+        """Return it as what is decided, and what follows from that."""
+        return Plan(
+            purpose=self.purpose,
+            agents=self.agents,
+            steps=self.drains if self.has_wait else self.deletes,
+            after=self.after,
+            drain_timeout=self.drain_timeout if self.has_wait else 0.0,
+        )
 
     def as_plan(self) -> Plan:
         """Return it as one list of steps, for people."""
@@ -58,6 +82,10 @@ def plan(
     ours = {facts.agent: [key for key in request.backend.real_servers if _is_ours(facts, key)] for facts in directors}
     drains = [facts for facts in directors if ours[facts.agent]] if request.drain_timeout is not None else []
     return Removal(
+        purpose=f"remove {_names(request.backend.real_servers)} from {request.backend.key}",
+        agents={each.agent: each.host.agent_id for each in directors}
+        | {each.agent: each.host.agent_id for each in real_servers.values()},
+        drain_timeout=request.drain_timeout or 0.0,
         drains=tuple(_drain(request, facts, ours[facts.agent]) for facts in drains if _to_drain(facts, ours)),
         waits=tuple(_wait(request, facts, key) for facts in drains for key in ours[facts.agent]),
         deletes=tuple(_delete(request, facts, ours[facts.agent]) for facts in directors if ours[facts.agent]),
@@ -140,6 +168,7 @@ def _delete(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[Destina
             request.backend.key,
             key,
             real_server_keeps_vip=_real_server_keeps_vip(facts, key),
+            only_if_draining=request.drain_timeout is not None,
         )
         for key in keys
     ]

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent_common.errors import LvsError
 from agent_common.virtual_server import IpAddress
 from cli import plan_remove
-from cli.errors import ExitStatus, Interrupted, NoAnswerError
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, text_of
 from cli.facts import DirectorFacts, RealServerFacts
-from cli.outcome import Outcome, StepResult
+from cli.follow import Followed, follow
+from cli.outcome import Outcome, StepReport, StepResult
+from cli.plan import Step
 from cli.plan_remove import Removal
 from cli.preflight import read_real_server
 from cli.request import RemoveBackend
-from cli.runner import Runner
+from cli.runner import again
 from cli.site import Role, real_server
 from cli.together import together
-from cli.typed import SAME_AGAIN, NextCommand, once_all_run, options_of
-from cli.workflow import Run, begin, failures, make_runner, read_directors, refused, undo, until_undisturbed
+from cli.transaction_client import TransactionClient
+from cli.typed import NextCommand, options_of
+from cli.waits import wait_as
+from cli.workflow import (
+    Run,
+    begin,
+    carry_out,
+    failures,
+    read_directors,
+    refused,
+    reporter,
+    to_resolve,
+    until_undisturbed,
+)
 
 
 async def remove_backend(request: RemoveBackend, run: Run) -> Outcome:
@@ -65,34 +79,50 @@ async def _read_real_server(
 
 
 async def _carry_out(request: RemoveBackend, removal: Removal, run: Run, outcome: Outcome) -> Outcome:
-    runner = make_runner(run, outcome)
-    # Where the drain has begun before, that was the decision; its connections are waited for all the same.
-    has_wait = bool(removal.drains or removal.waits)
-    decision, *others = (removal.drains if has_wait else removal.deletes) or (None,)
-    if decision is not None:
-        failed = await runner.run([decision])
-        if failed is not None:
-            return await undo(runner, failed, outcome, once_all_run())
-    drained = [await runner.forward(step) for step in others] if has_wait else []
+    """Decide, wait for connections, and do what follows; where this process dies, `lvs txn resolve` goes on."""
+    plan = removal.as_transaction()
+    if not plan.steps and not plan.after:
+        return _done(request, removal, outcome)
+    await carry_out(plan, run, outcome, "")
+    if outcome.status is not ExitStatus.DONE:
+        return outcome
+    report = reporter(run, outcome)
     try:
-        await _wait(runner, removal)
+        await _wait(removal, run, report)
     except Interrupted:
-        return _interrupted(request, outcome)
-    deletes = removal.deletes if has_wait else others
-    deleted = [await runner.forward(step) for step in deletes]
-    if all(drained) and all(deleted):
-        released = [await runner.forward(step) for step in (*removal.releases, *removal.prunes)]
-        if all(released):
-            return _done(request, removal, outcome)
-    return _unfinished(removal, outcome)
+        return _interrupted(request, run, outcome)
+    followed = await follow(plan.after, run.transaction, run.clients, report)
+    if followed.left:
+        return _unfinished(removal, followed, run, outcome)
+    if plan.after:
+        await _finish(run, outcome)
+    return _done(request, removal, outcome)
 
 
-async def _wait(runner: Runner, removal: Removal) -> None:
+async def _wait(removal: Removal, run: Run, report: Callable[[StepReport], None]) -> None:
     """Wait for every destination at once; an agent that does not answer is met again at the removal."""
-    answers = await asyncio.gather(*(runner.wait(step) for step in removal.waits), return_exceptions=True)
+
+    async def wait(step: Step) -> None:
+        try:
+            report(await wait_as(step, run.clients, run.interrupt))
+        except (LvsError, NoAnswerError) as error:
+            why = (text_of(error),)
+            report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
+
+    answers = await asyncio.gather(*(wait(step) for step in removal.waits), return_exceptions=True)
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
+
+
+async def _finish(run: Run, outcome: Outcome) -> None:
+    """Have the authority note that all is done; where it does not answer, only that note is missing."""
+    client = TransactionClient(run.clients[run.clients.site.director_names()[0]])
+    try:
+        await again(lambda: client.finish(run.transaction))
+    except (LvsError, NoAnswerError) as error:
+        outcome.warnings.append(f"all is done, but the first director does not know it yet: {text_of(error)}")
+        outcome.commands.append(to_resolve(run.transaction))
 
 
 def _done(request: RemoveBackend, removal: Removal, outcome: Outcome) -> Outcome:
@@ -104,22 +134,24 @@ def _done(request: RemoveBackend, removal: Removal, outcome: Outcome) -> Outcome
     return outcome
 
 
-def _interrupted(request: RemoveBackend, outcome: Outcome) -> Outcome:
+def _interrupted(request: RemoveBackend, run: Run, outcome: Outcome) -> Outcome:
     outcome.status = ExitStatus.UNFINISHED
     names = ", ".join(str(key) for key in request.backend.real_servers)
     outcome.message = f"interrupted while {names} drains: it stays behind {request.backend.key} with weight 0"
-    outcome.commands.append(NextCommand(purpose="to go on", command=SAME_AGAIN))
+    outcome.commands.append(to_resolve(run.transaction, "to go on"))
     outcome.commands.append(NextCommand(purpose="to cancel", command=f"lvs undrain {options_of(request.backend)}"))
     return outcome
 
 
-def _unfinished(removal: Removal, outcome: Outcome) -> Outcome:
+def _unfinished(removal: Removal, followed: Followed, run: Run, outcome: Outcome) -> Outcome:
     outcome.status = ExitStatus.UNFINISHED
+    if followed.cancelled:
+        outcome.message = "given up: the drain was ended meanwhile, and the destination takes connections again"
+        return outcome
     outcome.message = f"not finished: {failures(outcome)}"
-    bad = [step for step in outcome.steps if step.result in (StepResult.FAILED, StepResult.UNKNOWN)]
-    if removal.releases and bad and bad[0].agent.role is Role.DIRECTOR:
+    if removal.releases and followed.left[0].agent.role is Role.DIRECTOR:
         outcome.message += "; the real servers keep the VIP, since a director may still send them clients"
-    outcome.commands.append(once_all_run())
+    outcome.commands.append(to_resolve(run.transaction))
     return outcome
 
 

@@ -78,7 +78,7 @@ async def resolve_one(
             return Resolved(name=found.id, resolution=Resolution.RUNNING, state=state, lease_left=left)
     problems = []
     for participant in sorted(participants, key=lambda each: each.agent_id != found.authority):
-        agent = _agent_of(participant, directors)
+        agent = agent_of(participant, directors)
         if agent is None:
             problems.append(f"{participant.address} is not among the directors given")
         else:
@@ -114,7 +114,8 @@ def _stuck(name: str, why: str) -> Resolved:
     return Resolved(name=name, resolution=Resolution.STUCK, problems=[why])
 
 
-def _agent_of(participant: Participant, directors: dict[str, AgentName]) -> AgentName | None:
+def agent_of(participant: Participant, directors: dict[str, AgentName]) -> AgentName | None:
+    """Return how to reach an agent that takes part; None for a director that was not given."""
     if participant.kind == host_service_pb2.AGENT_KIND_REALSERVER:
         return real_server(parse_address(participant.address, "participant"))
     return directors.get(participant.agent_id)

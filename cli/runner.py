@@ -41,7 +41,6 @@ class Runner:
         self._interrupt = interrupt
         self._report = report
         self._made: list[tuple[Step, str]] = []
-        self._forward = 0
 
     async def run(self, steps: Sequence[Step]) -> Failed | None:
         """Run the steps in order; return the one that failed, or None."""
@@ -58,26 +57,6 @@ class Runner:
                     self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
                 return Failed(step=step, error=error)
         return None
-
-    async def forward(self, step: Step) -> bool:
-        """Run a step after the decision: a failure is reported, and nothing is taken back."""
-        self._forward += 1
-        change_id = f"{self._transaction}.f{self._forward}"
-        try:
-            await self._run_step(step, change_id)
-        except (LvsError, NoAnswerError) as error:
-            result = StepResult.UNKNOWN if isinstance(error, NoAnswerError) and error.sent else StepResult.FAILED
-            self._report(StepReport(agent=step.agent, title=step.title, result=result, details=(text_of(error),)))
-            return False
-        return True
-
-    async def wait(self, step: Step) -> None:
-        """Wait as a step says; raises Interrupted, and reports an agent that does not answer."""
-        try:
-            await self._run_step(step, "")
-        except (LvsError, NoAnswerError) as error:
-            why = (text_of(error),)
-            self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.FAILED, details=why))
 
     async def undo(self) -> list[Step]:
         """Take back every change, the last first, whatever fails; return the steps of which something may be left.

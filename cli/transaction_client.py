@@ -8,7 +8,7 @@ from datetime import timedelta
 from lvsagent.v1 import transaction_pb2, transaction_service_pb2, transaction_service_pb2_grpc
 
 from agent_common.operation import Operation
-from agent_common.transaction import Participant
+from agent_common.transaction import Following, Participant
 from cli.client import AgentClient
 
 Transaction = transaction_pb2.Transaction
@@ -30,8 +30,10 @@ class TransactionClient:
         operations: Sequence[Operation],
         lease: float,
         etag: str,
+        following: Sequence[Following] = (),
+        drain_timeout: float = 0.0,
     ) -> Transaction:
-        """Have operations prepared, with a lease in seconds; whether the agent is there is asked before."""
+        """Have operations prepared, with times in seconds; whether the agent is there is asked before."""
         request = transaction_service_pb2.PrepareTransactionRequest(
             transaction_id=name,
             purpose=purpose,
@@ -39,8 +41,11 @@ class TransactionClient:
             participants=participants,
             operations=operations,
             etag=etag,
+            following=following,
         )
         request.lease.FromTimedelta(timedelta(seconds=lease))
+        if following:
+            request.drain_timeout.FromTimedelta(timedelta(seconds=drain_timeout))
         await self._client.make_sure()
         answer: transaction_service_pb2.PrepareTransactionResponse = await self._client.ask(
             self._stub.PrepareTransaction, request
@@ -89,6 +94,14 @@ class TransactionClient:
         request.lease.FromTimedelta(timedelta(seconds=lease))
         answer: transaction_service_pb2.RenewTransactionResponse = await self._client.ask(
             self._stub.RenewTransaction, request
+        )
+        return answer.transaction
+
+    async def finish(self, name: str) -> Transaction:
+        """Have the authority note that what follows its decision is done."""
+        request = transaction_service_pb2.FinishTransactionRequest(transaction_id=name)
+        answer: transaction_service_pb2.FinishTransactionResponse = await self._client.ask(
+            self._stub.FinishTransaction, request
         )
         return answer.transaction
 

@@ -27,6 +27,7 @@ def transaction_lines(found: Sequence[Known], *, whole: bool) -> Iterator[str]:
             yield f"  {known.agent}: {_transaction_state(known.transaction)}"
             actions = [line for change in known.transaction.changes for line in change.actions]
             yield from (f"    {line}" for line in (*(actions if whole else ()), *known.transaction.problems))
+            yield from (f"    to do: {each.agent.address}: {each.title}" for each in known.transaction.following)
 
 
 def _transaction_state(transaction: transaction_pb2.Transaction) -> str:
@@ -34,4 +35,7 @@ def _transaction_state(transaction: transaction_pb2.Transaction) -> str:
     if not state.is_decided:
         left = transaction.lease_left.ToTimedelta().total_seconds()
         return f"{state}, its lease runs for {left:.0f} s" if left else f"{state}, its lease has ended"
+    if transaction.settled and transaction.following:
+        left = transaction.lease_left.ToTimedelta().total_seconds()
+        return f"{state}, and not finished" + (f": connections may take {left:.0f} s more" if left else "")
     return str(state) if transaction.settled else f"{state}, and not yet done"

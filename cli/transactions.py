@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from lvsagent.v1 import host_service_pb2
 
@@ -12,15 +12,20 @@ from agent_common.transaction import TransactionState
 from agent_common.virtual_server import parse_address
 from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
+from cli.drain import QUIET_SECONDS
 from cli.errors import ExitStatus, Interrupted, NoAnswerError
+from cli.follow import as_steps, connections_left, follow
 from cli.interrupt import Interrupt
-from cli.outcome import Outcome
+from cli.outcome import Outcome, StepReport
 from cli.reading import read_all
-from cli.resolve import Resolution, Resolved, resolve_one
+from cli.resolve import Resolution, Resolved, agent_of, resolve_one
 from cli.site import AgentName, real_server
 from cli.transaction_client import Transaction, TransactionClient
 from cli.typed import SAME_AGAIN, NextCommand
 from cli.workflow import Run, refused, reporter
+
+_PATIENCE_SECONDS = QUIET_SECONDS + 1.0
+"""So long whoever does not wait looks whether connections have ended."""
 
 _MARGIN_SECONDS = 0.2
 """A lease is asked after again so long after its end."""
@@ -61,6 +66,9 @@ async def resolve_transactions(
             while wait and ended.resolution is Resolution.RUNNING and await _slept(run.interrupt, ended.lease_left):
                 again = await TransactionClient(run.clients[each.agent]).get(each.transaction.id)
                 ended = await resolve_one(run.clients, again, directors, report, assume)
+            authority = directors.get(each.transaction.authority)
+            if ended.resolution is Resolution.FINISHED and authority is not None:
+                ended = await _follow(ended, authority, directors, run, report, wait=wait)
             resolved.append(ended)
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
@@ -78,6 +86,39 @@ async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> 
     return [each for each in answers if is_open(each.transaction)]
 
 
+async def _follow(
+    ended: Resolved,
+    authority: AgentName,
+    directors: dict[str, AgentName],
+    run: Run,
+    report: Callable[[StepReport], None],
+    *,
+    wait: bool,
+) -> Resolved:
+    """Do what follows the decision, if there is something left; connections that are still there are waited for."""
+    client = TransactionClient(run.clients[authority])
+    transaction = await client.get(ended.name)
+    if not transaction.following:  # none of one that is aborted, or finished
+        return ended
+    agents = [agent_of(each.agent, directors) for each in transaction.following]
+    unknown = [each.agent.address for each, agent in zip(transaction.following, agents, strict=True) if agent is None]
+    if unknown:
+        problems = [f"{each} is not among the directors given" for each in dict.fromkeys(unknown)]
+        return replace(ended, resolution=Resolution.STUCK, problems=problems)
+    steps = as_steps(transaction.following, [agent for agent in agents if agent is not None])
+    left = transaction.lease_left.ToTimedelta().total_seconds()
+    seconds = left if wait else min(left, _PATIENCE_SECONDS)
+    connections = await connections_left(steps, seconds, run.clients, run.interrupt.sleep) if left else 0
+    if connections and seconds < left:
+        return replace(ended, resolution=Resolution.RUNNING, lease_left=left - seconds)
+    followed = await follow(steps, ended.name, run.clients, report)
+    if followed.left and not followed.cancelled:
+        problems = [f"{step.agent}: {step.title} is not done" for step in followed.left]
+        return replace(ended, resolution=Resolution.STUCK, problems=problems)
+    await client.finish(ended.name)
+    return ended
+
+
 async def read_transactions(clients: Clients, *, decided: bool = False) -> list[Known]:
     """Return the transactions of every agent that answers: directors, and all real servers that ever took part in one.
 
@@ -90,8 +131,8 @@ async def read_transactions(clients: Clients, *, decided: bool = False) -> list[
 
 
 def is_open(transaction: Transaction) -> bool:
-    """Whether there is still something to do about it at that agent."""
-    return not (unpack_state(transaction).is_decided and transaction.settled)
+    """Whether there is still something to do about it."""
+    return not (unpack_state(transaction).is_decided and transaction.settled) or bool(transaction.following)
 
 
 async def get_transactions(clients: Clients, name: str) -> list[Known]:

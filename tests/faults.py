@@ -27,7 +27,7 @@ class Fault(enum.Enum):
 
 
 class Wire:
-    """The messages of transactions on their way to agents; one of them meets a fault."""
+    """The messages of transactions, and of what follows them, on their way to agents; one of them meets a fault."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent: list[str] = []
@@ -36,7 +36,7 @@ class Wire:
 
         async def faulty(client: AgentClient, method: Any, request: Any) -> Any:
             name = type(request).__name__
-            if "Transaction" not in name:
+            if "Transaction" not in name and not _changes(request):
                 return await ask(client, method, request)
             self.sent.append(name.removesuffix("TransactionRequest"))
             return await self._pass(client, lambda: ask(client, method, request))
@@ -59,3 +59,8 @@ class Wire:
             case Fault.TWICE:
                 await send()
         return await send()
+
+
+def _changes(request: Any) -> bool:
+    """Whether a message has one resource changed."""
+    return "change_id" in request.DESCRIPTOR.fields_by_name and not request.validate_only

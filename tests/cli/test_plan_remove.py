@@ -288,7 +288,8 @@ class TestVip:
     def test_until_a_real_server_has_answered_the_director_remembers_it(self) -> None:
         """Whoever dies between the two leaves a note, not a riddle."""
         site = serving(RS1, RS2)
-        site.run(site.remove(asked(RS1)).deletes)
+        removal = site.remove(asked(RS1))
+        site.run((*removal.drains, *removal.deletes))
         assert site.director.destinations.leftovers() == [(WEB, destination().key.address)]
 
     def test_the_director_itself_as_real_server_is_not_asked_and_keeps_nothing(self) -> None:

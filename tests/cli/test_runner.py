@@ -271,24 +271,6 @@ class TestUndo:
         assert stage.said() == [("failed", "a")]
 
 
-class TestForward:
-    """After the decision."""
-
-    async def test_a_failure_is_reported_and_nothing_is_taken_back(self, stage: Stage, director: DirectorHost) -> None:
-        assert await stage.runner.forward(step(stage.d1, "a", server()))
-        assert not await stage.runner.forward(step(stage.d1, "b", server(WEB, "rr")))
-        assert stage.said() == [("done", "a"), ("failed", "b")]
-        assert director.ipvs.virtual_servers() == [VirtualServer(key=WEB)]
-
-    async def test_a_step_that_is_tried_twice_is_a_change_of_its_own_each_time(
-        self, stage: Stage, director: DirectorHost
-    ) -> None:
-        assert await stage.runner.forward(step(stage.d1, "a", server()))
-        director.ipvs.remove_virtual_server(WEB)
-        assert await stage.runner.forward(step(stage.d1, "a", server()))
-        assert director.ipvs.virtual_servers() == [VirtualServer(key=WEB)]
-
-
 def listening(seconds: float, warning: str = "") -> Step:
     listener = host_service_pb2.CheckListenerRequest(
         protocol=virtual_server_pb2.PROTOCOL_UDP, address=str(VIP), port=53
@@ -345,7 +327,7 @@ class TestDrained:
         self, stage: Stage, drained: Iterable[Step]
     ) -> None:
         for each in drained:
-            await asyncio.wait_for(stage.runner.wait(each), 1)
+            await asyncio.wait_for(stage.runner.run([each]), 1)
         assert stage.said() == [("done", "wait")]
 
     async def test_it_ends_when_the_last_connection_is_gone(
@@ -353,7 +335,7 @@ class TestDrained:
     ) -> None:
         (each,) = drained
         director.ipvs.set_connections(WEB, destination().key, active=2, inactive=1)
-        waiting = asyncio.ensure_future(stage.runner.wait(each))
+        waiting = asyncio.ensure_future(stage.runner.run([each]))
         await asyncio.sleep(0.2)
         assert not waiting.done()
         director.ipvs.set_connections(WEB, destination().key)
@@ -362,14 +344,14 @@ class TestDrained:
 
     async def test_a_destination_that_is_gone_has_none(self, stage: Stage, director: DirectorHost) -> None:
         gone = Step(agent=stage.d1, title="wait", drained=(WEB, destination().key), seconds=5)
-        await asyncio.wait_for(stage.runner.wait(gone), 1)
+        await asyncio.wait_for(stage.runner.run([gone]), 1)
         assert stage.said() == [("done", "wait")]
 
     async def test_at_the_end_of_the_time_what_is_cut_is_said(
         self, stage: Stage, director: DirectorHost, drained: Iterable[Step]
     ) -> None:
         director.ipvs.set_connections(WEB, destination().key, active=3)
-        await stage.runner.wait(Step(agent=stage.d1, title="wait", drained=(WEB, destination().key), seconds=0.1))
+        await stage.runner.run([Step(agent=stage.d1, title="wait", drained=(WEB, destination().key), seconds=0.1)])
         assert stage.reports[0].result is StepResult.DONE
         assert stage.reports[0].warnings == (f"3 connections of {destination().key} are cut",)
 
@@ -378,16 +360,17 @@ class TestDrained:
     ) -> None:
         (each,) = drained
         director.ipvs.set_connections(WEB, destination().key, active=3)
-        waiting = asyncio.ensure_future(stage.runner.wait(each))
+        waiting = asyncio.ensure_future(stage.runner.run([each]))
         await asyncio.sleep(0.1)
         stage.interrupt.set()
-        with pytest.raises(Interrupted):
-            await asyncio.wait_for(waiting, 1)
+        failed = await asyncio.wait_for(waiting, 1)
+        assert failed is not None
+        assert isinstance(failed.error, Interrupted)
 
     async def test_an_agent_that_is_gone_is_reported(self, stage: Stage, drained: Iterable[Step]) -> None:
         (each,) = drained
         await stage.site.kill("d1")
-        await stage.runner.wait(each)
+        await stage.runner.run([each])
         assert stage.said() == [("failed", "wait")]
 
 

@@ -20,7 +20,6 @@ from cli.add_backend import add_backend
 from cli.errors import ExitStatus
 from cli.outcome import StepReport, StepResult
 from cli.request import AddBackend
-from cli.typed import SAME_AGAIN
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2, backend, table
 from tests.director.ipvs_samples import destination
@@ -279,7 +278,10 @@ class TestRemove:
         site.interrupt.set()
         outcome = await asyncio.wait_for(working, 2)
         assert outcome.status is ExitStatus.UNFINISHED
-        assert [each.command for each in outcome.commands] == [SAME_AGAIN, f"lvs undrain --vip {VIP}:80 --rs {RS1}:80"]
+        assert [each.command for each in outcome.commands] == [
+            f"lvs txn resolve {outcome.transaction} --wait",
+            f"lvs undrain --vip {VIP}:80 --rs {RS1}:80",
+        ]
         assert table(site.director, WEB)[f"{RS1}:80"].draining
 
     async def test_a_removal_that_goes_on_waits_for_the_connections_that_are_left(self, site: Site) -> None:

@@ -18,7 +18,7 @@ from agent_common.errors import (
 )
 from agent_common.operation import Operation
 from agent_common.proposal import Proposal
-from agent_common.transaction import Participant, Transaction, TransactionState, from_body, to_body
+from agent_common.transaction import Following, Participant, Transaction, TransactionState, from_body, to_body
 from agent_common.transactions import KEPT_TRANSACTIONS
 from agent_common.virtual_server import parse_key
 from cli import operations
@@ -443,3 +443,77 @@ def test_a_transaction_survives_its_record() -> None:
         created=1.5,
     )
     assert from_body(T, to_body(transaction)) == transaction
+
+
+class TestFollowing:
+    """What others do after the decision: kept by the authority until it is done, or nobody wants it any more."""
+
+    @pytest.fixture
+    async def drained(self, director: DirectorHost) -> DirectorHost:
+        """A director that has decided to remove a destination, and drains it."""
+        await director.transactions.prepare(addition())
+        await director.transactions.commit(T, 0)
+        await director.transactions.prepare(removal())
+        await director.transactions.commit("remove-1", 0)
+        return director
+
+    async def test_it_is_open_until_it_is_finished_and_locks_nothing(self, drained: DirectorHost) -> None:
+        (known,) = await drained.transactions.list_all()
+        assert (known.id, known.state, known.settled) == ("remove-1", COMMITTED, True)
+        assert [each.title for each in known.following] == ["remove it"]
+        await drained.transactions.prepare(addition("add-2", rs="192.168.0.105"))
+        await drained.transactions.abort("add-2")
+        assert await drained.transactions.finish("remove-1") == await drained.transactions.finish("remove-1")
+        assert await drained.transactions.list_all() == []
+
+    async def test_connections_have_so_long_to_end(self, drained: DirectorHost) -> None:
+        (known,) = await drained.transactions.list_all()
+        assert drained.transactions.lease_left(known) == 20.0
+        drained.clock.now += 15
+        assert drained.transactions.lease_left(known) == 5.0
+        drained.clock.now += 15
+        assert drained.transactions.lease_left(known) == 0.0
+
+    async def test_after_a_reboot_there_is_nothing_to_wait_for(self, drained: DirectorHost) -> None:
+        rebooted = drained.rebooted()
+        await rebooted.transactions.start()
+        (known,) = await rebooted.transactions.list_all()
+        assert rebooted.transactions.lease_left(known) == 0.0
+        assert len(known.following) == 1
+
+    async def test_it_is_given_up_when_the_drain_is_ended(self, drained: DirectorHost) -> None:
+        drained.clock.now += 10
+        await drained.transactions.go_on()
+        assert await drained.transactions.list_all() != []
+        undrain = operations.update_destination(WEB, RS1, draining=False)
+        await drained.transactions.prepare(proposal(undrain, name="undrain-1"))
+        await drained.transactions.commit("undrain-1", 0)
+        drained.clock.now += 10
+        await drained.transactions.go_on()
+        assert await drained.transactions.list_all() == []
+        assert "takes connections" in (await drained.transactions.get("remove-1")).problems[0]
+
+    async def test_it_cannot_be_finished_before_the_decision(self, director: DirectorHost) -> None:
+        await director.transactions.prepare(addition())
+        with pytest.raises(RefusedError, match="it is prepared"):
+            await director.transactions.finish(T)
+        with pytest.raises(NotFoundError):
+            await director.transactions.finish("nobody")
+
+    async def test_only_the_authority_takes_it(self, director: DirectorHost) -> None:
+        asked = replace(removal(), authority="other")
+        with pytest.raises(InvalidInputError, match=r"^following: is for the authority"):
+            await director.transactions.prepare(asked)
+
+    @pytest.mark.parametrize("seconds", [-1.0, 86401.0])
+    async def test_the_wait_has_bounds(self, director: DirectorHost, seconds: float) -> None:
+        with pytest.raises(InvalidInputError, match=r"^drain_timeout: .* out of range \(0 to 86400 s\)"):
+            await director.transactions.prepare(replace(removal(), drain_timeout=seconds))
+
+
+def removal() -> Proposal:
+    """The authority's part of a remove-backend: the drain now, the removal later."""
+    gone = operations.delete_destination(WEB, RS1, only_if_draining=True)
+    following = Following(agent=Participant(agent_id="id"), title="remove it", operations=[gone])
+    drain = proposal(operations.update_destination(WEB, RS1, draining=True), name="remove-1")
+    return replace(drain, following=(following,), drain_timeout=20.0)

@@ -383,6 +383,7 @@ class DeleteDestinationRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REAL_SERVER_KEEPS_VIP_FIELD_NUMBER: _builtins.int
+    ONLY_IF_DRAINING_FIELD_NUMBER: _builtins.int
     allow_missing: _builtins.bool
     """No error if it is not there (made = false)."""
     change_id: _builtins.str
@@ -396,6 +397,8 @@ class DeleteDestinationRequest(_message.Message):
     (GetHostResponse.leftovers) until the same call with false, or CreateDestination, says otherwise. Not set: nothing is
     noted or forgotten.
     """
+    only_if_draining: _builtins.bool
+    """Only while it is draining: one whose drain was ended meanwhile stays."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Virtual server."""
@@ -414,10 +417,11 @@ class DeleteDestinationRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         etag: _builtins.str = ...,
         real_server_keeps_vip: _builtins.bool | None = ...,
+        only_if_draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip", "destination", b"destination", "real_server_keeps_vip", b"real_server_keeps_vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip", "allow_missing", b"allow_missing", "change_id", b"change_id", "destination", b"destination", "etag", b"etag", "real_server_keeps_vip", b"real_server_keeps_vip", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip", "allow_missing", b"allow_missing", "change_id", b"change_id", "destination", b"destination", "etag", b"etag", "only_if_draining", b"only_if_draining", "real_server_keeps_vip", b"real_server_keeps_vip", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__real_server_keeps_vip: _TypeAlias = _typing.Literal["real_server_keeps_vip"]  # noqa: Y015
     _WhichOneofArgType__real_server_keeps_vip: _TypeAlias = _typing.Literal["_real_server_keeps_vip", b"_real_server_keeps_vip"]  # noqa: Y015

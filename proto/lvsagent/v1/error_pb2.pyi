@@ -99,6 +99,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """FAILED_PRECONDITION: the transaction is not decided, or not settled."""
     REASON_STALE_FENCE: _Reason.ValueType  # 36
     """ABORTED: the fence is that of another transaction of this name."""
+    REASON_NOT_DRAINING: _Reason.ValueType  # 37
+    """FAILED_PRECONDITION: the destination takes connections, and is only removed while it is draining."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -177,6 +179,8 @@ REASON_TRANSACTION_OPEN: Reason.ValueType  # 35
 """FAILED_PRECONDITION: the transaction is not decided, or not settled."""
 REASON_STALE_FENCE: Reason.ValueType  # 36
 """ABORTED: the fence is that of another transaction of this name."""
+REASON_NOT_DRAINING: Reason.ValueType  # 37
+"""FAILED_PRECONDITION: the destination takes connections, and is only removed while it is draining."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

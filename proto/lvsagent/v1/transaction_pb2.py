@@ -28,17 +28,19 @@ from lvsagent.v1 import host_service_pb2 as lvsagent_dot_v1_dot_host__service__p
 from lvsagent.v1 import operation_pb2 as lvsagent_dot_v1_dot_operation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlvsagent/v1/transaction.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elvsagent/v1/host_service.proto\x1a\x1blvsagent/v1/operation.proto\"V\n\x0bParticipant\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.lvsagent.v1.AgentKind\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"\xff\x02\n\x0bTransaction\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.lvsagent.v1.TransactionState\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12.\n\x0cparticipants\x18\x05 \x03(\x0b\x32\x18.lvsagent.v1.Participant\x12\r\n\x05\x66\x65nce\x18\x06 \x01(\x03\x12-\n\nlease_left\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\noperations\x18\x08 \x03(\x0b\x32\x16.lvsagent.v1.Operation\x12$\n\x07\x63hanges\x18\t \x03(\x0b\x32\x13.lvsagent.v1.Change\x12\x0f\n\x07settled\x18\n \x01(\x08\x12\x10\n\x08problems\x18\x0b \x03(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb2\x01\n\x10TransactionState\x12!\n\x1dTRANSACTION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSACTION_STATE_PREPARED\x10\x01\x12\x1b\n\x17TRANSACTION_STATE_READY\x10\x02\x12\x1f\n\x1bTRANSACTION_STATE_COMMITTED\x10\x03\x12\x1d\n\x19TRANSACTION_STATE_ABORTED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlvsagent/v1/transaction.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elvsagent/v1/host_service.proto\x1a\x1blvsagent/v1/operation.proto\"V\n\x0bParticipant\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.lvsagent.v1.AgentKind\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"o\n\tFollowing\x12\'\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Participant\x12\r\n\x05title\x18\x02 \x01(\t\x12*\n\noperations\x18\x03 \x03(\x0b\x32\x16.lvsagent.v1.Operation\"\xaa\x03\n\x0bTransaction\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.lvsagent.v1.TransactionState\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12.\n\x0cparticipants\x18\x05 \x03(\x0b\x32\x18.lvsagent.v1.Participant\x12\r\n\x05\x66\x65nce\x18\x06 \x01(\x03\x12-\n\nlease_left\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\noperations\x18\x08 \x03(\x0b\x32\x16.lvsagent.v1.Operation\x12$\n\x07\x63hanges\x18\t \x03(\x0b\x32\x13.lvsagent.v1.Change\x12\x0f\n\x07settled\x18\n \x01(\x08\x12\x10\n\x08problems\x18\x0b \x03(\t\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\tfollowing\x18\r \x03(\x0b\x32\x16.lvsagent.v1.Following*\xb2\x01\n\x10TransactionState\x12!\n\x1dTRANSACTION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSACTION_STATE_PREPARED\x10\x01\x12\x1b\n\x17TRANSACTION_STATE_READY\x10\x02\x12\x1f\n\x1bTRANSACTION_STATE_COMMITTED\x10\x03\x12\x1d\n\x19TRANSACTION_STATE_ABORTED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.transaction_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRANSACTIONSTATE']._serialized_start=647
-  _globals['_TRANSACTIONSTATE']._serialized_end=825
+  _globals['_TRANSACTIONSTATE']._serialized_start=803
+  _globals['_TRANSACTIONSTATE']._serialized_end=981
   _globals['_PARTICIPANT']._serialized_start=172
   _globals['_PARTICIPANT']._serialized_end=258
-  _globals['_TRANSACTION']._serialized_start=261
-  _globals['_TRANSACTION']._serialized_end=644
+  _globals['_FOLLOWING']._serialized_start=260
+  _globals['_FOLLOWING']._serialized_end=371
+  _globals['_TRANSACTION']._serialized_start=374
+  _globals['_TRANSACTION']._serialized_end=800
 # @@protoc_insertion_point(module_scope)

@@ -86,6 +86,42 @@ class Participant(_message.Message):
 Global___Participant: _TypeAlias = Participant  # noqa: Y015
 
 @_typing.final
+class Following(_message.Message):
+    """What is still to be done after the decision, at one agent. It waits for all before it at agents of the other kind: a real
+    server gives a VIP up when every director has removed the destination.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """What it is, for people."""
+    @_builtins.property
+    def agent(self) -> Global___Participant:
+        """The agent."""
+
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[_operation_pb2.Operation]:
+        """The operations: all or none of them."""
+
+    def __init__(
+        self,
+        *,
+        agent: Global___Participant | None = ...,
+        title: _builtins.str = ...,
+        operations: _abc.Iterable[_operation_pb2.Operation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "operations", b"operations", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Following: _TypeAlias = Following  # noqa: Y015
+
+@_typing.final
 class Transaction(_message.Message):
     """A change that spans hosts, as one agent has it."""
 
@@ -103,6 +139,7 @@ class Transaction(_message.Message):
     SETTLED_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its name, chosen by the coordinator: a UUID, say; 1 to 64 characters."""
     state: Global___TransactionState.ValueType
@@ -121,7 +158,9 @@ class Transaction(_message.Message):
 
     @_builtins.property
     def lease_left(self) -> _duration_pb2.Duration:
-        """How long the lease still runs; zero when it has ended. Only of one that is not decided."""
+        """How long the lease still runs; zero when it has ended. Of one that is committed: how long what follows may still wait for
+        connections to end.
+        """
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[_operation_pb2.Operation]:
@@ -139,6 +178,10 @@ class Transaction(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was prepared, by the clock of this host."""
 
+    @_builtins.property
+    def following(self) -> _containers.RepeatedCompositeFieldContainer[Global___Following]:
+        """At the authority: what is still to be done by whoever finishes the transaction; empty when it is."""
+
     def __init__(
         self,
         *,
@@ -154,10 +197,11 @@ class Transaction(_message.Message):
         settled: _builtins.bool = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        following: _abc.Iterable[Global___Following] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "lease_left", b"lease_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "changes", b"changes", "create_time", b"create_time", "fence", b"fence", "id", b"id", "lease_left", b"lease_left", "operations", b"operations", "participants", b"participants", "problems", b"problems", "purpose", b"purpose", "settled", b"settled", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "changes", b"changes", "create_time", b"create_time", "fence", b"fence", "following", b"following", "id", b"id", "lease_left", b"lease_left", "operations", b"operations", "participants", b"participants", "problems", b"problems", "purpose", b"purpose", "settled", b"settled", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from lvsagent.v1 import operation_pb2 as lvsagent_dot_v1_dot_operation__pb2
 from lvsagent.v1 import transaction_pb2 as lvsagent_dot_v1_dot_transaction__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lvsagent/v1/transaction_service.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1blvsagent/v1/operation.proto\x1a\x1dlvsagent/v1/transaction.proto\"\x82\x02\n\x19PrepareTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tauthority\x18\x03 \x01(\t\x12.\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x18.lvsagent.v1.Participant\x12*\n\noperations\x18\x05 \x03(\x0b\x32\x16.lvsagent.v1.Operation\x12(\n\x05lease\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08\"Y\n\x1aPrepareTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"@\n\x17ReadyTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\"I\n\x18ReadyTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"A\n\x18\x43ommitTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\"J\n\x19\x43ommitTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"\x83\x01\n\x17\x41\x62ortTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x11\n\tauthority\x18\x03 \x01(\t\x12.\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x18.lvsagent.v1.Participant\"Z\n\x18\x41\x62ortTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\x12\x0f\n\x07\x64\x65tails\x18\x02 \x03(\t\"3\n\x19ResolveTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"K\n\x1aResolveTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"j\n\x17RenewTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x18RenewTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"/\n\x15GetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"G\n\x16GetTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"M\n\x17ListTransactionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"c\n\x18ListTransactionsResponse\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.lvsagent.v1.Transaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x18\x46orgetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"\x1b\n\x19\x46orgetTransactionResponse2\x89\x07\n\x12TransactionService\x12\x65\n\x12PrepareTransaction\x12&.lvsagent.v1.PrepareTransactionRequest\x1a\'.lvsagent.v1.PrepareTransactionResponse\x12_\n\x10ReadyTransaction\x12$.lvsagent.v1.ReadyTransactionRequest\x1a%.lvsagent.v1.ReadyTransactionResponse\x12\x62\n\x11\x43ommitTransaction\x12%.lvsagent.v1.CommitTransactionRequest\x1a&.lvsagent.v1.CommitTransactionResponse\x12_\n\x10\x41\x62ortTransaction\x12$.lvsagent.v1.AbortTransactionRequest\x1a%.lvsagent.v1.AbortTransactionResponse\x12\x65\n\x12ResolveTransaction\x12&.lvsagent.v1.ResolveTransactionRequest\x1a\'.lvsagent.v1.ResolveTransactionResponse\x12_\n\x10RenewTransaction\x12$.lvsagent.v1.RenewTransactionRequest\x1a%.lvsagent.v1.RenewTransactionResponse\x12Y\n\x0eGetTransaction\x12\".lvsagent.v1.GetTransactionRequest\x1a#.lvsagent.v1.GetTransactionResponse\x12_\n\x10ListTransactions\x12$.lvsagent.v1.ListTransactionsRequest\x1a%.lvsagent.v1.ListTransactionsResponse\x12\x62\n\x11\x46orgetTransaction\x12%.lvsagent.v1.ForgetTransactionRequest\x1a&.lvsagent.v1.ForgetTransactionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%lvsagent/v1/transaction_service.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1blvsagent/v1/operation.proto\x1a\x1dlvsagent/v1/transaction.proto\"\xdf\x02\n\x19PrepareTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tauthority\x18\x03 \x01(\t\x12.\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x18.lvsagent.v1.Participant\x12*\n\noperations\x18\x05 \x03(\x0b\x32\x16.lvsagent.v1.Operation\x12(\n\x05lease\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08\x12)\n\tfollowing\x18\t \x03(\x0b\x32\x16.lvsagent.v1.Following\x12\x30\n\rdrain_timeout\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\"Y\n\x1aPrepareTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"@\n\x17ReadyTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\"I\n\x18ReadyTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"A\n\x18\x43ommitTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\"J\n\x19\x43ommitTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"\x83\x01\n\x17\x41\x62ortTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\x11\n\tauthority\x18\x03 \x01(\t\x12.\n\x0cparticipants\x18\x04 \x03(\x0b\x32\x18.lvsagent.v1.Participant\"Z\n\x18\x41\x62ortTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\x12\x0f\n\x07\x64\x65tails\x18\x02 \x03(\t\"3\n\x19ResolveTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"K\n\x1aResolveTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"j\n\x17RenewTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x18RenewTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"2\n\x18\x46inishTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"J\n\x19\x46inishTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"/\n\x15GetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"G\n\x16GetTransactionResponse\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Transaction\"M\n\x17ListTransactionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"c\n\x18ListTransactionsResponse\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.lvsagent.v1.Transaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x18\x46orgetTransactionRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\"\x1b\n\x19\x46orgetTransactionResponse2\xed\x07\n\x12TransactionService\x12\x65\n\x12PrepareTransaction\x12&.lvsagent.v1.PrepareTransactionRequest\x1a\'.lvsagent.v1.PrepareTransactionResponse\x12_\n\x10ReadyTransaction\x12$.lvsagent.v1.ReadyTransactionRequest\x1a%.lvsagent.v1.ReadyTransactionResponse\x12\x62\n\x11\x43ommitTransaction\x12%.lvsagent.v1.CommitTransactionRequest\x1a&.lvsagent.v1.CommitTransactionResponse\x12_\n\x10\x41\x62ortTransaction\x12$.lvsagent.v1.AbortTransactionRequest\x1a%.lvsagent.v1.AbortTransactionResponse\x12\x65\n\x12ResolveTransaction\x12&.lvsagent.v1.ResolveTransactionRequest\x1a\'.lvsagent.v1.ResolveTransactionResponse\x12_\n\x10RenewTransaction\x12$.lvsagent.v1.RenewTransactionRequest\x1a%.lvsagent.v1.RenewTransactionResponse\x12\x62\n\x11\x46inishTransaction\x12%.lvsagent.v1.FinishTransactionRequest\x1a&.lvsagent.v1.FinishTransactionResponse\x12Y\n\x0eGetTransaction\x12\".lvsagent.v1.GetTransactionRequest\x1a#.lvsagent.v1.GetTransactionResponse\x12_\n\x10ListTransactions\x12$.lvsagent.v1.ListTransactionsRequest\x1a%.lvsagent.v1.ListTransactionsResponse\x12\x62\n\x11\x46orgetTransaction\x12%.lvsagent.v1.ForgetTransactionRequest\x1a&.lvsagent.v1.ForgetTransactionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,41 +35,45 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.transaction_ser
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREPARETRANSACTIONREQUEST']._serialized_start=147
-  _globals['_PREPARETRANSACTIONREQUEST']._serialized_end=405
-  _globals['_PREPARETRANSACTIONRESPONSE']._serialized_start=407
-  _globals['_PREPARETRANSACTIONRESPONSE']._serialized_end=496
-  _globals['_READYTRANSACTIONREQUEST']._serialized_start=498
-  _globals['_READYTRANSACTIONREQUEST']._serialized_end=562
-  _globals['_READYTRANSACTIONRESPONSE']._serialized_start=564
-  _globals['_READYTRANSACTIONRESPONSE']._serialized_end=637
-  _globals['_COMMITTRANSACTIONREQUEST']._serialized_start=639
-  _globals['_COMMITTRANSACTIONREQUEST']._serialized_end=704
-  _globals['_COMMITTRANSACTIONRESPONSE']._serialized_start=706
-  _globals['_COMMITTRANSACTIONRESPONSE']._serialized_end=780
-  _globals['_ABORTTRANSACTIONREQUEST']._serialized_start=783
-  _globals['_ABORTTRANSACTIONREQUEST']._serialized_end=914
-  _globals['_ABORTTRANSACTIONRESPONSE']._serialized_start=916
-  _globals['_ABORTTRANSACTIONRESPONSE']._serialized_end=1006
-  _globals['_RESOLVETRANSACTIONREQUEST']._serialized_start=1008
-  _globals['_RESOLVETRANSACTIONREQUEST']._serialized_end=1059
-  _globals['_RESOLVETRANSACTIONRESPONSE']._serialized_start=1061
-  _globals['_RESOLVETRANSACTIONRESPONSE']._serialized_end=1136
-  _globals['_RENEWTRANSACTIONREQUEST']._serialized_start=1138
-  _globals['_RENEWTRANSACTIONREQUEST']._serialized_end=1244
-  _globals['_RENEWTRANSACTIONRESPONSE']._serialized_start=1246
-  _globals['_RENEWTRANSACTIONRESPONSE']._serialized_end=1319
-  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1321
-  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1368
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1370
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=1441
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1443
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1520
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1522
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1621
-  _globals['_FORGETTRANSACTIONREQUEST']._serialized_start=1623
-  _globals['_FORGETTRANSACTIONREQUEST']._serialized_end=1673
-  _globals['_FORGETTRANSACTIONRESPONSE']._serialized_start=1675
-  _globals['_FORGETTRANSACTIONRESPONSE']._serialized_end=1702
-  _globals['_TRANSACTIONSERVICE']._serialized_start=1705
-  _globals['_TRANSACTIONSERVICE']._serialized_end=2610
+  _globals['_PREPARETRANSACTIONREQUEST']._serialized_end=498
+  _globals['_PREPARETRANSACTIONRESPONSE']._serialized_start=500
+  _globals['_PREPARETRANSACTIONRESPONSE']._serialized_end=589
+  _globals['_READYTRANSACTIONREQUEST']._serialized_start=591
+  _globals['_READYTRANSACTIONREQUEST']._serialized_end=655
+  _globals['_READYTRANSACTIONRESPONSE']._serialized_start=657
+  _globals['_READYTRANSACTIONRESPONSE']._serialized_end=730
+  _globals['_COMMITTRANSACTIONREQUEST']._serialized_start=732
+  _globals['_COMMITTRANSACTIONREQUEST']._serialized_end=797
+  _globals['_COMMITTRANSACTIONRESPONSE']._serialized_start=799
+  _globals['_COMMITTRANSACTIONRESPONSE']._serialized_end=873
+  _globals['_ABORTTRANSACTIONREQUEST']._serialized_start=876
+  _globals['_ABORTTRANSACTIONREQUEST']._serialized_end=1007
+  _globals['_ABORTTRANSACTIONRESPONSE']._serialized_start=1009
+  _globals['_ABORTTRANSACTIONRESPONSE']._serialized_end=1099
+  _globals['_RESOLVETRANSACTIONREQUEST']._serialized_start=1101
+  _globals['_RESOLVETRANSACTIONREQUEST']._serialized_end=1152
+  _globals['_RESOLVETRANSACTIONRESPONSE']._serialized_start=1154
+  _globals['_RESOLVETRANSACTIONRESPONSE']._serialized_end=1229
+  _globals['_RENEWTRANSACTIONREQUEST']._serialized_start=1231
+  _globals['_RENEWTRANSACTIONREQUEST']._serialized_end=1337
+  _globals['_RENEWTRANSACTIONRESPONSE']._serialized_start=1339
+  _globals['_RENEWTRANSACTIONRESPONSE']._serialized_end=1412
+  _globals['_FINISHTRANSACTIONREQUEST']._serialized_start=1414
+  _globals['_FINISHTRANSACTIONREQUEST']._serialized_end=1464
+  _globals['_FINISHTRANSACTIONRESPONSE']._serialized_start=1466
+  _globals['_FINISHTRANSACTIONRESPONSE']._serialized_end=1540
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1542
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1589
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1591
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=1662
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1664
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1741
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1743
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1842
+  _globals['_FORGETTRANSACTIONREQUEST']._serialized_start=1844
+  _globals['_FORGETTRANSACTIONREQUEST']._serialized_end=1894
+  _globals['_FORGETTRANSACTIONRESPONSE']._serialized_start=1896
+  _globals['_FORGETTRANSACTIONRESPONSE']._serialized_end=1923
+  _globals['_TRANSACTIONSERVICE']._serialized_start=1926
+  _globals['_TRANSACTIONSERVICE']._serialized_end=2931
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,8 @@ class PrepareTransactionRequest(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
+    DRAIN_TIMEOUT_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.str
     """Name of the transaction, 1 to 64 characters."""
     purpose: _builtins.str
@@ -57,6 +59,17 @@ class PrepareTransactionRequest(_message.Message):
     def lease(self) -> _duration_pb2.Duration:
         """How long the coordinator may be silent: 5 s to 15 min."""
 
+    @_builtins.property
+    def following(self) -> _containers.RepeatedCompositeFieldContainer[_transaction_pb2.Following]:
+        """For the authority only: what is to be done after the decision, in order. Nothing is locked for it. The authority keeps it
+        for whoever finishes, until FinishTransaction, and gives it up when a destination that it would remove takes connections
+        again (DeleteDestinationRequest.only_if_draining).
+        """
+
+    @_builtins.property
+    def drain_timeout(self) -> _duration_pb2.Duration:
+        """How long after the decision whoever finishes waits for connections to end, before what follows is done; at most 24 h."""
+
     def __init__(
         self,
         *,
@@ -68,10 +81,12 @@ class PrepareTransactionRequest(_message.Message):
         lease: _duration_pb2.Duration | None = ...,
         etag: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        following: _abc.Iterable[_transaction_pb2.Following] | None = ...,
+        drain_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_timeout", b"drain_timeout", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "etag", b"etag", "lease", b"lease", "operations", b"operations", "participants", b"participants", "purpose", b"purpose", "transaction_id", b"transaction_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "drain_timeout", b"drain_timeout", "etag", b"etag", "following", b"following", "lease", b"lease", "operations", b"operations", "participants", b"participants", "purpose", b"purpose", "transaction_id", b"transaction_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -372,6 +387,52 @@ class RenewTransactionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewTransactionResponse: _TypeAlias = RenewTransactionResponse  # noqa: Y015
+
+@_typing.final
+class FinishTransactionRequest(_message.Message):
+    """Names a transaction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishTransactionRequest: _TypeAlias = FinishTransactionRequest  # noqa: Y015
+
+@_typing.final
+class FinishTransactionResponse(_message.Message):
+    """Where it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transaction(self) -> _transaction_pb2.Transaction:
+        """The transaction."""
+
+    def __init__(
+        self,
+        *,
+        transaction: _transaction_pb2.Transaction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FinishTransactionResponse: _TypeAlias = FinishTransactionResponse  # noqa: Y015
 
 @_typing.final
 class GetTransactionRequest(_message.Message):

@@ -66,6 +66,11 @@ class TransactionServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_transaction__service__pb2.RenewTransactionRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_transaction__service__pb2.RenewTransactionResponse.FromString,
                 _registered_method=True)
+        self.FinishTransaction = channel.unary_unary(
+                '/lvsagent.v1.TransactionService/FinishTransaction',
+                request_serializer=lvsagent_dot_v1_dot_transaction__service__pb2.FinishTransactionRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_transaction__service__pb2.FinishTransactionResponse.FromString,
+                _registered_method=True)
         self.GetTransaction = channel.unary_unary(
                 '/lvsagent.v1.TransactionService/GetTransaction',
                 request_serializer=lvsagent_dot_v1_dot_transaction__service__pb2.GetTransactionRequest.SerializeToString,
@@ -139,6 +144,14 @@ class TransactionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FinishTransaction(self, request, context):
+        """Notes that what follows the decision is done everywhere. Idempotent. Role: operator.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (it is not committed).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTransaction(self, request, context):
         """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND.
         """
@@ -193,6 +206,11 @@ def add_TransactionServiceServicer_to_server(servicer, server):
                     servicer.RenewTransaction,
                     request_deserializer=lvsagent_dot_v1_dot_transaction__service__pb2.RenewTransactionRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_transaction__service__pb2.RenewTransactionResponse.SerializeToString,
+            ),
+            'FinishTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishTransaction,
+                    request_deserializer=lvsagent_dot_v1_dot_transaction__service__pb2.FinishTransactionRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_transaction__service__pb2.FinishTransactionResponse.SerializeToString,
             ),
             'GetTransaction': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTransaction,
@@ -374,6 +392,33 @@ class TransactionService(object):
             '/lvsagent.v1.TransactionService/RenewTransaction',
             lvsagent_dot_v1_dot_transaction__service__pb2.RenewTransactionRequest.SerializeToString,
             lvsagent_dot_v1_dot_transaction__service__pb2.RenewTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.TransactionService/FinishTransaction',
+            lvsagent_dot_v1_dot_transaction__service__pb2.FinishTransactionRequest.SerializeToString,
+            lvsagent_dot_v1_dot_transaction__service__pb2.FinishTransactionResponse.FromString,
             options,
             channel_credentials,
             insecure,

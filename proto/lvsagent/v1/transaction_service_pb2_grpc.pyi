@@ -62,6 +62,10 @@ class TransactionServiceStub:
     """Lets the lease of an undecided transaction run again from now. Idempotent. Role: operator.
     Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (it is decided, or the fence is another one).
     """
+    FinishTransaction: _grpc.UnaryUnaryMultiCallable[_transaction_service_pb2.FinishTransactionRequest, _transaction_service_pb2.FinishTransactionResponse]
+    """Notes that what follows the decision is done everywhere. Idempotent. Role: operator.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (it is not committed).
+    """
     GetTransaction: _grpc.UnaryUnaryMultiCallable[_transaction_service_pb2.GetTransactionRequest, _transaction_service_pb2.GetTransactionResponse]
     """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND."""
     ListTransactions: _grpc.UnaryUnaryMultiCallable[_transaction_service_pb2.ListTransactionsRequest, _transaction_service_pb2.ListTransactionsResponse]
@@ -104,6 +108,10 @@ class TransactionServiceAsyncStub(TransactionServiceStub):
     RenewTransaction: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.RenewTransactionRequest, _transaction_service_pb2.RenewTransactionResponse]  # type: ignore[assignment]
     """Lets the lease of an undecided transaction run again from now. Idempotent. Role: operator.
     Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (it is decided, or the fence is another one).
+    """
+    FinishTransaction: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.FinishTransactionRequest, _transaction_service_pb2.FinishTransactionResponse]  # type: ignore[assignment]
+    """Notes that what follows the decision is done everywhere. Idempotent. Role: operator.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (it is not committed).
     """
     GetTransaction: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.GetTransactionRequest, _transaction_service_pb2.GetTransactionResponse]  # type: ignore[assignment]
     """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND."""
@@ -180,6 +188,16 @@ class TransactionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_transaction_service_pb2.RenewTransactionResponse, _abc.Awaitable[_transaction_service_pb2.RenewTransactionResponse]]:
         """Lets the lease of an undecided transaction run again from now. Idempotent. Role: operator.
         Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (it is decided, or the fence is another one).
+        """
+
+    @_abc_1.abstractmethod
+    def FinishTransaction(
+        self,
+        request: _transaction_service_pb2.FinishTransactionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_transaction_service_pb2.FinishTransactionResponse, _abc.Awaitable[_transaction_service_pb2.FinishTransactionResponse]]:
+        """Notes that what follows the decision is done everywhere. Idempotent. Role: operator.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (it is not committed).
         """
 
     @_abc_1.abstractmethod

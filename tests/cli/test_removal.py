@@ -1,0 +1,166 @@
+"""remove-backend as a transaction: whoever dies in it, somebody else finishes it, or its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_common.errors import ExhaustedError, Reason
+from cli.errors import ExitStatus
+from cli.transactions import resolve_transactions
+from tests.cli.served_site import Site, serving_site
+from tests.cli.sites import RS1, RS2, table
+from tests.cli.test_coordinator import BOTH, assert_safe, backends, pass_leases, until
+from tests.director.ipvs_samples import destination
+from tests.faults import Died, Fault, Wire
+from tests.hosts import VIP, WEB
+
+MESSAGES = {
+    1: ["Prepare", "Commit", "DeleteDestination", "DeleteVip", "DeleteDestination", "Finish"],
+    2: [
+        *("Prepare", "Prepare", "Commit", "Commit", "DeleteDestination", "DeleteDestination"),
+        *("DeleteVip", "DeleteDestination", "DeleteDestination", "Finish"),
+    ],
+}
+"""By the number of directors. Each drains, removes, and in the end notes that the real server holds no VIP any more."""
+
+CASES = [(directors, number) for directors, messages in MESSAGES.items() for number in range(len(messages))]
+every_message = pytest.mark.parametrize(("site", "number"), CASES, indirect=["site"])
+
+
+@pytest.fixture(params=[1])
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    async with serving_site(tmp_path, directors=request.param) as made:
+        assert (await made.add(RS1, RS2)).status is ExitStatus.DONE
+        yield made
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch, site: Site) -> Wire:
+    return Wire(monkeypatch)
+
+
+async def assert_finished(site: Site, before: object) -> None:
+    """The real server is out everywhere or as it was, and nothing is left to do."""
+    assert_safe(site)
+    if site.snapshot() != before:
+        assert backends(site) == [{f"{RS2}:80"}] * len(site.directors)
+        assert site.rs(RS1).vips.list_all() == []
+        assert all(host.destinations.leftovers() == [] for host in site.directors)
+    for host in site.hosts.values():
+        assert await host.transactions.list_all() == []
+
+
+@pytest.mark.parametrize("site", [1, 2], indirect=True)
+async def test_the_messages(site: Site, wire: Wire) -> None:
+    """Decided once; then the destination goes everywhere, then the VIP, then the note of it."""
+    assert (await site.remove(RS1)).status is ExitStatus.DONE
+    assert [each.removesuffix("Request") for each in wire.sent] == MESSAGES[len(site.directors)]
+
+
+@every_message
+@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
+async def test_whoever_comes_later_finishes_it(site: Site, wire: Wire, number: int, fault: Fault) -> None:
+    """Nobody but `lvs txn resolve` is needed, at whatever moment lvs dies."""
+    before = site.snapshot()
+    wire.fault = (number, fault)
+    with pytest.raises(Died):
+        await site.remove(RS1)
+    wire.fault = None
+    assert_safe(site)
+    await pass_leases(site)
+    assert_safe(site)
+    resolved = await resolve_transactions("", await site.run())
+    assert resolved.status is ExitStatus.DONE, resolved.message
+    await assert_finished(site, before)
+    assert (await site.remove(RS1)).status is ExitStatus.DONE
+    assert backends(site) == [{f"{RS2}:80"}] * len(site.directors)
+
+
+@every_message
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE])
+async def test_a_message_that_is_lost_or_comes_twice(site: Site, wire: Wire, number: int, fault: Fault) -> None:
+    """The exit status says what is true."""
+    before = site.snapshot()
+    wire.fault = (number, fault)
+    outcome = await site.remove(RS1)
+    wire.fault = None
+    assert_safe(site)
+    match outcome.status:
+        case ExitStatus.DONE:
+            assert backends(site) == [{f"{RS2}:80"}] * len(site.directors)
+        case ExitStatus.ROLLED_BACK:
+            assert site.snapshot() == before
+        case status:
+            assert status is ExitStatus.UNFINISHED
+    await pass_leases(site)
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_finished(site, before)
+
+
+async def test_connections_that_are_left_are_waited_for_and_in_the_end_cut(site: Site, wire: Wire) -> None:
+    """Without --wait: 12, and for how long it may go on."""
+    site.director.ipvs.set_connections(WEB, destination(RS1).key, active=3)
+    wire.fault = (2, Fault.KILLED_BEFORE)
+    working = asyncio.ensure_future(site.remove(RS1, drain_timeout=0.2))
+    with pytest.raises(Died):
+        await asyncio.wait_for(working, 5)
+    wire.fault = None
+    site.director.clock.now -= 20  # whose drain has only begun
+    running = await resolve_transactions("", await site.run())
+    assert running.status is ExitStatus.CONFLICT
+    assert "may still go on for" in running.message
+    assert backends(site) == [BOTH]
+    site.director.clock.now += 20
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    assert backends(site) == [{f"{RS2}:80"}]
+
+
+async def test_the_end_of_the_drain_cancels_it(site: Site, wire: Wire) -> None:
+    """What lvs left undone is not done to a destination that takes connections again."""
+    wire.fault = (2, Fault.KILLED_BEFORE)
+    with pytest.raises(Died):
+        await site.remove(RS1)
+    wire.fault = None
+    assert (await site.weight(RS1, draining=False)).status is ExitStatus.DONE
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    assert backends(site) == [BOTH]
+    assert site.rs(RS1).vips.get(VIP).present
+    assert await site.director.transactions.list_all() == []
+
+
+async def test_lvs_that_still_waits_is_told_that_it_was_cancelled(site: Site, wire: Wire) -> None:
+    """Another operator ends the drain while the first one waits."""
+    site.director.ipvs.set_connections(WEB, destination(RS1).key, active=3)
+    working = asyncio.ensure_future(site.remove(RS1, drain_timeout=30.0))
+    await until(lambda: table(site.director, WEB)[f"{RS1}:80"].draining)
+    assert (await site.weight(RS1, draining=False)).status is ExitStatus.DONE
+    site.director.ipvs.set_connections(WEB, destination(RS1).key)
+    outcome = await asyncio.wait_for(working, 10)
+    assert outcome.status is ExitStatus.UNFINISHED
+    assert "the drain was ended meanwhile" in outcome.message
+    assert backends(site) == [BOTH]
+
+
+async def test_a_real_server_that_cannot_be_told_keeps_its_vip_until_it_can(site: Site, wire: Wire) -> None:
+    """Its disk is full: 11, and `lvs txn resolve` goes on from there."""
+    before = site.snapshot()
+    changes = site.rs(RS1).changes
+    apply = changes.apply
+
+    async def full(*_: Any, **__: Any) -> Any:
+        raise ExhaustedError("cannot write the state: the disk is full", Reason.DISK_FULL)
+
+    changes.apply = full  # type: ignore[method-assign]
+    outcome = await site.remove(RS1)
+    assert outcome.status is ExitStatus.UNFINISHED
+    assert outcome.commands[-1].command == f"lvs txn resolve {outcome.transaction} --wait"
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.UNFINISHED
+    assert [address for _, address in site.director.destinations.leftovers()] == [destination(RS1).key.address]
+    changes.apply = apply  # type: ignore[method-assign]
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_finished(site, before)
