@@ -95,4 +95,4 @@ def remove_backend(
     from cli import session
     from cli.remove_backend import remove_backend as work
 
-    raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run))
+    raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run, lease=lease))

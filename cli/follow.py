@@ -1,15 +1,16 @@
-"""Does what follows the decision of a transaction: only forward, and again as often as it takes.
-
-Each step has a name of its own, made of the transaction's: done once, it is not done a second time by whoever comes
-later.
-"""
+"""Does what follows the decision of a transaction: only forward, and again as often as it takes."""
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent_common.errors import LvsError, Reason
+from agent_common.operation import Change
 from agent_common.transaction import Following
 from agent_common.wire import unpack_destination_key, unpack_key
 from cli.client import Clients
@@ -29,41 +30,55 @@ class Followed:
     cancelled: bool = False
 
 
-async def follow(
-    steps: Sequence[Step], transaction: str, clients: Clients, report: Callable[[StepReport], None]
-) -> Followed:
+async def follow(steps: Sequence[Step], clients: Clients, report: Callable[[StepReport], None]) -> Followed:
     """Carry out what is left to do.
 
     A step waits for all before it at agents of the other kind: a real server gives a VIP up when every director has
-    removed the destination, and a director forgets it when the real server has.
+    said that the destination is gone, and a director forgets it when the real server has. Where another transaction has
+    a lock, all is asked again, for --lock-timeout: that one may have added the destination anew.
     """
-    followed = Followed()
-    for number, step in enumerate(steps):
-        if any(each.agent.role is not step.agent.role for each in followed.left):
-            followed.left.append(step)
-            continue
-        ended = await _do(step, f"{transaction}.{number}", clients)
-        report(ended)
-        if ended.result not in (StepResult.DONE, StepResult.IN_PLACE):
-            followed.left.append(step)
-            followed.cancelled = followed.cancelled or ended.result is StepResult.KEPT
-    return followed
+    deadline = time.monotonic() + clients.site.lock_timeout
+    told = set[int]()
+    while True:
+        followed = Followed()
+        failures: list[StepReport] = []
+        locked = False
+        for number, step in enumerate(steps):
+            if any(each.agent.role is not step.agent.role for each in followed.left):
+                followed.left.append(step)
+                continue
+            try:
+                ended = report_made(step, await again(lambda step=step: _ask(step, clients)))  # type: ignore[misc]
+            except (LvsError, NoAnswerError) as error:
+                followed.left.append(step)
+                failures.append(_failed(step, error))
+                reason = error.reason if isinstance(error, LvsError) else None
+                followed.cancelled = followed.cancelled or reason is Reason.NOT_DRAINING
+                locked = locked or reason is Reason.LOCKED
+                continue
+            if number not in told:
+                told.add(number)
+                report(ended)
+        if not locked or time.monotonic() >= deadline:
+            for each in failures:
+                report(each)
+            return followed
+        await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311  # others must not try in step
 
 
-async def _do(step: Step, change_id: str, clients: Clients) -> StepReport:
-    client = clients[step.agent]
-    try:
-        if len(step.operations) == 1:
-            changes = [await again(lambda: client.apply(step.operations[0], change_id))]
-        else:
-            changes = await again(lambda: client.apply_all(step.operations, change_id))
-    except (LvsError, NoAnswerError) as error:
-        if isinstance(error, LvsError) and error.reason is Reason.NOT_DRAINING:
-            result = StepResult.KEPT
-        else:
-            result = StepResult.UNKNOWN if isinstance(error, NoAnswerError) and error.sent else StepResult.FAILED
-        return StepReport(agent=step.agent, title=step.title, result=result, details=(text_of(error),))
-    return report_made(step, changes)
+async def _ask(step: Step, clients: Clients) -> Sequence[Change]:
+    """Have an agent do a step, under a new name: what was done once may have to be done again."""
+    client, change_id = clients[step.agent], str(uuid.uuid4())
+    if len(step.operations) == 1:
+        return [await client.apply(step.operations[0], change_id)]
+    return await client.apply_all(step.operations, change_id)
+
+
+def _failed(step: Step, error: LvsError | NoAnswerError) -> StepReport:
+    result = StepResult.UNKNOWN if isinstance(error, NoAnswerError) and error.sent else StepResult.FAILED
+    if isinstance(error, LvsError) and error.reason is Reason.NOT_DRAINING:
+        result = StepResult.KEPT
+    return StepReport(agent=step.agent, title=step.title, result=result, details=(text_of(error),))
 
 
 def as_steps(following: Sequence[Following], agents: Sequence[AgentName]) -> list[Step]:

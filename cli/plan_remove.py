@@ -28,8 +28,8 @@ from cli.typed import NextCommand
 class Removal:
     """What a removal does, in the order of its parts; each part waits for the one before.
 
-    removed are the destinations that go; found, what is not there or not ours; agents and purpose are those of the
-    transaction.
+    gone sees that no destination is there any more, whenever that is. removed are the destinations that go; found, what
+    is not there or not ours; agents and purpose are those of the transaction.
     """
 
     purpose: str = ""
@@ -38,6 +38,7 @@ class Removal:
     drains: tuple[Step, ...] = ()
     waits: tuple[Step, ...] = ()
     deletes: tuple[Step, ...] = ()
+    gone: tuple[Step, ...] = ()
     releases: tuple[Step, ...] = ()
     prunes: tuple[Step, ...] = ()
     found: tuple[StepReport, ...] = ()
@@ -52,8 +53,8 @@ class Removal:
 
     @property
     def after(self) -> tuple[Step, ...]:
-        """Return what is done after the decision, by whoever finishes."""
-        return (*(self.deletes if self.has_wait else ()), *self.releases, *self.prunes)
+        """Return what is done after the decision, by whoever finishes, and whenever: it begins with what must be so."""
+        return (*(self.gone if self.has_wait or self.releases else ()), *self.releases, *self.prunes)
 
     def as_transaction(self) -> Plan:
         """Return it as what is decided, and what follows from that."""
@@ -89,6 +90,7 @@ def plan(
         drains=tuple(_drain(request, facts, ours[facts.agent]) for facts in drains if _to_drain(facts, ours)),
         waits=tuple(_wait(request, facts, key) for facts in drains for key in ours[facts.agent]),
         deletes=tuple(_delete(request, facts, ours[facts.agent]) for facts in directors if ours[facts.agent]),
+        gone=tuple(step for facts in directors if (step := _gone(request, facts, ours[facts.agent])).operations),
         releases=tuple(_releases(request, directors, real_servers)),
         prunes=tuple(_prunes(request, directors)),
         found=tuple(_found(request, directors)),
@@ -168,11 +170,27 @@ def _delete(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[Destina
             request.backend.key,
             key,
             real_server_keeps_vip=_real_server_keeps_vip(facts, key),
-            only_if_draining=request.drain_timeout is not None,
         )
         for key in keys
     ]
     return Step(agent=facts.agent, title=f"remove {_names(keys)}", operations=tuple(deletions))
+
+
+def _gone(request: RemoveBackend, facts: DirectorFacts, ours: Sequence[DestinationKey]) -> Step:
+    """See that no destination is there that a real server needs its VIP for; one that takes connections forbids it."""
+    keys = [key for key in request.backend.real_servers if key not in facts.destinations or key in ours]
+    deletions = [
+        operations.delete_destination(
+            request.backend.key,
+            key,
+            real_server_keeps_vip=_real_server_keeps_vip(facts, key) if key in ours else None,
+            only_if_draining=True,
+        )
+        for key in keys
+    ]
+    removes = bool(ours) and request.drain_timeout is not None
+    title = f"remove {_names(ours)}" if removes else f"make sure that {_names(keys)} is gone"
+    return Step(agent=facts.agent, title=title, operations=tuple(deletions))
 
 
 def _real_server_keeps_vip(facts: DirectorFacts, key: DestinationKey) -> bool:

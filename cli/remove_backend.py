@@ -91,7 +91,7 @@ async def _carry_out(request: RemoveBackend, removal: Removal, run: Run, outcome
         await _wait(removal, run, report)
     except Interrupted:
         return _interrupted(request, run, outcome)
-    followed = await follow(plan.after, run.transaction, run.clients, report)
+    followed = await follow(plan.after, run.clients, report)
     if followed.left:
         return _unfinished(removal, followed, run, outcome)
     if plan.after:

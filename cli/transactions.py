@@ -111,7 +111,7 @@ async def _follow(
     connections = await connections_left(steps, seconds, run.clients, run.interrupt.sleep) if left else 0
     if connections and seconds < left:
         return replace(ended, resolution=Resolution.RUNNING, lease_left=left - seconds)
-    followed = await follow(steps, ended.name, run.clients, report)
+    followed = await follow(steps, run.clients, report)
     if followed.left and not followed.cancelled:
         problems = [f"{step.agent}: {step.title} is not done" for step in followed.left]
         return replace(ended, resolution=Resolution.STUCK, problems=problems)

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from agent_common.errors import ExhaustedError, Reason
+from agent_common.proposal import Proposal
+from agent_common.transaction import Participant
+from agent_common.virtual_server import VirtualServer
+from cli import operations
 from cli.errors import ExitStatus
 from cli.transactions import resolve_transactions
 from tests.cli.served_site import Site, serving_site
@@ -164,3 +168,39 @@ async def test_a_real_server_that_cannot_be_told_keeps_its_vip_until_it_can(site
     changes.apply = apply  # type: ignore[method-assign]
     assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
     await assert_finished(site, before)
+
+
+async def test_who_edits_the_virtual_server_meanwhile_is_waited_for(site: Site, wire: Wire) -> None:
+    """The removal of the virtual server (--prune) needs it alone."""
+    site.director.ipvs.set_connections(WEB, destination(RS1).key, active=3)
+    working = asyncio.ensure_future(site.remove(RS1, RS2, prune=True, drain_timeout=30.0))
+    await until(lambda: table(site.director, WEB)[f"{RS1}:80"].draining)
+    edit = operations.update_virtual_server(VirtualServer(key=WEB, scheduler="rr"), ["scheduler"])
+    me = Participant(agent_id=(await site.director.transactions.list_all())[0].authority)
+    asked = Proposal(id="edit", authority=me.agent_id, participants=(me,), operations=(edit,), lease=60.0)
+    await site.director.transactions.prepare(asked)
+    site.director.ipvs.set_connections(WEB, destination(RS1).key)
+    await asyncio.sleep(0.5)
+    await site.director.transactions.abort("edit")
+    outcome = await asyncio.wait_for(working, 10)
+    assert outcome.status is ExitStatus.DONE, outcome.message
+    assert site.director.ipvs.virtual_servers() == []
+
+
+@pytest.mark.parametrize("drain_timeout", [None, 60.0])
+@pytest.mark.parametrize("finished", [False, True])
+async def test_what_was_added_anew_meanwhile_keeps_its_vip(
+    site: Site, wire: Wire, drain_timeout: float | None, *, finished: bool
+) -> None:
+    """A removal whose lvs died is not carried on over the head of a later addition, whoever has removed it before."""
+    wire.fault = (2, Fault.KILLED_BEFORE)
+    with pytest.raises(Died):
+        await site.remove(RS1, drain_timeout=drain_timeout)
+    wire.fault = None
+    if finished or drain_timeout is not None:
+        assert (await site.remove(RS1, drain_timeout=drain_timeout)).status is ExitStatus.DONE
+    assert (await site.add(RS1)).status is ExitStatus.DONE
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    assert backends(site) == [BOTH]
+    assert_safe(site)
+    assert await site.director.transactions.list_all() == []

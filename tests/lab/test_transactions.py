@@ -72,6 +72,47 @@ def test_lvs_is_killed_and_nobody_comes(pristine: Operator, call: str) -> None:
         assert operator.remove(operator.vip(4), operator.rs(4), prune=True, drain_timeout=None).status == 0
 
 
+@pytest.mark.parametrize("call", ["CommitTransaction", "DeleteDestination"])
+def test_lvs_is_killed_in_a_removal(pristine: Operator, call: str) -> None:
+    """The real server that is removed has the VIP as long as it may get clients; whoever comes later finishes it."""
+    operator = pristine
+    vip, (first, second) = operator.vip(4), operator.rs(4)
+    assert operator.add(vip, [first, second]).status == 0
+    lvs = Lvs(operator, "--debug", "remove-backend", "--vip", vip, "--rs", first)
+    lvs.until(call)
+    lvs.send(signal.SIGKILL)
+    lvs.end()
+    assert_safe(operator)
+    if call == "CommitTransaction":
+        assert f"-r {first}:{PORT} -g -w 0" in operator.site.director.out("ipvsadm", "-Sn")
+        assert operator.curl(vip) == "rs2"
+    assert len(open_transactions(operator)) == 1
+    done = run_printed(operator, "lvs txn resolve --wait")
+    assert done.returncode == 0, done.stderr
+    assert served(operator) == [second]
+    assert f" {VIP}/" not in operator.site.real_servers[0].out("ip", "-o", "addr", "show", "dev", "lo")
+    assert open_transactions(operator) == []
+    assert operator.curl(vip) == "rs2"
+    assert operator.remove(vip, [second], prune=True, drain_timeout=None).status == 0
+
+
+def test_a_removal_is_cancelled_by_the_end_of_the_drain(pristine: Operator) -> None:
+    """What a dead lvs has left to do is not done to a destination that takes connections again."""
+    operator = pristine
+    vip, (first, second) = operator.vip(6), operator.rs(6)
+    assert operator.add(vip, [first, second]).status == 0
+    lvs = Lvs(operator, "--debug", "remove-backend", "--vip", vip, "--rs", first)
+    lvs.until("CommitTransaction")
+    lvs.send(signal.SIGKILL)
+    lvs.end()
+    operator.lvs("undrain", "--vip", vip, "--rs", first)
+    done = run_printed(operator, "lvs txn resolve --wait")
+    assert done.returncode == 0, done.stderr
+    assert open_transactions(operator) == []
+    assert {operator.curl(vip) for _ in range(4)} == {"rs1", "rs2"}
+    assert operator.remove(vip, [first, second], prune=True, drain_timeout=None).status == 0
+
+
 def test_lvs_that_stood_still_for_twice_its_lease_does_nothing_late(pristine: Operator) -> None:
     """Whatever it was about to do when it goes on: its transaction was aborted meanwhile, and nothing comes of it."""
     operator = pristine
