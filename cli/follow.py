@@ -56,7 +56,7 @@ async def follow(steps: Sequence[Step], clients: Clients, report: Callable[[Step
                 followed.cancelled = followed.cancelled or reason is Reason.NOT_DRAINING
                 locked = locked or reason is Reason.LOCKED
                 continue
-            if number not in told:
+            if ended.result is StepResult.DONE and number not in told:  # what is so already needs no telling
                 told.add(number)
                 report(ended)
         if not locked or time.monotonic() >= deadline:
