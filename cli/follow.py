@@ -20,6 +20,7 @@ from cli.outcome import StepReport, StepResult
 from cli.plan import Step, report_made
 from cli.runner import again
 from cli.site import AgentName
+from cli.together import together
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,12 +94,20 @@ async def connections_left(
     steps: Sequence[Step], seconds: float, clients: Clients, sleep: Callable[[float], Awaitable[None]]
 ) -> int:
     """Wait so many seconds for the connections of what is to be removed while it drains; return how many are left."""
-    left = 0
-    for step in steps:
-        for operation in step.operations:
-            deletion = operation.delete_destination
-            if deletion.only_if_draining:
-                key = unpack_key(deletion.virtual_server, "virtual_server")
-                destination = unpack_destination_key(deletion.destination, "destination")
-                left += await wait_until_drained(clients[step.agent], key, destination, seconds, sleep)
-    return left
+    deletions = [
+        (step.agent, operation.delete_destination)
+        for step in steps
+        for operation in step.operations
+        if operation.delete_destination.only_if_draining
+    ]
+    left = await together(
+        wait_until_drained(
+            clients[agent],
+            unpack_key(deletion.virtual_server, "virtual_server"),
+            unpack_destination_key(deletion.destination, "destination"),
+            seconds,
+            sleep,
+        )
+        for agent, deletion in deletions
+    )
+    return sum(left)

@@ -20,7 +20,7 @@ from cli.runner import again
 from cli.site import Role, real_server
 from cli.together import together
 from cli.transaction_client import TransactionClient
-from cli.typed import NextCommand, options_of
+from cli.typed import SAME_AGAIN, NextCommand, options_of
 from cli.waits import wait_as
 from cli.workflow import (
     Run,
@@ -146,7 +146,11 @@ def _interrupted(request: RemoveBackend, run: Run, outcome: Outcome) -> Outcome:
 def _unfinished(removal: Removal, followed: Followed, run: Run, outcome: Outcome) -> Outcome:
     outcome.status = ExitStatus.UNFINISHED
     if followed.cancelled:
-        outcome.message = "given up: the drain was ended meanwhile, and the destination takes connections again"
+        outcome.message = (
+            "given up: the drain was ended meanwhile, and the destination takes connections again; "
+            "what else was drained stays so"
+        )
+        outcome.commands.append(NextCommand(purpose="to remove it all the same", command=SAME_AGAIN))
         return outcome
     outcome.message = f"not finished: {failures(outcome)}"
     if removal.releases and followed.left[0].agent.role is Role.DIRECTOR:

@@ -13,7 +13,7 @@ from agent_common.virtual_server import parse_address
 from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
 from cli.drain import QUIET_SECONDS
-from cli.errors import ExitStatus, Interrupted, NoAnswerError
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, text_of
 from cli.follow import as_steps, connections_left, follow
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepReport
@@ -68,7 +68,10 @@ async def resolve_transactions(
                 ended = await resolve_one(run.clients, again, directors, report, assume)
             authority = directors.get(each.transaction.authority)
             if ended.resolution is Resolution.FINISHED and authority is not None:
-                ended = await _follow(ended, authority, directors, run, report, wait=wait)
+                try:
+                    ended = await _follow(ended, authority, directors, run, report, wait=wait)
+                except (LvsError, NoAnswerError) as error:  # what was done by then is told
+                    ended = replace(ended, resolution=Resolution.STUCK, problems=[text_of(error)])
             resolved.append(ended)
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
