@@ -70,7 +70,10 @@ class Neighbours(Protocol):
         """Raise RefusedError if another host has an address that the change would add."""
 
     async def confirm(self, change: Change) -> None:
-        """Raise RefusedError if an address that the change added turns out to be a duplicate; else announce it."""
+        """Raise RefusedError if an address that the change added turns out to be a duplicate."""
+
+    async def announce(self, change: Change) -> None:
+        """Tell them of an address that the change added, in the background, and from then on."""
 
 
 class NoNeighbours:
@@ -80,6 +83,9 @@ class NoNeighbours:
         """Nobody to ask."""
 
     async def confirm(self, change: Change) -> None:
+        """Nobody has it, too."""
+
+    async def announce(self, change: Change) -> None:
         """Nobody to tell."""
 
 
@@ -146,7 +152,9 @@ class Changes:
             known = await self._known(change_id)
             if known is not None:
                 return known
-            return await self.make(operations, change_id, lambda made: self._record(change_id, made, done=True))
+            made = await self.make(operations, change_id, lambda made: self._record(change_id, made, done=True))
+            await self.announce(made)
+            return made
 
     async def revert(self, change_id: str) -> Reverted:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
@@ -180,7 +188,10 @@ class Changes:
         *,
         errand: Errand | None = None,
     ) -> list[Change]:
-        """Carry out operations, all or none; what record writes of them is all that stays. Raises BatchError."""
+        """Carry out operations, all or none; what record writes of them is all that stays. Raises BatchError.
+
+        The neighbours are not told yet: until it is certain that an address stays, they keep whom they have for it.
+        """
         errand = errand or Errand()
         begun: list[Change] = []
         for number, operation in enumerate(operations):
@@ -197,6 +208,12 @@ class Changes:
 
         await self._run(end)
         return begun
+
+    async def announce(self, changes: Sequence[Change]) -> None:
+        """Tell the neighbours of the addresses that changes added."""
+        for change in changes:
+            if change.made:
+                await self._neighbours.announce(change)
 
     async def take_back(self, changes: Sequence[Change]) -> Reverted:
         """Revert changes, the last first, what of each still stands; raises RefusedError if one cannot be."""
@@ -281,6 +298,7 @@ class Changes:
             except LvsError:
                 await self._run(lambda: self._resources.revert(opposite))
                 raise
+            await self._neighbours.announce(opposite)
         return ended
 
     async def _known(self, change_id: str) -> list[Change] | None:

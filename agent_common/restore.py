@@ -49,7 +49,7 @@ class Problems:
 
 
 async def restore_vips(vips: HeldVips, neighbours: Neighbours, run: Run, problems: Problems) -> int:
-    """Put back the VIPs that are missing, all of them asked for at once; return how many.
+    """Put back the VIPs that are missing, all of them asked for at once, and announce them; return how many.
 
     One that another host answers for stays away, and is a problem.
     """
@@ -58,6 +58,9 @@ async def restore_vips(vips: HeldVips, neighbours: Neighbours, run: Run, problem
     refusals = await _ask(neighbours.ask, planned)
     written = await run(lambda: restoring.write(planned, refusals))
     refusals = await _ask(neighbours.confirm, written)
+    for change, refusal in zip(written, refusals, strict=True):
+        if refusal is None:
+            await neighbours.announce(change)
     return await run(lambda: restoring.note(written, refusals))
 
 

@@ -162,6 +162,8 @@ class Transactions:
                 raise _aborted(transaction)
             if transaction.state is not TransactionState.COMMITTED:
                 transaction = await self._put(self._decided(transaction), "commit")
+                if transaction.settled:
+                    await self._changes.announce(transaction.changes)
             transaction = await self._complete(transaction)
             self._failpoints.reply("commit")
             return transaction
@@ -364,6 +366,9 @@ class Transactions:
         done = await self._find(transaction.id)
         assert done is not None  # noqa: S101  # it was written a moment ago
         self._note(done)
+        await self._changes.announce(transaction.made)
+        if transaction.problems:  # then what was prepared may have been made anew
+            await self._changes.announce(done.changes)
         return done
 
     async def _abort(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:

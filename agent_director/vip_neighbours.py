@@ -38,15 +38,19 @@ class VipNeighbours:
             raise _taken(vip, f"the host with MAC address {mac}")
 
     async def confirm(self, change: Change) -> None:
-        """Wait for the end of IPv6's duplicate address detection, then announce in the background, three times."""
+        """Wait for the end of IPv6's duplicate address detection; what has gone is not announced any further."""
         gone = _removed(change)
         if gone is not None:
             self._stop_announcing(gone)
         vip = _added(change)
+        if vip is not None and isinstance(vip.address, ipaddress.IPv6Address):
+            await self._detect_duplicate(vip, vip.address)
+
+    async def announce(self, change: Change) -> None:
+        """Announce it in the background, three times."""
+        vip = _added(change)
         if vip is None:
             return
-        if isinstance(vip.address, ipaddress.IPv6Address):
-            await self._detect_duplicate(vip, vip.address)
         self._stop_announcing(vip)
         task = asyncio.ensure_future(self._announce(vip))
         self._announcing[vip.address] = task

@@ -409,7 +409,7 @@ async def test_operations_of_the_other_agent_and_none_at_all_are_refused(host: H
 
 
 class AskedNeighbours(NoNeighbours):
-    """Neighbours who refuse at one of the two questions, and note the order."""
+    """Neighbours who may refuse at one of the two questions, and note the order."""
 
     def __init__(self, host: DirectorHost, refuses: str) -> None:
         self._host = host
@@ -421,6 +421,9 @@ class AskedNeighbours(NoNeighbours):
 
     async def confirm(self, change: Change) -> None:
         self._note("confirm", change)
+
+    async def announce(self, change: Change) -> None:
+        self._note("announce", change)
 
     def _note(self, question: str, change: Change) -> None:
         if not change.vip.after.present or change.vip.before.present:
@@ -453,7 +456,7 @@ async def test_neighbours_are_not_asked_about_what_is_in_place_or_only_planned()
     assert neighbours.asked == []
     await changes.apply(vip, "")
     await changes.apply(vip, "")
-    assert neighbours.asked == [("ask", False), ("confirm", True)]
+    assert neighbours.asked == [("ask", False), ("confirm", True), ("announce", True)]
 
 
 async def test_a_removal_that_is_taken_back_asks_before_it_adds_the_vip_again_and_tells_afterwards() -> None:
@@ -464,7 +467,7 @@ async def test_a_removal_that_is_taken_back_asks_before_it_adds_the_vip_again_an
     await changes.apply(operations.delete_vip(VIP, holder()), "c1")
     neighbours.asked.clear()
     assert (await changes.revert("c1")).outcome is Outcome.REVERTED
-    assert neighbours.asked == [("ask", False), ("confirm", True)]
+    assert neighbours.asked == [("ask", False), ("confirm", True), ("announce", True)]
     assert host.vips.get(VIP).present
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent_common.changes import NoNeighbours
 from agent_common.errors import (
     ConflictError,
     DiffersError,
@@ -16,10 +17,10 @@ from agent_common.errors import (
     Reason,
     RefusedError,
 )
-from agent_common.operation import Operation
+from agent_common.operation import Change, Operation
 from agent_common.proposal import Proposal
 from agent_common.transaction import Following, Participant, Transaction, TransactionState, from_body, to_body
-from agent_common.transactions import KEPT_TRANSACTIONS
+from agent_common.transactions import KEPT_TRANSACTIONS, RETRY_SECONDS
 from agent_common.virtual_server import parse_key
 from cli import operations
 from tests.director.ipvs_samples import destination
@@ -81,6 +82,58 @@ def director() -> DirectorHost:
 @pytest.fixture
 def rs() -> RealServerHost:
     return RealServerHost()
+
+
+class Announcements(NoNeighbours):
+    """Notes which VIPs the other hosts are told of."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def announce(self, change: Change) -> None:
+        if change.vip.after.present and not change.vip.before.present:
+            self.told.append(change.vip.after.address)
+
+
+class TestAnnouncement:
+    """The other hosts hear of a new VIP when it is certain that it stays."""
+
+    async def test_at_the_commit_and_once(self) -> None:
+        neighbours = Announcements()
+        director = DirectorHost(neighbours=neighbours)
+        fence = (await director.transactions.prepare(addition()))[0].fence
+        assert (director.vips.get(VIP).present, neighbours.told) == (True, [])
+        await director.transactions.commit(T, fence)
+        await director.transactions.commit(T, fence)
+        assert neighbours.told == [str(VIP)]
+
+    async def test_never_if_it_is_taken_back(self) -> None:
+        neighbours = Announcements()
+        director = DirectorHost(neighbours=neighbours)
+        await director.transactions.prepare(addition())
+        await director.transactions.abort(T)
+        assert (director.vips.get(VIP).present, neighbours.told) == (False, [])
+
+    async def test_at_the_commit_of_a_vip_alone(self) -> None:
+        neighbours = Announcements()
+        director = DirectorHost(neighbours=neighbours)
+        await director.transactions.prepare(proposal(operations.create_vip(VIP, holder(WEB, "id"), device="eth0")))
+        await director.transactions.commit(T, 0)
+        assert neighbours.told == [str(VIP)]
+
+    async def test_by_whoever_completes_it_after_the_agent_died(self) -> None:
+        director = DirectorHost(neighbours=Announcements())
+        await director.transactions.prepare(addition())
+        director.ipvs.remove_virtual_server(WEB)  # the commit fails after the decision
+        await director.transactions.commit(T, 0)
+        neighbours = Announcements()
+        director.neighbours = neighbours
+        again = director.restarted()
+        await again.transactions.start()
+        again.clock.now += RETRY_SECONDS
+        await again.transactions.go_on()
+        assert await state_of(again) == (COMMITTED, True)
+        assert neighbours.told == [str(VIP)]
 
 
 class TestPrepare:

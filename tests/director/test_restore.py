@@ -76,16 +76,19 @@ async def test_one_that_drains_comes_back_with_weight_0_and_its_weight_is_rememb
 
 
 async def test_the_vip_comes_last() -> None:
-    """One that comes before its services resets live connections."""
+    """One that comes before its services resets live connections; it is announced once it is there."""
     seen = []
 
     class Watching(NoNeighbours):
         async def ask(self, change: Change) -> None:
-            seen.append(table(host.ipvs))
+            seen.append((table(host.ipvs), host.vips.get(VIP).present))
+
+        async def announce(self, change: Change) -> None:
+            seen.append((table(host.ipvs), host.vips.get(VIP).present))
 
     host = rebooted(await site(), neighbours=Watching())
     await host.restore.start(new_boot=True)
-    assert seen == [table(host.ipvs)]
+    assert seen == [(table(host.ipvs), False), (table(host.ipvs), True)]
 
 
 @pytest.mark.parametrize("when", ["ask", "confirm"])
