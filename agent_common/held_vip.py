@@ -88,6 +88,10 @@ class HeldVips:
         """Return the VIPs that are held, in the order of their addresses."""
         return [self.get(address) for address in self._records.addresses()]
 
+    def held(self) -> list[IpAddress]:
+        """Return the addresses of the VIPs that are held, in their order."""
+        return self._records.addresses()
+
     def drift(self) -> list[Drift]:
         """Return the VIPs that are held and not there, or have lost their route."""
         found = []
@@ -218,7 +222,7 @@ class HeldVips:
             f"VIP {after.address} is no longer held for {each.label}" for each in current.holders if each not in holders
         ]
         if holders:
-            self._records.put(replace(current, holders=holders))
+            self._record(replace(current, holders=holders))
             if made_more:
                 why = f"VIP {after.address} stays: {', '.join(each.label for each in holders)} needs it by now"
                 return Reverted(outcome=Outcome.KEPT, details=(why,))
@@ -260,8 +264,19 @@ class HeldVips:
     def _take_away(self, current: Vip, wanted: Vip) -> list[str]:
         """Route, address, record: the reverse of _add; the sysctls come after it."""
         done = self._take_off(current, wanted)
-        self._records.put(wanted)
+        self._record(wanted)
         return done
+
+    def _record(self, vip: Vip) -> None:
+        """Put on disk who holds it; of what is missing it stays known that this agent made it, and puts it back."""
+        record = self._records.get(vip.address)
+        if record is not None and vip.holders:
+            vip = replace(
+                vip,
+                made_address=vip.made_address or (record.made_address and not vip.present),
+                made_route=vip.made_route or (record.made_route and not vip.route_present),
+            )
+        self._records.put(vip)
 
     def _take_off(self, current: Vip, wanted: Vip) -> list[str]:
         done: list[str] = []

@@ -55,8 +55,10 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             return (mine, shared) if name else (shared,)
         case "vip":
             address = change.vip.after.address or change.vip.before.address
-            holder = unpack_holder(change.vip.holder)
-            return (Claim(resource=f"VIP {address} held for {holder.label}", exclusive=change.made),)
+            # What puts a VIP back is nobody's hold, and waits for whoever takes or gives up one that is there.
+            holders = [change.vip.holder] if change.vip.HasField("holder") else change.vip.after.holders
+            labels = [unpack_holder(each).label for each in holders]
+            return [Claim(resource=f"VIP {address} held for {label}", exclusive=change.made) for label in labels]
         case _:
             return ()
 

@@ -1,4 +1,4 @@
-"""Brings back at start what was committed and the kernel has lost (promise P6), and remembers what could not be."""
+"""Brings back what was committed and the kernel has lost (promise P6), and remembers what could not be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent_common.changes import Neighbours
-from agent_common.errors import LvsError
+from agent_common.errors import ConflictError, LvsError
 from agent_common.held_vip import HeldVips
+from agent_common.locks import Locks
 from agent_common.operation import Change
 from agent_common.virtual_server import IpAddress, parse_address
 from agent_common.worker import Run
@@ -48,12 +49,23 @@ class Problems:
         return [problem.text for problem in self._found]
 
 
-async def restore_vips(vips: HeldVips, neighbours: Neighbours, run: Run, problems: Problems) -> int:
-    """Put back the VIPs that are missing, all of them asked for at once, and announce them; return how many.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """How many VIPs were missing, how many of those are back, and how many were left since a transaction has them."""
 
-    One that another host answers for stays away, and is a problem.
+    tried: int = 0
+    back: int = 0
+    locked: int = 0
+
+
+async def restore_vips(
+    vips: HeldVips, neighbours: Neighbours, run: Run, problems: Problems, locks: Locks | None = None
+) -> Restored:
+    """Put back the VIPs that are missing, all of them asked for at once, and announce them.
+
+    One that another host answers for stays away, and is a problem; with locks one that a transaction has is left.
     """
-    restoring = _Restoring(vips, problems)
+    restoring = _Restoring(vips, problems, locks)
     planned = await run(restoring.plan)
     refusals = await _ask(neighbours.ask, planned)
     written = await run(lambda: restoring.write(planned, refusals))
@@ -61,25 +73,41 @@ async def restore_vips(vips: HeldVips, neighbours: Neighbours, run: Run, problem
     for change, refusal in zip(written, refusals, strict=True):
         if refusal is None:
             await neighbours.announce(change)
-    return await run(lambda: restoring.note(written, refusals))
+    back = await run(lambda: restoring.note(written, refusals))
+    return Restored(tried=len(planned), back=back, locked=restoring.locked)
 
 
 class _Restoring:
     """The parts of it that belong to the worker thread."""
 
-    def __init__(self, vips: HeldVips, problems: Problems) -> None:
+    def __init__(self, vips: HeldVips, problems: Problems, locks: Locks | None) -> None:
         self._vips = vips
         self._problems = problems
+        self._locks = locks
+        self.locked = 0
 
     def plan(self) -> list[Change]:
         """Return what is missing."""
         planned = []
         for vip in self._vips.list_all():
             try:
-                planned.append(self._vips.plan_restore(vip.address))
+                change = self._vips.plan_restore(vip.address)
             except LvsError as error:
                 self._failed(vip.address, error)
-        return [change for change in planned if change.made]
+                continue
+            if change.made and not self._is_locked(change):
+                planned.append(change)
+        return planned
+
+    def _is_locked(self, change: Change) -> bool:
+        if self._locks is None:
+            return False
+        try:
+            self._locks.check([change])
+        except ConflictError:
+            self.locked += 1
+            return True
+        return False
 
     def write(self, planned: Sequence[Change], refusals: Sequence[LvsError | None]) -> list[Change]:
         """Put back what nobody else has; return what is there now."""

@@ -27,12 +27,14 @@ from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
 from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
+from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
+from agent_common.vip_watch import VipWatch
 from agent_common.virtual_server import VirtualServer
 from agent_common.worker import Worker
 from agent_director.destination import Destinations
@@ -76,6 +78,7 @@ def main() -> None:
 async def _run(settings: AgentSettings) -> None:
     worker = Worker()
     kernel = await worker(lambda: _open(settings))
+    notices = NetlinkNotices()  # from before anything is put back: what goes from now on is heard of
     try:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=await worker(lambda: agent_id(kernel.state))
@@ -90,8 +93,10 @@ async def _run(settings: AgentSettings) -> None:
         await wired.transactions.start()
         await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
         await worker(lambda: note_boot(kernel.state, boot))
-        await serve(settings, wired.services, is_serving, [wired.watch.follow, wired.transactions.follow])
+        beside = [wired.watch.follow, wired.transactions.follow, VipWatch(notices, wired.restore.put_back).follow]
+        await serve(settings, wired.services, is_serving, beside)
     finally:
+        notices.close()
         await worker(kernel.close)
         worker.close()
 
@@ -134,7 +139,18 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     member = Member(agent_id=identity.agent_id, is_director=True, boot=boot)
     transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
     problems = Problems()
-    restore = DirectorRestore(kernel.ipvs, virtual_servers, destinations, vips, changes, neighbours, worker, problems)
+    restore = DirectorRestore(
+        kernel.ipvs,
+        virtual_servers,
+        destinations,
+        vips,
+        changes,
+        neighbours,
+        worker,
+        problems,
+        locks,
+        neighbours.briefly(),
+    )
     watch = DriftWatch(restore.drift, restore.mend, worker)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),

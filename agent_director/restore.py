@@ -13,7 +13,9 @@ from agent_common.destination import Destination
 from agent_common.drift import Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.held_vip import HeldVips
-from agent_common.restore import Problems, restore_vips
+from agent_common.locks import Locks
+from agent_common.restore import Problems, Restored, restore_vips
+from agent_common.vip_watch import Gone
 from agent_common.virtual_server import IpAddress, VirtualServer, VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
@@ -42,6 +44,8 @@ class DirectorRestore:
         neighbours: Neighbours,
         run: Run,
         problems: Problems,
+        locks: Locks,
+        asked_briefly: Neighbours | None = None,
     ) -> None:
         self._ipvs = ipvs
         self._virtual_servers = virtual_servers
@@ -51,6 +55,8 @@ class DirectorRestore:
         self._neighbours = neighbours
         self._run = run
         self._problems = problems
+        self._locks = locks
+        self._asked_briefly = asked_briefly or neighbours
 
     async def start(self, *, new_boot: bool) -> None:
         """Take back what is undecided, then bring back what is committed."""
@@ -65,7 +71,15 @@ class DirectorRestore:
         servers = [each.resource for each in losses if isinstance(each.resource, VirtualServerKey)]
         vips = [each for each in (*losses, *routes) if isinstance(each.resource, IpAddress)]
         if servers or vips:
-            await self._changes.exclusively(lambda: self._bring_back(new_boot=False))
+            await self._changes.exclusively(lambda: self._bring_back(new_boot=False, locks=self._locks))
+
+    async def put_back(self, gone: Gone) -> Restored:
+        """Put back, as mend does, the VIPs that are gone at this moment, if some of what is gone was ours."""
+        if not gone.concerns(await self._run(self._vips.held)):
+            return Restored()
+        return await self._changes.exclusively(
+            lambda: self._bring_back(new_boot=False, locks=self._locks, neighbours=self._asked_briefly)
+        )
 
     def drift(self) -> list[Drift]:
         """Compare what was committed with the kernel."""
@@ -73,11 +87,14 @@ class DirectorRestore:
         found = find_table_drift(self._virtual_servers.committed(), self._destinations.committed(), table)
         return [*found, *self._vips.drift()]
 
-    async def _bring_back(self, *, new_boot: bool) -> None:
+    async def _bring_back(
+        self, *, new_boot: bool, locks: Locks | None = None, neighbours: Neighbours | None = None
+    ) -> Restored:
         table = await self._run(lambda: self._restore_table(new_boot=new_boot))
-        vips = await restore_vips(self._vips, self._neighbours, self._run, self._problems)
-        if table or vips:
-            _log.info("restored %d virtual servers and destinations, and %d VIPs", table, vips)
+        vips = await restore_vips(self._vips, neighbours or self._neighbours, self._run, self._problems, locks)
+        if table or vips.back:
+            _log.info("restored %d virtual servers and destinations, and %d VIPs", table, vips.back)
+        return vips
 
     def _restore_table(self, *, new_boot: bool) -> int:
         try:

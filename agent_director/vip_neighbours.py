@@ -13,8 +13,10 @@ from agent_common.operation import Change
 from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress
 from agent_common.worker import Run
-from agent_director.neighbour import DadOutcome, Neighbours, wait_for_dad, who_has
+from agent_director.neighbour import QUESTION_SECONDS, DadOutcome, Neighbours, wait_for_dad, who_has
 from agent_director.packet_announce import announce, announce_thrice
+
+BRIEF_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +30,16 @@ class VipNeighbours:
         self._run = run
         self._announcing: dict[IpAddress, asyncio.Task[None]] = {}
 
-    async def ask(self, change: Change) -> None:
+    def briefly(self) -> BriefNeighbours:
+        """Return the same neighbours, asked once by ARP: for a VIP that was here a moment ago, and is missed."""
+        return BriefNeighbours(self)
+
+    async def ask(self, change: Change, seconds: float = QUESTION_SECONDS) -> None:
         """Raise RefusedError (VIP_TAKEN) if another host answers for an IPv4 address that the change would add."""
         vip = _added(change)
         if vip is None or vip.address.version != 4 or await self._run(lambda: self._is_here(vip.address)):
             return
-        mac = await who_has(self._neighbours, vip.address, vip.present_device, self._run)
+        mac = await who_has(self._neighbours, vip.address, vip.present_device, self._run, within=seconds)
         if mac is not None:
             raise _taken(vip, f"the host with MAC address {mac}")
 
@@ -90,6 +96,25 @@ class VipNeighbours:
         task = self._announcing.pop(vip.address, None)
         if task is not None:
             task.cancel()
+
+
+class BriefNeighbours:
+    """VipNeighbours that wait for an answer to one ARP question, and not for two more."""
+
+    def __init__(self, neighbours: VipNeighbours) -> None:
+        self._neighbours = neighbours
+
+    async def ask(self, change: Change) -> None:
+        """Ask for less than a second; a host on link answers within milliseconds."""
+        await self._neighbours.ask(change, BRIEF_SECONDS)
+
+    async def confirm(self, change: Change) -> None:
+        """See VipNeighbours."""
+        await self._neighbours.confirm(change)
+
+    async def announce(self, change: Change) -> None:
+        """See VipNeighbours."""
+        await self._neighbours.announce(change)
 
 
 def _added(change: Change) -> Vip | None:

@@ -26,12 +26,14 @@ from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
 from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
+from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
+from agent_common.vip_watch import VipWatch
 from agent_common.worker import Worker
 from agent_realserver.arp_service import ArpServicer
 from agent_realserver.procfs_arp import ProcfsArpSysctls
@@ -66,6 +68,7 @@ def main() -> None:
 async def _run(settings: AgentSettings) -> None:
     worker = Worker()
     kernel = await worker(lambda: Kernel(state=SqliteState(settings.state_dir), addresses=NetlinkAddresses()))
+    notices = NetlinkNotices()  # from before anything is put back: what goes from now on is heard of
     try:
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
@@ -73,8 +76,10 @@ async def _run(settings: AgentSettings) -> None:
         wired = _wire(settings, kernel, worker, identity)
         await wired.transactions.start()
         await wired.restore.start()
-        await serve(settings, wired.services, _always, [wired.watch.follow, wired.transactions.follow])
+        beside = [wired.watch.follow, wired.transactions.follow, VipWatch(notices, wired.restore.put_back).follow]
+        await serve(settings, wired.services, _always, beside)
     finally:
+        notices.close()
         await worker(kernel.close)
         worker.close()
 
@@ -106,7 +111,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     member = Member(agent_id=identity.agent_id, is_director=False, boot=boot_id())
     transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
     problems = Problems()
-    restore = RealServerRestore(vips, silence, changes, worker, problems)
+    restore = RealServerRestore(vips, silence, changes, worker, problems, locks)
     watch = DriftWatch(restore.drift, restore.mend, worker)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),

@@ -113,6 +113,7 @@ class DirectorHost:
             self.neighbours,
             run,
             self.problems,
+            locks,
         )
         self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
@@ -171,7 +172,7 @@ class RealServerHost:
         self.locks = locks
         self.identify(agent_id)
         self.problems = Problems()
-        self.restore = RealServerRestore(self.vips, self.silence, self.changes, run, self.problems)
+        self.restore = RealServerRestore(self.vips, self.silence, self.changes, run, self.problems, locks)
         self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
     def identify(self, agent_id: str) -> None:

@@ -11,6 +11,9 @@ from lab.host import Host
 from lab.site import VIP
 from tests.lab.operator import PORT, Operator
 
+AT_ONCE_SECONDS = 9.0
+"""It takes a director less than a second on an idle machine; the poll's two readings take ten, on any."""
+
 PATIENCE_SECONDS = 45.0
 """The agents look every ten seconds, and say what they have found twice."""
 
@@ -30,13 +33,20 @@ def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.5)
+        time.sleep(0.1)
 
 
 def has_vip(host: Host, device: str) -> bool:
     address = host.out("ip", "-o", "address", "show", "dev", device)
     route = host.out("ip", "route", "show", "scope", "host")
     return f"{VIP}/32" in address and f"{VIP} dev {device}" in route
+
+
+def assert_back_at_once(host: Host, device: str) -> None:
+    """The poll, which takes ten seconds between two readings, cannot be what put it back."""
+    begun = time.monotonic()
+    until(lambda: has_vip(host, device))
+    assert time.monotonic() - begun < AT_ONCE_SECONDS
 
 
 def test_what_was_changed_and_added_by_hand_is_told_and_left(serving: Operator) -> None:
@@ -56,6 +66,26 @@ def test_what_was_changed_and_added_by_hand_is_told_and_left(serving: Operator) 
     director.run("ipvsadm", "-d", "-t", vip, "-r", f"192.168.0.99:{PORT}")
     director.run("ipvsadm", "-e", "-t", vip, "-r", f"{first}:{PORT}", "-g", "-w", "1")
     until(lambda: "nothing differs" in serving.lvs("drift").stdout)
+
+
+def test_a_vip_and_a_route_that_are_gone_are_back_at_once_unless_another_host_has_them(serving: Operator) -> None:
+    """On the director and on a real server, by notification; and never two hosts that answer for one address."""
+    before = serving.snapshots()
+    director, rs, intruder = serving.site.director, serving.site.real_servers[0], serving.site.intruder
+    assert intruder is not None
+    places = ((director, "eth0"), (rs, "lo"))
+    for host, device in places:
+        host.run("ip", "address", "del", f"{VIP}/32", "dev", device)
+        assert_back_at_once(host, device)
+        host.run("ip", "route", "del", VIP, "scope", "host", "dev", device)
+        assert_back_at_once(host, device)
+    assert serving.differences(before) == ""
+    intruder.run("ip", "address", "add", f"{VIP}/32", "dev", "eth0")
+    director.run("ip", "address", "del", f"{VIP}/32", "dev", "eth0")
+    until(lambda: intruder.mac in serving.lvs("status").stdout)
+    assert f"{VIP}/32" not in director.out("ip", "-o", "address", "show", "dev", "eth0")
+    intruder.run("ip", "address", "del", f"{VIP}/32", "dev", "eth0")
+    until(lambda: has_vip(director, "eth0"))
 
 
 def test_what_was_lost_is_put_back_and_clients_are_answered_again(serving: Operator) -> None:
