@@ -148,13 +148,26 @@ class Changes:
         change_id = check_change_id(change_id)
         async with self._lock:
             if validate_only:
-                return await self.plan(operations, change_id)
+                planned = await self.plan(operations, change_id)
+                self._check_locks(planned)
+                return planned
             known = await self._known(change_id)
             if known is not None:
                 return known
+            self._failpoints.reach("change", "before_journal")
             made = await self.make(operations, change_id, lambda made: self._record(change_id, made, done=True))
+            self._failpoints.reach("change", "after_journal")
             await self.announce(made)
+            self._failpoints.reply("change")
             return made
+
+    def _check_locks(self, planned: Sequence[Change]) -> None:
+        """Raise BatchError where another transaction may still change what is planned, or found in place."""
+        for number, change in enumerate(planned):
+            try:
+                self._locks.check([change])
+            except LvsError as error:
+                raise BatchError(planned[:number], error) from error
 
     async def revert(self, change_id: str) -> Reverted:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""

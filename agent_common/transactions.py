@@ -35,11 +35,10 @@ from agent_common.transaction import (
     Transaction,
     TransactionState,
     check_lease,
-    from_body,
     is_inert,
     tag,
-    to_body,
 )
+from agent_common.transaction_records import TransactionRecords
 from agent_common.worker import Run
 
 KEPT_TRANSACTIONS = 1000
@@ -47,8 +46,6 @@ KEPT_TRANSACTIONS = 1000
 
 WATCH_SECONDS = 1.0
 RETRY_SECONDS = 5.0
-
-_KIND = "transaction"
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +81,7 @@ class Transactions:
         self._member = member
         self._changes = changes
         self._locks = locks
-        self._state = state
+        self._records = TransactionRecords(state)
         self._run = run
         self._clock = clock
         self._open: dict[str, Transaction] = {}
@@ -122,11 +119,15 @@ class Transactions:
             await self._changes.exclusively(lambda name=name: self._go_on(name))  # type: ignore[misc]
 
     async def validate(self, proposal: Proposal) -> tuple[Transaction, str]:
-        """Return what a proposal would become, and the tag of that; nothing is locked or recorded."""
+        """Return what a proposal would become, and the tag of that; nothing is locked or recorded.
+
+        Raises ConflictError where another transaction may still change what is found in place.
+        """
         check_proposal(proposal)
 
         async def work() -> tuple[Transaction, str]:
             planned = await self._plan(proposal)
+            self._locks.check(planned)
             return self._begin(proposal, planned), tag(planned)
 
         return await self._changes.exclusively(work)
@@ -237,8 +238,7 @@ class Transactions:
 
     async def list_all(self, *, decided: bool = False) -> list[Transaction]:
         """Return those that are open, or all that are remembered, oldest first."""
-        bodies = await self._run(lambda: self._state.list(_KIND))
-        found = [from_body(name, body) for name, body in bodies.items()]
+        found = await self._run(self._records.list_all)
         return sorted((each for each in found if decided or each.is_open), key=lambda each: each.fence)
 
     async def forget(self, name: str) -> None:
@@ -252,7 +252,7 @@ class Transactions:
                     Reason.TRANSACTION_OPEN,
                     transaction=name,
                 )
-            await self._run(lambda: self._state.delete(_KIND, name))
+            await self._run(lambda: self._records.delete(name))
             self._closed.pop(name, None)
 
         await self._changes.exclusively(work)
@@ -276,7 +276,7 @@ class Transactions:
         if proposal.etag and proposal.etag != tag(planned):
             raise _changed(proposal)
         self._locks.check(planned)
-        transaction = replace(self._begin(proposal, planned), fence=await self._run(self._next_fence))
+        transaction = replace(self._begin(proposal, planned), fence=await self._run(self._records.last_fence) + 1)
         self._failpoints.reach("prepare", "before_journal")
         inert = [operation for operation in proposal.operations if is_inert(operation)]
         try:
@@ -439,8 +439,7 @@ class Transactions:
 
     async def _find(self, name: str) -> Transaction | None:
         check_name(name)
-        body = await self._run(lambda: self._state.get(_KIND, name))
-        return None if body is None else from_body(name, body)
+        return await self._run(lambda: self._records.get(name))
 
     async def _bury(self, name: str, authority: str = "", participants: tuple[Participant, ...] = ()) -> Transaction:
         """Remember a transaction that never was here, so that it is refused when it comes late."""
@@ -461,20 +460,10 @@ class Transactions:
         self._note(transaction)
         return transaction
 
-    def _next_fence(self) -> int:
-        """Return a number that no earlier transaction had; it is on disk with the transaction that gets it."""
-        body = self._state.get("agent", "fence")
-        return 1 if body is None else int(body["last"]) + 1
-
     def _write(self, transaction: Transaction) -> None:
         """Write a transaction, and forget the oldest of those that are over, beyond so many."""
-        with self._state.transaction():
-            if transaction.state is TransactionState.PREPARED:
-                self._state.put("agent", "fence", {"last": transaction.fence})
-            oldest = list(self._closed)[:-KEPT_TRANSACTIONS]
-            for name in oldest:
-                self._state.delete(_KIND, name)
-            self._state.put(_KIND, transaction.id, to_body(transaction))
+        oldest = list(self._closed)[:-KEPT_TRANSACTIONS]
+        self._records.put(transaction, forget=oldest)
         for name in oldest:
             del self._closed[name]
 
@@ -493,8 +482,8 @@ class Transactions:
             self._closed[transaction.id] = None
 
     def _load(self) -> None:
-        for name, body in self._state.list(_KIND).items():
-            self._note(from_body(name, body))
+        for transaction in self._records.list_all():
+            self._note(transaction)
 
 
 def _change_name(transaction: Transaction) -> str:

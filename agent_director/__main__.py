@@ -31,6 +31,7 @@ from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
+from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
@@ -170,6 +171,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
                 leftovers=destinations.leftovers,
                 read_server=lambda key: pack_server(virtual_servers, destinations, key),
                 problems=problems.texts,
+                last_fence=TransactionRecords(state).last_fence,
             ),
         ),
     )

@@ -131,6 +131,8 @@ class Destinations:
         noted = (server, key.address) in self.leftovers()
         change.destination.leftover_before = noted
         keeps = request.real_server_keeps_vip if request.HasField("real_server_keeps_vip") else noted
+        if request.only_if_draining and before is None:  # it is over, and what was noted then counts
+            keeps = keeps and noted
         change.destination.leftover_after = keeps
         change.destination.address = str(key.address)
         change.made = change.made or noted != keeps

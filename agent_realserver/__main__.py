@@ -30,6 +30,7 @@ from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
+from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
@@ -102,9 +103,11 @@ class Wired:
 def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> Wired:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     silence = Silence(ProcfsArpSysctls(), addresses, state)
-    vips = HeldVips(
-        addresses, state, LoopbackVips(silence, addresses, sockets, serves, lambda: frozenset(name_servers()))
+    records = TransactionRecords(state)
+    policy = LoopbackVips(
+        silence, addresses, sockets, serves, lambda: frozenset(name_servers()), newer_claim=records.newer_claim
     )
+    vips = HeldVips(addresses, state, policy)
     locks = Locks()
     failpoints = settings.failpoints_of("realserver")
     changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours(), locks, failpoints)
@@ -113,13 +116,14 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     problems = Problems()
     restore = RealServerRestore(vips, silence, changes, worker, problems, locks)
     watch = DriftWatch(restore.drift, restore.mend, worker)
+    host = HostServicer(identity, addresses, sockets, worker, problems=problems.texts, last_fence=records.last_fence)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
         (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
-        (host_service_pb2, "HostService", HostServicer(identity, addresses, sockets, worker, problems=problems.texts)),
+        (host_service_pb2, "HostService", host),
     )
     services = [
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)

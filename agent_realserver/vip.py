@@ -13,14 +13,15 @@ from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.sockets import Sockets
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
-from agent_common.virtual_server import IpAddress, VirtualServerKey
+from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_unicast
 from agent_realserver.silence import Silence
 
 
 class LoopbackVips:
     """The policy of a real server for HeldVips.
 
-    serves tells whether IPVS on this host itself serves a key; name_servers gives the resolver's addresses.
+    serves tells whether IPVS on this host itself serves a key; name_servers gives the resolver's addresses;
+    newer_claim names the transaction that wants a VIP held and has a higher fence than the one given, or is "".
     """
 
     placement = Placement.REAL_SERVER
@@ -32,12 +33,14 @@ class LoopbackVips:
         sockets: Sockets,
         serves: Callable[[VirtualServerKey], bool],
         name_servers: Callable[[], frozenset[IpAddress]],
+        newer_claim: Callable[[IpAddress, Holder, int], str],
     ) -> None:
         self._silence = silence
         self._addresses = addresses
         self._sockets = sockets
         self._serves = serves
         self._name_servers = name_servers
+        self._newer_claim = newer_claim
 
     def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
         """Put it on lo; raises RefusedError for what DESIGN.md section 5 lists under preflight."""
@@ -56,8 +59,11 @@ class LoopbackVips:
         return replace(current, device=LOOPBACK, mode=VipMode.AGENT)
 
     def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
-        """A real server gives up a hold whenever it is told to."""
-        return ""
+        """A real server gives up a hold when it is told to, unless it was asked for again since that was decided."""
+        if not request.HasField("fence"):
+            return ""
+        claim = self._newer_claim(parse_unicast(request.address, "address"), holder, request.fence)
+        return f"transaction {claim} has asked for it since" if claim else ""
 
     def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
         """Nothing keeps a VIP here but its holders."""

@@ -144,8 +144,15 @@ def create_vip(
     )
 
 
-def delete_vip(address: IpAddress, holder: Holder, *, keep_if_used: bool = False, force: bool = False) -> Operation:
-    """Give up a hold, if it is there."""
+def delete_vip(
+    address: IpAddress,
+    holder: Holder,
+    *,
+    keep_if_used: bool = False,
+    force: bool = False,
+    fence: int | None = None,
+) -> Operation:
+    """Give up a hold, if it is there; with a fence, and no newer transaction of that host wants it."""
     return Operation(
         delete_vip=vip_pb2.DeleteVipRequest(
             address=str(address),
@@ -153,6 +160,7 @@ def delete_vip(address: IpAddress, holder: Holder, *, keep_if_used: bool = False
             allow_missing=True,
             keep_if_used=keep_if_used,
             force=force,
+            fence=fence,
         )
     )
 

@@ -208,9 +208,8 @@ def _releases(
             continue
         ours, others = _holds(request, directors, facts)
         for holder in ours:
-            yield Step(
-                agent=facts.agent, title=f"give VIP {vip} back", operations=(operations.delete_vip(vip, holder),)
-            )
+            deletion = operations.delete_vip(vip, holder, fence=facts.host.fence)
+            yield Step(agent=facts.agent, title=f"give VIP {vip} back", operations=(deletion,))
         for director in directors if not others else ():
             yield from _forgets(request, director, address)
 
@@ -235,7 +234,11 @@ def _forgets(request: RemoveBackend, director: DirectorFacts, address: IpAddress
         yield Step(
             agent=director.agent,
             title=f"note that {address} has given the VIP back",
-            operations=(operations.delete_destination(request.backend.key, keys[0], real_server_keeps_vip=False),),
+            operations=(
+                operations.delete_destination(
+                    request.backend.key, keys[0], real_server_keeps_vip=False, only_if_draining=True
+                ),
+            ),
         )
 
 

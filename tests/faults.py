@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from agent_common.errors import LvsError
 from cli.client import AgentClient
 from cli.errors import NoAnswerError
+from cli.site import AgentName
 
 
 class Died(BaseException):
@@ -24,6 +27,7 @@ class Fault(enum.Enum):
     LOST = "it is lost"
     ANSWER_LOST = "its answer is lost"
     TWICE = "it arrives twice"
+    LATE = "its agent hangs: it and all that follows it there arrive when the command has ended"
 
 
 class Wire:
@@ -32,6 +36,9 @@ class Wire:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sent: list[str] = []
         self.fault: tuple[int, Fault] | None = None
+        """The number of a message, and what happens to it."""
+        self._hanging: AgentName | None = None
+        self._late: list[Callable[[], Awaitable[Any]]] = []
         ask = AgentClient.ask
 
         async def faulty(client: AgentClient, method: Any, request: Any) -> Any:
@@ -43,13 +50,33 @@ class Wire:
 
         monkeypatch.setattr(AgentClient, "ask", faulty)
 
+    def meet(self, number: int, fault: Fault) -> None:
+        """Have a fault happen to a message, counted from 0 and from now on."""
+        self.sent.clear()
+        self.fault = (number, fault)
+
+    async def arrive(self) -> None:
+        """Have what is late arrive; nobody hears the answer."""
+        self._hanging = None
+        while self._late:
+            with contextlib.suppress(LvsError, NoAnswerError):
+                await self._late.pop(0)()
+
     async def _pass(self, client: AgentClient, send: Callable[[], Awaitable[Any]]) -> Any:
-        fault = self.fault[1] if self.fault and len(self.sent) - 1 == self.fault[0] else None
+        fault = None
+        if self.fault and len(self.sent) - 1 == self.fault[0]:
+            fault = self.fault[1]
+            self._hanging = client.agent if fault is Fault.LATE else None
+        if self.fault and client.agent == self._hanging:
+            fault = Fault.LATE
         match fault:
             case Fault.KILLED_BEFORE:
                 raise Died
             case Fault.LOST:
                 raise NoAnswerError(str(client.agent), "the message is lost", sent=True)
+            case Fault.LATE:
+                self._late.append(send)
+                raise NoAnswerError(str(client.agent), "the message is late", sent=True)
             case Fault.KILLED_AFTER:
                 await send()
                 raise Died

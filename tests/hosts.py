@@ -17,6 +17,7 @@ from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
 from agent_common.restore import Problems
+from agent_common.transaction_records import TransactionRecords
 from agent_common.transactions import Member, Transactions
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
@@ -88,6 +89,7 @@ class DirectorHost:
         self.addresses = addresses or FakeAddresses([own_address(address), own_address("2001:db8::10", 64)])
         self.state = state or FakeState()
         self.sockets = FakeSockets()
+        self.records = TransactionRecords(self.state)
         policy = DirectorVips(
             self.addresses,
             self.ipvs.virtual_servers,
@@ -161,11 +163,16 @@ class RealServerHost:
         self.state = state or FakeState()
         self.sockets = FakeSockets()
         self.silence = Silence(self.sysctls, self.addresses, self.state)
-        self.vips = HeldVips(
+        self.records = TransactionRecords(self.state)
+        policy = LoopbackVips(
+            self.silence,
             self.addresses,
-            self.state,
-            LoopbackVips(self.silence, self.addresses, self.sockets, serves, lambda: frozenset(name_servers)),
+            self.sockets,
+            serves,
+            lambda: frozenset(name_servers),
+            newer_claim=self.records.newer_claim,
         )
+        self.vips = HeldVips(self.addresses, self.state, policy)
         self.resources = RealServerResources(self.vips, self.silence)
         locks = Locks()
         self.changes = Changes(self.resources, self.state, run, NoNeighbours(), locks)

@@ -53,6 +53,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
                 host.sockets,
                 run,
                 ipvs_version=host.ipvs.version,
+                last_fence=host.records.last_fence,
                 leftovers=host.destinations.leftovers,
                 read_server=lambda key: pack_server(host.virtual_servers, host.destinations, key),
             ),
@@ -62,7 +63,9 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
         servicers = {
             **common,
             arp_service_pb2: ArpServicer(host.silence, host.vips, host.changes, run),
-            host_service_pb2: HostServicer(identity, host.addresses, host.sockets, run),
+            host_service_pb2: HostServicer(
+                identity, host.addresses, host.sockets, run, last_fence=host.records.last_fence
+            ),
         }
     return [
         Service(descriptor=descriptor, servicer=servicer)

@@ -129,13 +129,14 @@ async def test_a_later_command_finishes_what_stands_in_its_way(site: Site, wire:
 
 
 @every_message
-@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE])
-async def test_a_message_that_is_lost_or_comes_twice(site: Site, wire: Wire, number: int, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE, Fault.LATE])
+async def test_a_message_that_is_lost_or_late_or_comes_twice(site: Site, wire: Wire, number: int, fault: Fault) -> None:
     """The exit status says what is true: 0 is all, 10 is nothing, and 11 is one of them after a resolve."""
     before = site.snapshot()
     wire.fault = (number, fault)
     outcome = await site.add(RS1, RS2)
     wire.fault = None
+    await wire.arrive()
     assert_safe(site)
     match outcome.status:
         case ExitStatus.DONE:
@@ -147,6 +148,22 @@ async def test_a_message_that_is_lost_or_comes_twice(site: Site, wire: Wire, num
             assert fault is not Fault.TWICE
     await pass_leases(site)
     assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_all_or_nothing(site, before)
+
+
+@every_message
+async def test_a_message_that_comes_when_all_is_over(site: Site, wire: Wire, number: int) -> None:
+    """It is refused, or changes nothing, and leaves nothing open."""
+    before = site.snapshot()
+    wire.fault = (number, Fault.LATE)
+    await site.add(RS1, RS2)
+    wire.fault = None
+    await pass_leases(site)
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_all_or_nothing(site, before)
+    over = site.snapshot()
+    await wire.arrive()
+    assert site.snapshot() == over
     await assert_all_or_nothing(site, before)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_common.errors import ExhaustedError, Reason
+from agent_common.errors import ConflictError, ExhaustedError, Reason
 from agent_common.proposal import Proposal
 from agent_common.transaction import Participant
 from agent_common.virtual_server import VirtualServer
@@ -86,13 +87,14 @@ async def test_whoever_comes_later_finishes_it(site: Site, wire: Wire, number: i
 
 
 @every_message
-@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE])
-async def test_a_message_that_is_lost_or_comes_twice(site: Site, wire: Wire, number: int, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE, Fault.LATE])
+async def test_a_message_that_is_lost_or_late_or_comes_twice(site: Site, wire: Wire, number: int, fault: Fault) -> None:
     """The exit status says what is true."""
     before = site.snapshot()
     wire.fault = (number, fault)
     outcome = await site.remove(RS1)
     wire.fault = None
+    await wire.arrive()
     assert_safe(site)
     match outcome.status:
         case ExitStatus.DONE:
@@ -103,6 +105,22 @@ async def test_a_message_that_is_lost_or_comes_twice(site: Site, wire: Wire, num
             assert status is ExitStatus.UNFINISHED
     await pass_leases(site)
     assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_finished(site, before)
+
+
+@every_message
+async def test_a_message_that_comes_when_all_is_over(site: Site, wire: Wire, number: int) -> None:
+    """It is refused, or changes nothing, and leaves nothing open."""
+    before = site.snapshot()
+    wire.fault = (number, Fault.LATE)
+    await site.remove(RS1)
+    wire.fault = None
+    await pass_leases(site)
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    await assert_finished(site, before)
+    over = site.snapshot()
+    await wire.arrive()
+    assert site.snapshot() == over
     await assert_finished(site, before)
 
 
@@ -204,3 +222,31 @@ async def test_what_was_added_anew_meanwhile_keeps_its_vip(
     assert backends(site) == [BOTH]
     assert_safe(site)
     assert await site.director.transactions.list_all() == []
+
+
+@every_message
+@pytest.mark.parametrize("resolved", [True, False])
+async def test_a_message_that_comes_when_the_real_server_was_added_again(
+    site: Site, wire: Wire, number: int, resolved: bool
+) -> None:
+    """It takes nothing away from the backend that is there now; as long as it may, nobody says that one is there."""
+    wire.fault = (number, Fault.LATE)
+    await site.remove(RS1)
+    wire.fault = None
+    if resolved:
+        await pass_leases(site)
+        assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    for host, found in zip(site.directors, backends(site), strict=True):
+        if f"{RS1}:80" in found:  # an unfinished removal left it draining
+            end = operations.update_destination(WEB, destination(RS1).key, draining=False)
+            with contextlib.suppress(ConflictError):
+                await host.changes.apply(end, "")
+    site.lock_timeout = 1.0
+    added = await site.add(RS1)
+    if not resolved and number in range(len(site.directors), 2 * len(site.directors)):  # the decision itself is late
+        assert added.status in (ExitStatus.CONFLICT, ExitStatus.REFUSED), added.message
+    else:
+        assert added.status is ExitStatus.DONE, added.message
+    await wire.arrive()
+    assert_safe(site)
+    assert backends(site) == [BOTH] * len(site.directors)

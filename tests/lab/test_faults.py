@@ -1,7 +1,9 @@
-"""add-backend while agents are killed at every failpoint, and its coordinator at every message, on a real kernel.
+"""add-backend and remove-backend while an agent is killed at any failpoint, or their coordinator at any message, or a
+message is lost, late or comes twice; on a real kernel, under the traffic of clients.
 
 After each: no director has a destination whose real server lacks the VIP; then the agent runs again, and whoever comes
-next finishes: all hosts agree, nothing is locked, and the kernel is what was committed or what was before.
+next finishes: all hosts agree, nothing is locked, and the kernel is what was committed or what was before. No packet of
+a client ever came to a real server that did not have the VIP.
 
 `make faults` runs all cases, `make test` a sample; the seed is printed and can be given (--seed).
 """
@@ -9,18 +11,18 @@ next finishes: all hosts agree, nothing is locked, and the kernel is what was co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from agent_common.vip import VipMode
 from cli.add_backend import add_backend
-from cli.client import Clients
+from cli.client import Clients as AgentClients
 from cli.errors import ExitStatus
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome
@@ -33,63 +35,13 @@ from lab.host import Host
 from lab.site import STATE, VIP, VIP6, Site
 from tests.faults import Died, Fault, Wire
 from tests.lab.conftest import UsualSite
-from tests.lab.operator import Operator, address_of
+from tests.lab.fault_cases import Case, Command, all_cases
+from tests.lab.operator import PORT, Operator, address_of
+from tests.lab.strays import Clients, asking, strayed
 
 LEASE = 5.0
 
-PLACES = {
-    "prepare": ("before_journal", "before_kernel", "after_kernel", "after_journal", "before_reply", "after_reply"),
-    "ready": ("before_journal", "after_journal", "before_reply", "after_reply"),
-    "commit": ("before_journal", "after_journal", "before_kernel", "after_kernel", "before_reply", "after_reply"),
-    "abort": ("before_journal", "after_journal", "before_kernel", "after_kernel", "before_reply", "after_reply"),
-}
-"""The failpoints of an agent (agent_common/failpoint.py)."""
-
 DEATHS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
-LOSSES = (Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One fault: an agent (by its host's name) at a failpoint, or a message by its number."""
-
-    family: int
-    directors: int
-    real_servers: int
-    victim: str = ""
-    failpoint: str = ""
-    message: int = -1
-    fault: Fault | None = None
-
-    def __str__(self) -> str:
-        fault = self.fault.name.lower() if self.fault else ""
-        what = self.victim + self.failpoint if self.victim else f"message{self.message}-{fault}"
-        return f"ipv{self.family}-{self.directors}d{self.real_servers}r-{what}"
-
-
-def all_cases() -> list[Case]:
-    """Every failpoint of every agent, and every message, on one and two directors and one to three real servers."""
-    layouts = [(4, d, r) for d in (1, 2) for r in (1, 2, 3)] + [(6, 1, 1), (6, 2, 2)]
-    return [case for family, d, r in layouts for case in _cases(family, d, r)]
-
-
-def _cases(family: int, directors: int, real_servers: int) -> Iterator[Case]:
-    def case(**more: object) -> Case:
-        return Case(family=family, directors=directors, real_servers=real_servers, **more)  # type: ignore[arg-type]
-
-    victims = [(f"lb{n}", "director") for n in range(1, directors + 1)]
-    victims += [(f"rs{n}", "realserver") for n in range(1, real_servers + 1)]
-    for name, role in victims:
-        for step, places in PLACES.items():
-            if (step == "ready" and role == "director") or (step == "abort" and directors + real_servers > 3):
-                continue
-            for place in places:
-                if not (role == "realserver" and step == "commit" and "kernel" in place):  # nothing is reserved there
-                    yield case(victim=name, failpoint=f"{role}.{step}.{place}")
-    messages = 2 * directors + 3 * real_servers
-    for number in range(messages):
-        for fault in (*DEATHS, *LOSSES):
-            yield case(message=number, fault=fault)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -112,34 +64,55 @@ def fault_site(request: pytest.FixtureRequest, usual_site: UsualSite) -> Iterato
         return
     usual_site.end()
     with Site.make(directors=2, real_servers=3) as made:
+        for family in ("ipv4", "ipv6"):  # by ports too: connections go to both directors
+            made.client.run("sysctl", "-qw", f"net.{family}.fib_multipath_hash_policy=1")
         yield Operator.at(made)
 
 
 class Attempt:
     """The hosts of one case, and commands on them."""
 
-    def __init__(self, operator: Operator, case: Case) -> None:
+    def __init__(self, operator: Operator, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
         self.operator = operator
         self.case = case
         site = operator.site
         self.directors = site.directors[: case.directors]
         self.real_servers = site.real_servers[: case.real_servers]
-        self.vip = operator.vip(case.family)
+        self.victims = [agent for name, agent in operator.agents.items() if name == case.victim]
+        self._wire = Wire(monkeypatch)
 
     @property
     def backend(self) -> Backend:
-        return parse_backend(self.vip, [address_of(host, self.case.family) for host in self.real_servers], "tcp")
+        addresses = [address_of(host, self.case.family) for host in self.real_servers]
+        return parse_backend(self.operator.vip(self.case.family), addresses, "tcp")
+
+    @contextlib.contextmanager
+    def clients(self) -> Iterator[Clients]:
+        """Clients of the VIP; with several directors it is on each of them, and the clients' router uses them all."""
+        site, family = self.operator.site, self.case.family
+        vip, place = (VIP, f"{VIP}/32") if family == 4 else (VIP6, f"{VIP6}/128")
+        with contextlib.ExitStack() as stack:
+            if len(self.directors) > 1:
+                hops = [part for host in self.directors for part in ("nexthop", "via", address_of(host, family))]
+                site.client.run("ip", f"-{family}", "route", "add", place, *hops)
+                stack.callback(site.client.run, "ip", f"-{family}", "route", "del", place)
+                for host in self.directors:
+                    host.run("ip", "address", "add", place, "dev", "lo")
+                    stack.callback(host.run, "ip", "address", "del", place, "dev", "lo")
+            yield stack.enter_context(asking(site.client, vip, PORT))
 
     def agents(self) -> AgentSite:
         whole = self.operator.agent_site()
         return dataclasses.replace(whole, directors=whole.directors[: self.case.directors], lock_timeout=2 * LEASE)
 
-    def run(self, work: Callable[[Run], object]) -> Outcome:
+    def run(self, work: Callable[[Run], Awaitable[Outcome]]) -> Outcome:
         """Run a workflow in a process of its own, as it were: with its own connections."""
 
         async def go() -> Outcome:
-            async with Clients(self.agents(), lambda call: None) as clients:
-                return await work(Run(clients=clients, interrupt=Interrupt(), lease=LEASE))  # type: ignore[misc, no-any-return]
+            async with AgentClients(self.agents(), lambda call: None) as clients:
+                outcome = await work(Run(clients=clients, interrupt=Interrupt(), lease=LEASE))
+                await self._wire.arrive()
+                return outcome
 
         return asyncio.run(go())
 
@@ -154,9 +127,33 @@ class Attempt:
     def resolve(self) -> Outcome:
         return self.run(lambda run: resolve_transactions("", run, wait=True))
 
+    def meet_the_fault(self) -> Outcome | None:
+        """Run the command of the case, and have its fault happen; None if the coordinator died."""
+        case = self.case
+        if case.fault is not None:
+            self._wire.meet(case.message, case.fault)
+        if ".abort." in case.failpoint:  # something else must fail for anybody to be asked to abort
+            self._wire.meet(case.directors + case.real_servers, Fault.LOST)
+        for agent in self.victims:
+            (STATE / agent.host.name / "failpoint").write_text(case.failpoint)
+        try:
+            return self.add() if case.command is Command.ADD else self.remove()
+        except Died:
+            assert case.fault in DEATHS
+            return None
+        finally:
+            self._wire.fault = None
+
+    def start_victims(self) -> None:
+        for agent in self.victims:
+            (STATE / agent.host.name / "failpoint").unlink(missing_ok=True)
+            time.sleep(0.1)  # after_reply comes a moment after the reply
+            if not agent.is_running:
+                agent.start()
+
     def open_transactions(self) -> list[str]:
         async def go() -> list[str]:
-            async with Clients(self.agents(), lambda call: None) as clients:
+            async with AgentClients(self.agents(), lambda call: None) as clients:
                 found = await read_transactions(clients)
                 return [f"{each.agent} {each.transaction.id} {each.transaction.state}" for each in found]
 
@@ -185,43 +182,62 @@ class Attempt:
     def is_nowhere(self) -> bool:
         return not any(map(self.served, self.directors)) and not any(map(self.has_vip, self.real_servers))
 
+    def is_done(self) -> bool:
+        return self.is_everywhere() if self.case.command is Command.ADD else self.is_nowhere()
+
+    def is_undone(self) -> bool:
+        return self.is_nowhere() if self.case.command is Command.ADD else self.is_everywhere()
+
 
 def test_in_the_end_it_is_all_or_nothing(fault_site: Operator, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever dies, and whenever."""
-    attempt = Attempt(fault_site, case)
-    victims = [agent for name, agent in fault_site.agents.items() if name == case.victim]
     with monkeypatch.context() as patch:
-        wire = Wire(patch)
-        if case.fault is not None:
-            wire.fault = (case.message, case.fault)
-        for agent in victims:
-            (STATE / agent.host.name / "failpoint").write_text(case.failpoint)
-        if ".abort." in case.failpoint:  # something else must fail for anybody to be asked to abort
-            wire.fault = (case.directors + case.real_servers, Fault.LOST)
-        outcome = None
-        try:
-            outcome = attempt.add()
-        except Died:
-            assert case.fault in DEATHS
-    attempt.assert_safe()
-    for agent in victims:
-        (STATE / agent.host.name / "failpoint").unlink(missing_ok=True)
-        time.sleep(0.1)  # after_reply comes a moment after the reply
-        if not agent.is_running:
-            agent.start()
-        attempt.assert_safe()
-    if outcome is not None and outcome.status is ExitStatus.DONE:
-        assert attempt.is_everywhere()
-    resolved = attempt.resolve()
-    assert resolved.status is ExitStatus.DONE, resolved.message
-    attempt.assert_safe()
-    assert attempt.is_everywhere() or attempt.is_nowhere()
-    if outcome is not None and outcome.status is ExitStatus.ROLLED_BACK:
-        assert attempt.is_nowhere()
-    assert attempt.open_transactions() == []
-    again = attempt.add()
-    assert again.status is ExitStatus.DONE, again.message
-    assert attempt.is_everywhere()
-    gone = attempt.remove()
-    assert gone.status is ExitStatus.DONE, gone.message
-    assert attempt.is_nowhere()
+        attempt = Attempt(fault_site, case, patch)
+        before = strayed(attempt.real_servers)
+        with attempt.clients() as clients:
+            if case.command is Command.REMOVE:
+                assert_done(attempt.add())
+            outcome = attempt.meet_the_fault()
+            attempt.assert_safe()
+            attempt.start_victims()
+            attempt.assert_safe()
+            if outcome is not None and outcome.status is ExitStatus.DONE:
+                assert attempt.is_done()
+            assert_done(attempt.resolve())
+            attempt.assert_safe()
+            assert attempt.is_done() or attempt.is_undone()
+            if outcome is not None and outcome.status is ExitStatus.ROLLED_BACK:
+                assert attempt.is_undone()
+            assert attempt.open_transactions() == []
+            if case.command is Command.ADD:
+                assert_done(attempt.add())
+                assert attempt.is_everywhere()
+            assert_done(attempt.remove())
+            assert attempt.is_nowhere()
+        assert clients.answered > 0
+        assert strayed(attempt.real_servers) == before
+
+
+def assert_done(outcome: Outcome) -> None:
+    assert outcome.status is ExitStatus.DONE, outcome.message
+
+
+def test_a_client_that_comes_to_a_real_server_without_the_vip_is_counted(operator: Operator, family: int) -> None:
+    """As the matrix would: somebody takes the VIP away while the agent, which would put it back, is stopped."""
+    site = operator.site
+    vip, place = (VIP, f"{VIP}/32") if family == 4 else (VIP6, f"{VIP6}/128")
+    assert operator.add(operator.vip(family), [operator.rs(family)[0]]).status == 0
+    agent = operator.agents["rs1"]
+    agent.stop()
+    before = strayed(site.real_servers)
+    with asking(site.client, vip, PORT) as clients:
+        while clients.answered < 3:
+            time.sleep(0.1)
+        assert strayed(site.real_servers) == before
+        site.host("rs1").run("ip", "address", "del", place, "dev", "lo")
+        until = time.monotonic() + 10
+        while strayed(site.real_servers) == before:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    agent.start()
+    assert operator.remove(operator.vip(family), [operator.rs(family)[0]], prune=True, drain_timeout=None).status == 0

@@ -193,6 +193,7 @@ class GetHostResponse(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     kind: Global___AgentKind.ValueType
     """Kind of agent."""
     version: _builtins.str
@@ -205,6 +206,8 @@ class GetHostResponse(_message.Message):
     """Director: version of IPVS, such as 1.2.1; empty if the kernel has none."""
     peer_address: _builtins.str
     """Address from which this call came, as the agent sees it; empty on a unix socket."""
+    fence: _builtins.int
+    """Fence of the newest transaction that was prepared here; 0 if none was."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___InterfaceAddress]:
         """Addresses of the host, all interfaces."""
@@ -251,10 +254,11 @@ class GetHostResponse(_message.Message):
         problems: _abc.Iterable[_builtins.str] | None = ...,
         virtual_server: _virtual_server_pb2.VirtualServerStatus | None = ...,
         destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
+        fence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "destinations", b"destinations", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "destinations", b"destinations", "fence", b"fence", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

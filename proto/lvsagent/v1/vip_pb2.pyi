@@ -222,6 +222,7 @@ class DeleteVipRequest(_message.Message):
     CHANGE_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     KEEP_IF_USED_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The address."""
     allow_missing: _builtins.bool
@@ -234,6 +235,10 @@ class DeleteVipRequest(_message.Message):
     """See CreateVipRequest."""
     keep_if_used: _builtins.bool
     """Director: if a virtual server still uses the address, give up the hold and leave the address, instead of refusing."""
+    fence: _builtins.int
+    """Real server: the newest transaction there that was known when this was decided (GetHostResponse.fence). If a newer one
+    has asked for the VIP, for the same holder, the hold stays (made = false). Not set: it does not matter.
+    """
     @_builtins.property
     def holder(self) -> Global___VipHolder:
         """Whose hold."""
@@ -248,11 +253,14 @@ class DeleteVipRequest(_message.Message):
         change_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         keep_if_used: _builtins.bool = ...,
+        fence: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fence", b"_fence", "fence", b"fence", "holder", b"holder"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "allow_missing", b"allow_missing", "change_id", b"change_id", "force", b"force", "holder", b"holder", "keep_if_used", b"keep_if_used", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fence", b"_fence", "address", b"address", "allow_missing", b"allow_missing", "change_id", b"change_id", "fence", b"fence", "force", b"force", "holder", b"holder", "keep_if_used", b"keep_if_used", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__fence: _TypeAlias = _typing.Literal["fence"]  # noqa: Y015
+    _WhichOneofArgType__fence: _TypeAlias = _typing.Literal["_fence", b"_fence"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fence) -> _WhichOneofReturnType__fence | None: ...
 
 Global___DeleteVipRequest: _TypeAlias = DeleteVipRequest  # noqa: Y015
