@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
@@ -69,6 +70,19 @@ class BootClock:
         return self.now
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Of what an agent is made; tests/promises hands it weaker ones."""
+
+    held_vips: type[HeldVips] = HeldVips
+    destinations: type[Destinations] = Destinations
+    locks: type[Locks] = Locks
+    transactions: type[Transactions] = Transactions
+
+
+AS_SHIPPED = Parts()
+
+
 class DirectorHost:
     """A director: its kernel and state, and everything that decides on top of them."""
 
@@ -83,7 +97,9 @@ class DirectorHost:
         address: str = "192.168.0.10",
         agent_id: str = "id",
         clock: BootClock | None = None,
+        parts: Parts = AS_SHIPPED,
     ) -> None:
+        self.parts = parts
         self.clock = clock = clock or BootClock()
         self.ipvs = ipvs or FakeIpvs()
         self.addresses = addresses or FakeAddresses([own_address(address), own_address("2001:db8::10", 64)])
@@ -95,13 +111,13 @@ class DirectorHost:
             self.ipvs.virtual_servers,
             has_ours=lambda key: self.virtual_servers.has_ours(key),  # noqa: PLW0108  # they are made below
         )
-        self.vips = HeldVips(self.addresses, self.state, policy)
+        self.vips = parts.held_vips(self.addresses, self.state, policy)
         self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)
-        self.destinations = Destinations(self.ipvs, self.state)
+        self.destinations = parts.destinations(self.ipvs, self.state)
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
         self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips)
         self.neighbours = neighbours or NoNeighbours()
-        locks = Locks()
+        locks = parts.locks()
         self.changes = Changes(self.resources, self.state, run, self.neighbours, locks)
         self.locks = locks
         self.identify(agent_id)
@@ -123,7 +139,7 @@ class DirectorHost:
         """Be the agent of this name."""
         self.agent_id = agent_id
         member = Member(agent_id=agent_id, is_director=True, boot=self.clock.boot)
-        self.transactions = Transactions(member, self.changes, self.locks, self.state, run, self.clock)
+        self.transactions = self.parts.transactions(member, self.changes, self.locks, self.state, run, self.clock)
 
     def restarted(self) -> DirectorHost:
         """Return a new agent on the same kernel and state directory."""
@@ -134,12 +150,14 @@ class DirectorHost:
             neighbours=self.neighbours,
             agent_id=self.agent_id,
             clock=self.clock,
+            parts=self.parts,
         )
 
     def rebooted(self) -> DirectorHost:
         """Return a new agent on the same state directory, after the kernel has lost everything of ours."""
         clock = BootClock("boot-2")
-        return DirectorHost(state=self.state, neighbours=self.neighbours, agent_id=self.agent_id, clock=clock)
+        fields = {"state": self.state, "neighbours": self.neighbours, "agent_id": self.agent_id}
+        return DirectorHost(**fields, clock=clock, parts=self.parts)  # type: ignore[arg-type]
 
 
 class RealServerHost:
@@ -156,7 +174,9 @@ class RealServerHost:
         address: str = "192.168.0.104",
         agent_id: str = "id",
         clock: BootClock | None = None,
+        parts: Parts = AS_SHIPPED,
     ) -> None:
+        self.parts = parts
         self.clock = clock = clock or BootClock()
         self.sysctls = sysctls or FakeArpSysctls()
         self.addresses = addresses or FakeAddresses([own_address(address)])
@@ -172,9 +192,9 @@ class RealServerHost:
             lambda: frozenset(name_servers),
             newer_claim=self.records.newer_claim,
         )
-        self.vips = HeldVips(self.addresses, self.state, policy)
+        self.vips = parts.held_vips(self.addresses, self.state, policy)
         self.resources = RealServerResources(self.vips, self.silence)
-        locks = Locks()
+        locks = parts.locks()
         self.changes = Changes(self.resources, self.state, run, NoNeighbours(), locks)
         self.locks = locks
         self.identify(agent_id)
@@ -186,7 +206,7 @@ class RealServerHost:
         """Be the agent of this name."""
         self.agent_id = agent_id
         member = Member(agent_id=agent_id, is_director=False, boot=self.clock.boot)
-        self.transactions = Transactions(member, self.changes, self.locks, self.state, run, self.clock)
+        self.transactions = self.parts.transactions(member, self.changes, self.locks, self.state, run, self.clock)
 
     def restarted(self) -> RealServerHost:
         """Return a new agent on the same kernel and state directory."""
@@ -196,6 +216,7 @@ class RealServerHost:
             state=self.state,
             agent_id=self.agent_id,
             clock=self.clock,
+            parts=self.parts,
         )
 
     def rebooted(self) -> RealServerHost:
