@@ -110,6 +110,10 @@ class Addresses(Protocol):
         """Whether the main table has an on-link route to this one address here, whatever its scope and protocol."""
         ...
 
+    def has_own_host_route(self, address: ipaddress.IPv4Address, device: str) -> bool:
+        """Whether exactly the route is there that add_host_route adds."""
+        ...
+
     def route_to(self, address: IpAddress) -> RouteTo:
         """Return how the host reaches an address; unreachable, prohibited and blackholed ones are not reachable."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import (
@@ -86,7 +86,7 @@ def destination_order(key: DestinationKey) -> tuple[int, bytes, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A destination's configuration. The weight is the operator's; while draining is set the kernel's is 0."""
+    """A destination's configuration. The weight is the operator's; effective says what the kernel is given."""
 
     key: DestinationKey
     forwarding: Forwarding = Forwarding.DIRECT_ROUTING
@@ -95,11 +95,6 @@ class Destination:
     upper_threshold: int = 0
     lower_threshold: int = 0
     tunnel: Tunnel = Tunnel()
-
-    @property
-    def kernel_weight(self) -> int:
-        """The weight that the kernel is given."""
-        return 0 if self.draining else self.weight
 
     def check(self, virtual_server: VirtualServerKey) -> Destination:
         """Raise InvalidInputError unless ipvsadm, too, would take this combination; return the destination."""
@@ -147,6 +142,14 @@ class Destination:
             raise InvalidInputError("tunnel.checksum", "tunnel.checksum: ipip has none")
         if tunnel.checksum is TunnelChecksum.REMOTE and tunnel.type is not TunnelType.GUE:
             raise InvalidInputError("tunnel.checksum", "tunnel.checksum: remote checksum offload needs gue")
+
+
+def effective(destination: Destination) -> Destination:
+    """Return what the kernel is to have of a destination that was committed: with weight 0 while it drains.
+
+    This alone makes intent into what the kernel is given and compared with: by every write, restore, drift and repair.
+    """
+    return replace(destination, weight=0 if destination.draining else destination.weight, draining=False)
 
 
 def _check_range(field: str, value: int, largest: int) -> None:

@@ -17,6 +17,9 @@ SECONDS = 10.0
 SHARE = 1 / 250
 """Of a processor's time for readings, at most: a table of ten thousand destinations is looked at less often."""
 
+LOGGED = 20
+"""So many things that have come are told one by one: with a table that was lost there are thousands."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,11 @@ class DriftWatch:
         """Return what the last two readings have both found."""
         return self._confirmed
 
+    async def look_twice(self) -> Sequence[Drift]:
+        """Take two readings at once, and return what both find; nothing is mended."""
+        first, second = await self._run(self._find), await self._run(self._find)
+        return [each for each in second if each in first]
+
     async def follow(self) -> None:
         """Look until cancelled; the log has what comes and what goes."""
         while True:
@@ -61,9 +69,11 @@ class DriftWatch:
         """Take one reading."""
         found = await self._run(self._read)
         confirmed = [each for each in found if each in self._last]
-        for each in confirmed:
-            if each not in self._confirmed:
-                _log.warning("drift: %s", each)
+        news = [each for each in confirmed if each not in self._confirmed]
+        for each in news[:LOGGED]:
+            _log.warning("drift: %s", each)
+        if len(news) > LOGGED:
+            _log.warning("drift: and %d things more", len(news) - LOGGED)
         for each in self._confirmed:
             if each not in confirmed:
                 _log.info("no drift any more: %s", each.resource)

@@ -108,6 +108,10 @@ class FakeAddresses:
         self._check_device(device, f"look for the route to {address}")
         return (address, device) in self._host_routes
 
+    def has_own_host_route(self, address: IPv4Address, device: str) -> bool:
+        """Whether the route is there: the fake has only such ones."""
+        return self.has_host_route(address, device)
+
     def route_to(self, address: IpAddress) -> RouteTo:
         """Return the route: the host's own addresses, then host routes, subnets and gateways by prefix length."""
         if any(each.address == address for each in self._addresses):

@@ -12,7 +12,7 @@ from typing import Protocol
 from lvsagent.v1 import operation_pb2, vip_pb2
 
 from agent_common import wire_vip
-from agent_common.address import Addresses, Placement, find_address
+from agent_common.address import Addresses, InterfaceAddress, Placement, find_address
 from agent_common.changes import Outcome, Reverted
 from agent_common.drift import Drift, DriftKind
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
@@ -50,6 +50,9 @@ class VipPolicy(Protocol):
 
     def plan_silence(self, address: IpAddress) -> SysctlChanges:
         """Return the ARP sysctls that must be written before the address is added."""
+
+    def check_silent(self, address: IpAddress) -> None:
+        """Raise RefusedError (ARP_NOT_SILENT) if the host would answer for the address where it must not."""
 
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Write them, originals on disk first, and check that the host is silent."""
@@ -108,21 +111,24 @@ class HeldVips:
         record = self._records.get(address)
         return record is not None and record.made_address
 
-    def plan_restore(self, address: IpAddress) -> Change:
-        """Plan to put back what is missing of a VIP of ours: silence, address, route. Nobody's hold changes."""
+    def plan_restore(self, address: IpAddress, *, asked: bool = False) -> Change:
+        """Plan to put back what is missing of a VIP of ours: silence, address, route. Nobody's hold changes.
+
+        asked: somebody wants it back, though somebody else had added it. Raises NotFoundError if it has no record.
+        """
         current = self.get(address)
         record = self._records.get(address)
+        if record is None:
+            raise NotFoundError(f"VIP {address} is not held on this host", Reason.VIP_NOT_FOUND, vip=str(address))
         wanted = current
-        if record is not None and current.mode is VipMode.AGENT:
-            if record.made_address and not current.present:
+        if current.mode is VipMode.AGENT:
+            if (record.made_address or (asked and record.holders)) and not current.present:
                 wanted = replace(current, present_device=current.device, made_address=True)
-            if record.made_route and wanted.made_address and not current.route_present:
+            lost = record.made_route or (wanted.made_address and not record.made_address and wants_route(wanted))
+            if lost and wanted.made_address and not current.route_present:
                 wanted = replace(wanted, route_present=True, made_route=True)
         sysctls = self._policy.plan_silence(address) if wanted.holders and wanted.present else ()
-        resource = operation_pb2.VipChange(
-            before=wire_vip.pack_vip(current), after=wire_vip.pack_vip(wanted), sysctls=sysctls
-        )
-        return Change(made=wanted != current or bool(sysctls), vip=resource)
+        return vip_change(current, wanted, None, creation_lines(current, wanted, sysctls), sysctls)
 
     def restore(self, change: operation_pb2.VipChange) -> None:
         """Carry out what plan_restore has planned: the order is that of an addition."""
@@ -137,6 +143,8 @@ class HeldVips:
         holder = wire_vip.unpack_holder(request.holder)
         current = self.get(parse_unicast(request.vip.address, "vip.address"))
         after = self._policy.plan_new(request, current)
+        if request.adopt:
+            return self._plan_adopt(current, after, holder)
         # Only now the interface is known: a route that somebody left there is theirs.
         current = replace(current, route_present=current.route_present or self._has_route(after))
         sysctls = list(self._policy.plan_silence(current.address))
@@ -158,6 +166,44 @@ class HeldVips:
         change = vip_change(current, after, holder, actions, sysctls)
         change.foreign = current.present and not current.made_address
         return change
+
+    def _plan_adopt(self, current: Vip, after: Vip, holder: Holder) -> Change:
+        """Plan to hold the VIP, and to count address and route as ours, where they are what we would have added."""
+        current = replace(current, route_present=current.route_present or self._has_route(after))
+        holders = after.holders if holder in after.holders else (*after.holders, holder)
+        after = replace(after, holders=holders, route_present=current.route_present)
+        actions = []
+        if after.mode is VipMode.AGENT and not current.made_address:
+            found = self._adoptable(after)
+            self._policy.check_silent(after.address)
+            after = replace(after, made_address=True, present_device=found.device)
+            actions.append(f"adopt {found.address}/{found.prefix_length} on {found.device}")
+        if wants_route(after) and not current.made_route and self._is_our_route(after):
+            after = replace(after, made_route=True)
+            actions.append(f"adopt route {after.address} scope host dev {after.present_device}")
+        actions.extend(creation_lines(current, after, ()))
+        return vip_change(current, after, holder, actions, ())
+
+    def _adoptable(self, vip: Vip) -> InterfaceAddress:
+        """Return where it is; raises RefusedError unless it is as this agent would have added it."""
+        found = find_address(self._addresses.addresses(), vip.address)
+        if found is None:
+            raise RefusedError(
+                f"cannot adopt VIP {vip.address}: it is not on this host", Reason.VIP_NOT_FOUND, vip=str(vip.address)
+            )
+        if (found.prefix_length, found.device) != (vip.prefix_length, vip.device):
+            raise RefusedError(
+                f"cannot adopt VIP {vip.address}: it is on {found.device} with prefix length {found.prefix_length}, "
+                f"and lvs would have added {vip.address}/{vip.prefix_length} to {vip.device}",
+                Reason.VIP_IS_HOST_ADDRESS,
+                vip=str(vip.address),
+            )
+        return found
+
+    def _is_our_route(self, vip: Vip) -> bool:
+        return isinstance(vip.address, ipaddress.IPv4Address) and self._addresses.has_own_host_route(
+            vip.address, vip.present_device
+        )
 
     def plan_delete(self, request: vip_pb2.DeleteVipRequest) -> Change:
         """Plan to give up a hold, and with the last one what this agent made."""
@@ -222,12 +268,12 @@ class HeldVips:
             f"VIP {after.address} is no longer held for {each.label}" for each in current.holders if each not in holders
         ]
         if holders:
-            self._record(replace(current, holders=holders))
+            self._record(_disowned(before, after, replace(current, holders=holders)))
             if made_more:
                 why = f"VIP {after.address} stays: {', '.join(each.label for each in holders)} needs it by now"
                 return Reverted(outcome=Outcome.KEPT, details=(why,))
             return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
-        wanted = replace(current, holders=())
+        wanted = _disowned(before, after, replace(current, holders=()))
         if before.holders or not before.made_address:  # else it had stayed for somebody, though nobody held it
             wanted = emptied(wanted)
         done.extend(self._take_away(current, wanted))
@@ -299,3 +345,14 @@ class HeldVips:
             if error.reason is Reason.NO_DEVICE:  # with the interface its routes are gone
                 return False
             raise
+
+
+def _disowned(before: Vip, after: Vip, current: Vip) -> Vip:
+    """Return the VIP with what a change only adopted foreign again."""
+    address = before.present and after.made_address and not before.made_address
+    route = before.route_present and after.made_route and not before.made_route
+    return replace(
+        current,
+        made_address=current.made_address and not address,
+        made_route=current.made_route and not route,
+    )

@@ -135,6 +135,15 @@ class NetlinkAddresses:
         index_of(device, f"look for the route to {address}")
         return procfs_route.has_host_route(address, device)
 
+    def has_own_host_route(self, address: ipaddress.IPv4Address, device: str) -> bool:
+        """Whether exactly the route is there that add_host_route adds."""
+        index = index_of(device, f"look for the route to {address}")
+        return any(
+            (route["dst_len"], route.get_attr("RTA_DST"), route.get_attr("RTA_OIF")) == (32, str(address), index)
+            and (route["table"], route["proto"], route["scope"]) == (RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_HOST)
+            for route in self._routes(socket.AF_INET)
+        )
+
     def route_to(self, address: IpAddress) -> RouteTo:
         """Return how the host reaches an address, as `ip route get` says."""
         try:

@@ -8,6 +8,7 @@ from lvsagent.v1 import drift_service_pb2
 
 from agent_common import wire
 from agent_common.drift import ArpInterface, DestinationName, Drift, DriftKind, Resource
+from agent_common.virtual_server import parse_address
 
 KINDS: dict[drift_service_pb2.DriftKind.ValueType, DriftKind] = {
     drift_service_pb2.DRIFT_KIND_MISSING: DriftKind.MISSING,
@@ -54,6 +55,6 @@ def _unpack_resource(
         case "arp_interface":
             return ArpInterface(name=message.arp_interface)
         case "vip":
-            return ipaddress.ip_address(message.vip)
+            return parse_address(message.vip, "drift.vip")
         case _:
             return wire.unpack_key(message.virtual_server)

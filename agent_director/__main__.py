@@ -29,6 +29,7 @@ from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
+from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.transaction_records import TransactionRecords
@@ -152,13 +153,14 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         locks,
         neighbours.briefly(),
     )
+    repairs = Repairs(resources, changes, neighbours, locks, worker)
     watch = DriftWatch(restore.drift, restore.mend, worker)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
-        (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
+        (drift_service_pb2, "DriftService", DriftServicer(watch, repairs)),
         (
             host_service_pb2,
             "HostService",

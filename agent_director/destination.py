@@ -18,14 +18,16 @@ from agent_common.destination import (
     DestinationKey,
     DestinationStatus,
     destination_order,
+    effective,
     forwarding_name,
 )
 from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
 from agent_common.records import from_record, to_record
-from agent_common.state import State
+from agent_common.state import Body, State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
+    describe_repair,
     describe_update,
     destination_change,
     is_exactly,
@@ -36,7 +38,7 @@ from agent_director.destination_change import (
     taking_connections,
 )
 from agent_director.ipvs import Ipvs
-from agent_director.preconditions import check_etag, check_mask
+from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 
 _KIND = "destination"
 _LEFTOVER = "leftover"
@@ -138,6 +140,28 @@ class Destinations:
         change.made = change.made or noted != keeps
         return change
 
+    def plan_adopt(self, request: destination_pb2.AdoptDestinationRequest) -> Change:
+        """Plan to make a foreign one ours, as it is; raises RefusedError for one that could not be made like that."""
+        server = wire.unpack_key(request.virtual_server, "virtual_server")
+        key = wire.unpack_destination_key(request.destination, "destination")
+        current = self.get(server, key)
+        there = current.destination
+        if not current.managed:
+            refuse_unusual(str(key), lambda: there.check(server))
+        action = f"adopt {key} in {server}, {forwarding_name(there.forwarding)}, weight {there.weight}"
+        return destination_change(server, there, there, action, adopted=not current.managed)
+
+    def plan_repair(self, server: VirtualServerKey, key: DestinationKey, earlier: Sequence[Change]) -> Change:
+        """Plan to bring a committed one back to what it shall be; raises NotFoundError if it is not ours."""
+        wanted = self._committed(server, key)
+        if wanted is None:
+            raise missing_destination(server, key)
+        current = self._find(server, key)
+        if current is None and not self._has_server(server, earlier):
+            raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
+        before = current.destination if current else None
+        return destination_change(server, before, wanted, describe_repair(server, current, wanted))
+
     def leftovers(self) -> list[tuple[VirtualServerKey, IpAddress]]:
         """Return the real servers that may still hold a VIP for a destination that is gone."""
         bodies = self._state.list(_LEFTOVER).values()
@@ -146,6 +170,9 @@ class Destinations:
     def write(self, change: operation_pb2.DestinationChange) -> None:
         """Bring the kernel from before to after, and read it back."""
         server, before, after = sides(change)
+        if change.adopted and after is not None:
+            self._adopt(server, after)
+            return
         if change.leftover_after:  # noted before the destination goes, since nobody would know afterwards
             self._note(server, change.address, left=True)
         self._put(server, before, after)
@@ -164,6 +191,9 @@ class Destinations:
         if either is None:
             return Reverted(outcome=Outcome.NOTHING)
         current = self._find(server, either.key)
+        if change.adopted:
+            self._disown(server, either)
+            return Reverted(outcome=Outcome.REVERTED, details=(f"{either.key} in {server} is foreign again",))
         if is_exactly(current, before):
             self._record(server, before, either.key, new=False)
             return Reverted(outcome=Outcome.NOTHING)
@@ -188,9 +218,12 @@ class Destinations:
         found: dict[VirtualServerKey, list[Destination]] = {}
         for body in self._state.list(_KIND).values():
             if body["managed"]:
-                message = from_record(body["config"], destination_pb2.Destination())
-                found.setdefault(parse_key(body["server"]), []).append(wire.unpack_destination(message))
+                found.setdefault(parse_key(body["server"]), []).append(_configuration(body))
         return found
+
+    def _committed(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
+        body = self._state.get(_KIND, record_name(server, key))
+        return _configuration(body) if body is not None and body["managed"] else None
 
     def restore(self, server: VirtualServerKey, destination: Destination) -> None:
         """Put a committed one back that the kernel has lost; one that drains with weight 0."""
@@ -215,13 +248,26 @@ class Destinations:
             return
         self._record(server, after, after.key, new=before is None and not foreign)
         if before is None:
-            self._ipvs.add_destination(server, after)
+            self._ipvs.add_destination(server, effective(after))
         else:
-            self._ipvs.edit_destination(server, after)
+            self._ipvs.edit_destination(server, effective(after))
         if not is_exactly(self._find(server, after.key), after):
             raise ConflictError(
                 f"{after.key} of {server} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
             )
+
+    def _adopt(self, server: VirtualServerKey, destination: Destination) -> None:
+        """Record it as ours; raises ConflictError if it is not as it was planned any more."""
+        if not is_exactly(self._find(server, destination.key), destination):
+            raise ConflictError(
+                f"{destination.key} of {server} is not as it was read: somebody changes it", Reason.CHANGED_MEANWHILE
+            )
+        self._record(server, destination, destination.key, new=True)
+
+    def _disown(self, server: VirtualServerKey, destination: Destination) -> None:
+        """Make it foreign again; the weight that waits for the end of its drain stays known."""
+        self._state.delete(_KIND, record_name(server, destination.key))
+        self._record(server, destination, destination.key, new=False)
 
     def _note(self, server: VirtualServerKey, address: str, *, left: bool) -> None:
         name = f"{server} {address}"
@@ -257,8 +303,7 @@ class Destinations:
         record = self._state.get(_KIND, record_name(server, after.key))
         recorded = (record["weight"], record["draining"]) if record else None
         return any(
-            there is not None and there.destination == replace(side, weight=side.kernel_weight, draining=False)
-            for side in (before, after)
+            there is not None and there.destination == effective(side) for side in (before, after)
         ) and recorded in [(side.weight, side.draining) for side in (before, after)]
 
     def _find(self, server: VirtualServerKey, key: DestinationKey) -> DestinationStatus | None:
@@ -285,3 +330,7 @@ class Destinations:
             for change in earlier
         )
         return planned or self._ipvs.virtual_server(server) is not None
+
+
+def _configuration(body: Body) -> Destination:
+    return wire.unpack_destination(from_record(body["config"], destination_pb2.Destination()))

@@ -8,10 +8,11 @@ from typing import Literal
 from lvsagent.v1 import destination_pb2, operation_pb2
 
 from agent_common import wire
-from agent_common.destination import Destination, DestinationKey, DestinationStatus, forwarding_name
+from agent_common.destination import Destination, DestinationKey, DestinationStatus, effective, forwarding_name
 from agent_common.errors import DiffersError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.virtual_server import VirtualServerKey
+from agent_director.drift import destination_differences
 
 
 def refuse_other(
@@ -44,30 +45,47 @@ def describe_update(server: VirtualServerKey, before: Destination, after: Destin
     """Say what an update does."""
     if before.draining != after.draining:
         verb = "drain" if after.draining else "end the drain of"
-        return f"{verb} {after.key} in {server}: weight {before.kernel_weight} to {after.kernel_weight}"
+        return f"{verb} {after.key} in {server}: weight {effective(before).weight} to {effective(after).weight}"
     if fields == ["weight"]:
         waits = ", kept until the drain ends" if after.draining else ""
         return f"set weight of {after.key} in {server} from {before.weight} to {after.weight}{waits}"
     return f"change {', '.join(fields)} of {after.key} in {server}"
 
 
+def describe_repair(server: VirtualServerKey, current: DestinationStatus | None, wanted: Destination) -> str:
+    """Say what brings a destination back to what was committed."""
+    shall = effective(wanted)
+    drains = ", since it drains" if wanted.draining else ""
+    if current is None:
+        return f"put back {wanted.key} in {server}, {forwarding_name(shall.forwarding)}, weight {shall.weight}{drains}"
+    if current.current_weight != shall.weight:
+        return f"set weight of {wanted.key} in {server} back from {current.current_weight} to {shall.weight}{drains}"
+    return f"set {', '.join(destination_differences(wanted, current.destination))} of {wanted.key} in {server} back"
+
+
 def is_exactly(status: DestinationStatus | None, destination: Destination | None) -> bool:
     """Whether the kernel and the record have exactly this destination, or none."""
     if status is None or destination is None:
         return status is None and destination is None
-    return status.destination == destination and status.current_weight == destination.kernel_weight
+    return status.destination == destination and status.current_weight == effective(destination).weight
 
 
 def destination_change(
-    server: VirtualServerKey, before: Destination | None, after: Destination | None, action: str = ""
+    server: VirtualServerKey,
+    before: Destination | None,
+    after: Destination | None,
+    action: str = "",
+    *,
+    adopted: bool = False,
 ) -> Change:
     """Return a change as it is recorded and answered."""
     resource = operation_pb2.DestinationChange(
         virtual_server=wire.pack_key(server),
         before=wire.pack_destination(before) if before else None,
         after=wire.pack_destination(after) if after else None,
+        adopted=adopted,
     )
-    made = before != after
+    made = before != after or adopted
     return Change(made=made, destination=resource, actions=[action] if made else [])
 
 

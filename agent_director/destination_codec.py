@@ -79,12 +79,12 @@ def pack_destination_key(key: DestinationKey) -> bytes:
 
 
 def pack_destination(destination: Destination) -> bytes:
-    """Write the attribute with a destination's whole configuration and its kernel weight, for an add or an edit."""
+    """Write the attribute with a destination's whole configuration, for an add or an edit."""
     tunnel = destination.tunnel
     try:
         attributes = _DESTINATION.pack(
             *(8, n.IPVS_DEST_ATTR_FWD_METHOD, destination.forwarding),
-            *(8, n.IPVS_DEST_ATTR_WEIGHT, destination.kernel_weight),
+            *(8, n.IPVS_DEST_ATTR_WEIGHT, destination.weight),
             *(8, n.IPVS_DEST_ATTR_U_THRESH, destination.upper_threshold),
             *(8, n.IPVS_DEST_ATTR_L_THRESH, destination.lower_threshold),
             *(5, n.IPVS_DEST_ATTR_TUN_TYPE, tunnel.type),

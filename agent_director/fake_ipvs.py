@@ -154,7 +154,7 @@ def _refuse_values(request: Request, key: VirtualServerKey, destination: Destina
     tunneling = destination.forwarding is Forwarding.TUNNELING
     if family_of(destination.key.address) is not key.family and not tunneling:
         raise refusal(request, errno.EINVAL)
-    if destination.kernel_weight > MAX_WEIGHT or destination.lower_threshold > destination.upper_threshold:
+    if destination.weight > MAX_WEIGHT or destination.lower_threshold > destination.upper_threshold:
         raise refusal(request, errno.ERANGE)
     if destination.tunnel.type is TunnelType.GUE and destination.tunnel.port == 0:
         raise refusal(request, errno.EINVAL)
@@ -170,10 +170,9 @@ def _can_be_served(key: DestinationKey) -> bool:
 
 
 def _status(destination: Destination, old: DestinationStatus | None = None) -> DestinationStatus:
-    weight = destination.kernel_weight
     return DestinationStatus(
-        destination=dataclasses.replace(destination, weight=weight, draining=False),
-        current_weight=weight,
+        destination=dataclasses.replace(destination, draining=False),
+        current_weight=destination.weight,
         active=old.active if old else 0,
         inactive=old.inactive if old else 0,
         persistent=old.persistent if old else 0,

@@ -36,8 +36,8 @@ class Ipvs(Protocol):
     Every method may raise RefusedError: IPVS_MISSING (the kernel has no IPVS), NO_CAPABILITY (CAP_NET_ADMIN, for reads
     too), KERNEL_REFUSED (the errno is in the message); and InternalError where the kernel does not answer or its answer
     cannot be understood. An object equals what was written, except that a persistence prefix length of 32 (IPv4) or 128
-    (IPv6) is read as None, and that a draining destination is read with weight 0. Combinations are not checked here:
-    the kernel takes more than ipvsadm does.
+    (IPv6) is read as None. Combinations are not checked here: the kernel takes more than ipvsadm does. The kernel knows
+    of no drain: a destination is written as agent_common.destination.effective says.
     """
 
     def version(self) -> str:
@@ -72,7 +72,7 @@ class Ipvs(Protocol):
         """
 
     def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
-        """Add a destination with its kernel weight.
+        """Add a destination.
 
         Raises DiffersError (DESTINATION_DIFFERS) where it is there, an equal one too; NotFoundError
         (VIRTUAL_SERVER_NOT_FOUND).

@@ -86,6 +86,24 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         )
         return ipvs_service_pb2.DeleteVirtualServerResponse(change=change)
 
+    async def AdoptVirtualServer(
+        self, request: virtual_server_pb2.AdoptVirtualServerRequest, context: Context
+    ) -> ipvs_service_pb2.AdoptVirtualServerResponse:
+        """Make a foreign virtual server ours."""
+        change = await self._changes.apply(
+            Operation(adopt_virtual_server=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.AdoptVirtualServerResponse(change=change)
+
+    async def AdoptDestination(
+        self, request: destination_pb2.AdoptDestinationRequest, context: Context
+    ) -> ipvs_service_pb2.AdoptDestinationResponse:
+        """Make a foreign destination ours."""
+        change = await self._changes.apply(
+            Operation(adopt_destination=request), request.change_id, validate_only=request.validate_only
+        )
+        return ipvs_service_pb2.AdoptDestinationResponse(change=change)
+
     async def GetDestination(
         self, request: ipvs_service_pb2.GetDestinationRequest, context: Context
     ) -> ipvs_service_pb2.GetDestinationResponse:

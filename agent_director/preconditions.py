@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf.message import Message
 
-from agent_common.errors import ConflictError, InvalidInputError, Reason
+from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.etag import etag_of
 
 
@@ -25,3 +25,13 @@ def check_etag(etag: str, current: Message, name: str) -> None:
     """Raise ConflictError if an etag was given and the resource has another by now."""
     if etag and etag != etag_of(current):
         raise ConflictError(f"{name} has changed since it was read", Reason.CHANGED_MEANWHILE, resource=name)
+
+
+def refuse_unusual(name: str, check: Callable[[], object]) -> None:
+    """Raise RefusedError for what the kernel takes and lvs could not make again: it stays foreign."""
+    try:
+        check()
+    except InvalidInputError as error:
+        raise RefusedError(
+            f"cannot adopt {name}: lvs could not make it like that ({error.message})", Reason.NOT_SUPPORTED
+        ) from error

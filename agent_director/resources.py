@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 
 from agent_common.changes import Reverted
+from agent_common.drift import ArpInterface, DestinationName, Resource
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import HeldVips
 from agent_common.operation import Change, Operation
+from agent_common.virtual_server import FirewallMark, ServiceAddress
 from agent_director.destination import Destinations
 from agent_director.virtual_server import VirtualServers
 
@@ -36,6 +39,10 @@ class DirectorResources:
                 return self._destinations.plan_update(operation.update_destination)
             case "delete_destination":
                 return self._destinations.plan_delete(operation.delete_destination)
+            case "adopt_virtual_server":
+                return self._virtual_servers.plan_adopt(operation.adopt_virtual_server)
+            case "adopt_destination":
+                return self._destinations.plan_adopt(operation.adopt_destination)
             case "create_vip":
                 return self._vips.plan_create(operation.create_vip)
             case "delete_vip":
@@ -44,6 +51,30 @@ class DirectorResources:
                 raise InvalidInputError("operation", "operation: must be set")
             case other:
                 raise RefusedError(f"a director does not {other.replace('_', ' ')}", Reason.NOT_SUPPORTED)
+
+    def plan_repair(self, resource: Resource, earlier: Sequence[Change]) -> Change:
+        """Say what would bring a resource back to what was committed."""
+        match resource:
+            case DestinationName(server=server, key=key):
+                return self._destinations.plan_repair(server, key, earlier)
+            case IPv4Address() | IPv6Address() as address:
+                return self._vips.plan_restore(address, asked=True)
+            case ServiceAddress() | FirewallMark() as key:
+                return self._virtual_servers.plan_repair(key)
+            case ArpInterface():
+                raise RefusedError("a director has no ARP sysctls to set", Reason.NOT_SUPPORTED)
+
+    def repair(self, change: Change) -> None:
+        """Bring a resource back, and read it back."""
+        if change.WhichOneof("resource") == "vip":
+            self._vips.restore(change.vip)
+        else:
+            self.write(change)
+
+    def withdraw(self, change: Change) -> None:
+        """Take off again a VIP that turned out to be another host's."""
+        if change.WhichOneof("resource") == "vip":
+            self._vips.withdraw(change.vip)
 
     def write(self, change: Change) -> None:
         """Make the change, and read it back."""

@@ -78,6 +78,9 @@ class DirectorVips:
         """Nothing: a director answers for its VIPs."""
         return ()
 
+    def check_silent(self, address: IpAddress) -> None:
+        """Nothing."""
+
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Nothing."""
 

@@ -13,11 +13,12 @@ from agent_common.changes import Outcome, Reverted
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.records import from_record, to_record
-from agent_common.state import State
+from agent_common.state import Body, State
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, key_order, parse_key
 from agent_director.destination import Destinations
+from agent_director.drift import server_differences
 from agent_director.ipvs import Ipvs
-from agent_director.preconditions import check_etag, check_mask
+from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 from agent_director.shadow import Shadow
 from agent_director.wire_destination import pack_destination_status
 
@@ -122,9 +123,32 @@ class VirtualServers:
         change.virtual_server.removed_destinations.extend(pack_destination_status(each) for each in statuses)
         return change
 
+    def plan_adopt(self, request: virtual_server_pb2.AdoptVirtualServerRequest) -> Change:
+        """Plan to make a foreign one ours, as it is; raises RefusedError for one that could not be made like that."""
+        key = wire.unpack_key(request.key)
+        there = self.get(key)
+        is_foreign = not self.is_managed(key)
+        if is_foreign:
+            refuse_unusual(str(key), there.check)
+        return _change(there, there, f"adopt virtual server {key} {there.scheduler}", adopted=is_foreign)
+
+    def plan_repair(self, key: VirtualServerKey) -> Change:
+        """Plan to bring a committed one back to what it shall be; raises NotFoundError if it is not ours."""
+        body = self._state.get(_KIND, str(key))
+        if body is None:
+            raise _missing(key)
+        wanted, current = _configuration(body), self._ipvs.virtual_server(key)
+        if current is None:
+            return _change(None, wanted, f"put back virtual server {key} {wanted.scheduler}")
+        fields = ", ".join(server_differences(wanted, current))
+        return _change(current, wanted, f"set {fields} of virtual server {key} back")
+
     def write(self, change: operation_pb2.VirtualServerChange) -> None:
         """Bring the kernel from before to after, and read it back."""
         before, after = _sides(change)
+        if change.adopted and after is not None:
+            self._adopt(after)
+            return
         self._put(before, after)
         if before is not None and after is None:  # the kernel removed its destinations with it
             self._destinations.forget_all(before.key)
@@ -139,6 +163,9 @@ class VirtualServers:
         if server is None:
             return Reverted(outcome=Outcome.NOTHING)
         key = server.key
+        if change.adopted:
+            self._state.delete(_KIND, str(key))
+            return Reverted(outcome=Outcome.REVERTED, details=(f"virtual server {key} is foreign again",))
         current = self._ipvs.virtual_server(key)
         if current == before:
             self._settle_record(key, before)
@@ -172,6 +199,14 @@ class VirtualServers:
                 Reason.CHANGED_MEANWHILE,
             )
 
+    def _adopt(self, server: VirtualServer) -> None:
+        """Record it as ours; raises ConflictError if it is not as it was planned any more."""
+        if self._ipvs.virtual_server(server.key) != server:
+            raise ConflictError(
+                f"virtual server {server.key} is not as it was read: somebody changes it", Reason.CHANGED_MEANWHILE
+            )
+        self._record(server)
+
     def _record(self, server: VirtualServer) -> None:
         """Put on disk, before the kernel is touched, that this agent made it, and how it shall be."""
         self._state.put(_KIND, str(server.key), {"config": to_record(wire.pack_virtual_server(server))})
@@ -194,9 +229,7 @@ class VirtualServers:
 
     def committed(self) -> list[VirtualServer]:
         """Return the virtual servers that shall be there."""
-        bodies = self._state.list(_KIND).values()
-        messages = [from_record(body["config"], virtual_server_pb2.VirtualServer()) for body in bodies]
-        return [wire.unpack_virtual_server(message) for message in messages]
+        return [_configuration(body) for body in self._state.list(_KIND).values()]
 
     def restore(self, server: VirtualServer) -> None:
         """Put a committed one back that the kernel has lost."""
@@ -232,12 +265,19 @@ def _persistence_differences(
         yield f"persistence engine {current.engine or 'none'}, not {wanted.engine}"
 
 
-def _change(before: VirtualServer | None, after: VirtualServer | None, action: str = "") -> Change:
+def _configuration(body: Body) -> VirtualServer:
+    return wire.unpack_virtual_server(from_record(body["config"], virtual_server_pb2.VirtualServer()))
+
+
+def _change(
+    before: VirtualServer | None, after: VirtualServer | None, action: str = "", *, adopted: bool = False
+) -> Change:
     resource = operation_pb2.VirtualServerChange(
         before=wire.pack_virtual_server(before) if before else None,
         after=wire.pack_virtual_server(after) if after else None,
+        adopted=adopted,
     )
-    made = before != after
+    made = before != after or adopted
     return Change(made=made, virtual_server=resource, actions=[action] if made else [])
 
 

@@ -28,6 +28,7 @@ from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
+from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.transaction_records import TransactionRecords
@@ -110,11 +111,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     vips = HeldVips(addresses, state, policy)
     locks = Locks()
     failpoints = settings.failpoints_of("realserver")
-    changes = Changes(RealServerResources(vips, silence), state, worker, NoNeighbours(), locks, failpoints)
+    resources = RealServerResources(vips, silence)
+    changes = Changes(resources, state, worker, NoNeighbours(), locks, failpoints)
     member = Member(agent_id=identity.agent_id, is_director=False, boot=boot_id())
     transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
     problems = Problems()
     restore = RealServerRestore(vips, silence, changes, worker, problems, locks)
+    repairs = Repairs(resources, changes, NoNeighbours(), locks, worker)
     watch = DriftWatch(restore.drift, restore.mend, worker)
     host = HostServicer(identity, addresses, sockets, worker, problems=problems.texts, last_fence=records.last_fence)
     servicers = (
@@ -122,7 +125,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
-        (drift_service_pb2, "DriftService", DriftServicer(watch.confirmed)),
+        (drift_service_pb2, "DriftService", DriftServicer(watch, repairs)),
         (host_service_pb2, "HostService", host),
     )
     services = [

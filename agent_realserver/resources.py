@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 
 from agent_common.changes import Reverted
+from agent_common.drift import ArpInterface, Resource
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import HeldVips
 from agent_common.operation import Change, Operation
@@ -33,6 +35,26 @@ class RealServerResources:
                 raise InvalidInputError("operation", "operation: must be set")
             case other:
                 raise RefusedError(f"a real server does not {other.replace('_', ' ')}", Reason.NOT_SUPPORTED)
+
+    def plan_repair(self, resource: Resource, earlier: Sequence[Change]) -> Change:
+        """Say what would bring a resource back to what was committed."""
+        match resource:
+            case IPv4Address() | IPv6Address() as address:
+                return self._vips.plan_restore(address, asked=True)
+            case ArpInterface():
+                return self._silence.plan_repair()
+            case _:
+                raise RefusedError(f"a real server has no {resource}", Reason.NOT_SUPPORTED)
+
+    def repair(self, change: Change) -> None:
+        """Bring a resource back, and read it back."""
+        if change.WhichOneof("resource") == "vip":
+            self._vips.restore(change.vip)
+        else:
+            self.write(change)
+
+    def withdraw(self, change: Change) -> None:
+        """Nothing: no other host notices a VIP on lo."""
 
     def write(self, change: Change) -> None:
         """Make the change, and read it back."""

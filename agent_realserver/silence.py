@@ -103,6 +103,11 @@ class Silence:
         held = self.operators()
         return _change(held, sorted({*held, operator}), self.plan())
 
+    def plan_repair(self) -> Change:
+        """Plan to be silent again, if something here needs that."""
+        held = self.operators()
+        return _change(held, held, self.plan() if self.is_needed() else [])
+
     def plan_give_up(self, request: arp_pb2.RestoreArpRequest) -> Change:
         """Plan to give up an operator's hold."""
         operator = check_name("operator", request.operator)

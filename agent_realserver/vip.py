@@ -73,6 +73,15 @@ class LoopbackVips:
         """Return the sysctls that must be written before the address is added; IPv6 needs none (KERNEL.md)."""
         return self._silence.plan() if address.version == 4 else ()
 
+    def check_silent(self, address: IpAddress) -> None:
+        """Judge the sysctls as they are."""
+        if address.version == 4 and (loud := self._silence.loud()):
+            raise RefusedError(
+                f"cannot adopt VIP {address}: " + "; ".join(each.problem for each in loud),
+                Reason.ARP_NOT_SILENT,
+                vip=str(address),
+            )
+
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Write them and judge the result."""
         if address.version == 4:

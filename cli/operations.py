@@ -124,6 +124,20 @@ def delete_destination(
     )
 
 
+def adopt_virtual_server(key: VirtualServerKey) -> Operation:
+    """Take in a foreign virtual server as it is."""
+    return Operation(adopt_virtual_server=virtual_server_pb2.AdoptVirtualServerRequest(key=wire.pack_key(key)))
+
+
+def adopt_destination(key: VirtualServerKey, destination: DestinationKey) -> Operation:
+    """Take in a foreign destination as it is."""
+    return Operation(
+        adopt_destination=destination_pb2.AdoptDestinationRequest(
+            virtual_server=wire.pack_key(key), destination=wire.pack_destination_key(destination)
+        )
+    )
+
+
 def create_vip(
     address: IpAddress,
     holder: Holder,
@@ -132,14 +146,19 @@ def create_vip(
     device: str = "",
     director_addresses: tuple[str, ...] = (),
     force: bool = False,
+    adopt: bool = False,
 ) -> Operation:
-    """Ask for a VIP, held by a holder; mode and device are a director's."""
+    """Ask for a VIP, held by a holder; mode and device are a director's. adopt: take in one that is there, as it is."""
     vip = vip_pb2.Vip(address=str(address), device=device)
     if mode is not None:
         vip.mode = wire.pack_enum(wire_vip.VIP_MODES, mode)
     return Operation(
         create_vip=vip_pb2.CreateVipRequest(
-            vip=vip, holder=wire_vip.pack_holder(holder), director_addresses=director_addresses, force=force
+            vip=vip,
+            holder=wire_vip.pack_holder(holder),
+            director_addresses=director_addresses,
+            force=force,
+            adopt=adopt,
         )
     )
 

@@ -17,6 +17,7 @@ from agent_common.fake_sockets import FakeSockets
 from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
+from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transactions import Member, Transactions
@@ -133,6 +134,7 @@ class DirectorHost:
             self.problems,
             locks,
         )
+        self.repairs = Repairs(self.resources, self.changes, self.neighbours, locks, run)
         self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
     def identify(self, agent_id: str) -> None:
@@ -200,6 +202,7 @@ class RealServerHost:
         self.identify(agent_id)
         self.problems = Problems()
         self.restore = RealServerRestore(self.vips, self.silence, self.changes, run, self.problems, locks)
+        self.repairs = Repairs(self.resources, self.changes, NoNeighbours(), locks, run)
         self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
 
     def identify(self, agent_id: str) -> None:

@@ -40,7 +40,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
         vip_service_pb2: VipServicer(host.vips, host.changes, run),
         change_service_pb2: ChangeServicer(host.changes),
         transaction_service_pb2: TransactionServicer(host.transactions),
-        drift_service_pb2: DriftServicer(host.watch.confirmed),
+        drift_service_pb2: DriftServicer(host.watch, host.repairs),
     }
     if isinstance(host, DirectorHost):
         identity = Identity(kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=agent_id)

@@ -159,15 +159,6 @@ def check_destination_edit(ipvs: Ipvs) -> None:
             assert each in table(ipvs)[VirtualServer(key=key)]
 
 
-def check_draining(ipvs: Ipvs) -> None:
-    """A draining destination is given weight 0, and read as one with that weight: draining is the journal's word."""
-    ipvs.add_virtual_server(VirtualServer(key=WEB))
-    ipvs.add_destination(WEB, destination(weight=5))
-    ipvs.edit_destination(WEB, destination(weight=5, draining=True))
-    (status,) = ipvs.destinations(WEB)
-    assert (status.destination, status.current_weight) == (destination(weight=0), 0)
-
-
 def check_destination_twice(ipvs: Ipvs) -> None:
     """Adding a destination that is there is refused, an equal one too, and changes nothing."""
     ipvs.add_virtual_server(VirtualServer(key=WEB))
@@ -263,7 +254,6 @@ CHECKS: list[Callable[[Ipvs], None]] = [
     check_unknown_scheduler,
     check_destination_fields,
     check_destination_edit,
-    check_draining,
     check_destination_twice,
     check_destination_missing,
     check_destinations_go_with_virtual_server,

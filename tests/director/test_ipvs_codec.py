@@ -112,13 +112,6 @@ def test_destination_of_the_kernel_is_written_back(status: DestinationStatus) ->
     assert written == {kind: value for kind, value in kernel.destination(status) if kind not in (7, 8, 9)}
 
 
-@given(strategies.destinations)
-def test_draining_destination_is_written_with_weight_zero(destination: Destination) -> None:
-    """A draining destination goes out as the same one with weight 0."""
-    draining = dataclasses.replace(destination, draining=True)
-    assert codec.pack_destination(draining) == codec.pack_destination(dataclasses.replace(destination, weight=0))
-
-
 @given(strategies.destination_keys)
 def test_destination_key_is_that_of_the_destination(key: DestinationKey) -> None:
     """What names a destination is written as in its whole configuration."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_common.drift import ArpInterface, Drift, DriftKind
+from agent_common.repair import Repair
 from agent_common.wire_drift import pack_drift, unpack_drift
 from agent_realserver.arp import ArpName
 from cli import operations
@@ -59,3 +60,16 @@ async def test_a_vip_that_was_given_back_is_no_drift(host: RealServerHost) -> No
     await host.watch.look()
     assert (host.watch.confirmed(), host.vips.get(VIP).present) == ([], False)
     assert Drift(kind=DriftKind.MISSING, resource=VIP) not in host.restore.drift()
+
+
+async def test_what_differs_is_repaired_when_asked(host: RealServerHost) -> None:
+    """A VIP with its route, and silence; a resource of a director is none of it."""
+    host.addresses.remove_host_route(VIP, "lo")
+    host.addresses.remove_address(VIP, 32, "lo")
+    host.sysctls.write("all", ArpName.IGNORE, 0)
+    drift = [*host.restore.drift(), Drift(kind=DriftKind.MISSING, resource=WEB)]
+    vip, silence, other = await host.repairs.repair([Repair(drift=each) for each in sorted(drift, key=str)])
+    assert list(silence.change.actions) == ["set all/arp_ignore from 0 to 1"]
+    assert list(vip.change.actions)[1:] == [f"add {VIP}/32 to lo", f"add route {VIP} scope host dev lo"]
+    assert other.error is not None
+    assert host.restore.drift() == []

@@ -428,3 +428,41 @@ class DeleteDestinationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__real_server_keeps_vip) -> _WhichOneofReturnType__real_server_keeps_vip | None: ...
 
 Global___DeleteDestinationRequest: _TypeAlias = DeleteDestinationRequest  # noqa: Y015
+
+@_typing.final
+class AdoptDestinationRequest(_message.Message):
+    """Takes in a foreign destination as it is. One that is ours already is left (made = false)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    change_id: _builtins.str
+    """See CreateDestinationRequest."""
+    validate_only: _builtins.bool
+    """See CreateDestinationRequest."""
+    @_builtins.property
+    def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Its virtual server, which may be foreign."""
+
+    @_builtins.property
+    def destination(self) -> Global___DestinationKey:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
+        destination: Global___DestinationKey | None = ...,
+        change_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "destination", b"destination", "validate_only", b"validate_only", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptDestinationRequest: _TypeAlias = AdoptDestinationRequest  # noqa: Y015

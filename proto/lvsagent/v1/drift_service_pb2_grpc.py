@@ -41,6 +41,11 @@ class DriftServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_drift__service__pb2.ListDriftRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_drift__service__pb2.ListDriftResponse.FromString,
                 _registered_method=True)
+        self.RepairDrift = channel.unary_unary(
+                '/lvsagent.v1.DriftService/RepairDrift',
+                request_serializer=lvsagent_dot_v1_dot_drift__service__pb2.RepairDriftRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_drift__service__pb2.RepairDriftResponse.FromString,
+                _registered_method=True)
 
 
 class DriftServiceServicer(object):
@@ -55,6 +60,17 @@ class DriftServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RepairDrift(self, request, context):
+        """Brings what is missing or modified back to what was committed, each thing by itself, in the order given; what is foreign is
+        never touched. What is committed stays as it is, so nothing is journalled, and nothing is taken back. Idempotent: what is as
+        committed by now is left. Does not ask the real server whether it is ready. Role: operator. Errors: INVALID_ARGUMENT, ABORTED
+        (a transaction has one of them, or one is not any more what its etag says; then nothing was done); what one thing meets is
+        in its result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DriftServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +78,11 @@ def add_DriftServiceServicer_to_server(servicer, server):
                     servicer.ListDrift,
                     request_deserializer=lvsagent_dot_v1_dot_drift__service__pb2.ListDriftRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_drift__service__pb2.ListDriftResponse.SerializeToString,
+            ),
+            'RepairDrift': grpc.unary_unary_rpc_method_handler(
+                    servicer.RepairDrift,
+                    request_deserializer=lvsagent_dot_v1_dot_drift__service__pb2.RepairDriftRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_drift__service__pb2.RepairDriftResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +114,33 @@ class DriftService(object):
             '/lvsagent.v1.DriftService/ListDrift',
             lvsagent_dot_v1_dot_drift__service__pb2.ListDriftRequest.SerializeToString,
             lvsagent_dot_v1_dot_drift__service__pb2.ListDriftResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RepairDrift(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.DriftService/RepairDrift',
+            lvsagent_dot_v1_dot_drift__service__pb2.RepairDriftRequest.SerializeToString,
+            lvsagent_dot_v1_dot_drift__service__pb2.RepairDriftResponse.FromString,
             options,
             channel_credentials,
             insecure,

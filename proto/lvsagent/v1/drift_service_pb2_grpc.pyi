@@ -37,6 +37,13 @@ class DriftServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DriftServiceAsyncStub: ...
     ListDrift: _grpc.UnaryUnaryMultiCallable[_drift_service_pb2.ListDriftRequest, _drift_service_pb2.ListDriftResponse]
     """Lists what differs, in the order of the resources. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
+    RepairDrift: _grpc.UnaryUnaryMultiCallable[_drift_service_pb2.RepairDriftRequest, _drift_service_pb2.RepairDriftResponse]
+    """Brings what is missing or modified back to what was committed, each thing by itself, in the order given; what is foreign is
+    never touched. What is committed stays as it is, so nothing is journalled, and nothing is taken back. Idempotent: what is as
+    committed by now is left. Does not ask the real server whether it is ready. Role: operator. Errors: INVALID_ARGUMENT, ABORTED
+    (a transaction has one of them, or one is not any more what its etag says; then nothing was done); what one thing meets is
+    in its result.
+    """
 
 @_typing.type_check_only
 class DriftServiceAsyncStub(DriftServiceStub):
@@ -47,6 +54,13 @@ class DriftServiceAsyncStub(DriftServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListDrift: _aio.UnaryUnaryMultiCallable[_drift_service_pb2.ListDriftRequest, _drift_service_pb2.ListDriftResponse]  # type: ignore[assignment]
     """Lists what differs, in the order of the resources. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
+    RepairDrift: _aio.UnaryUnaryMultiCallable[_drift_service_pb2.RepairDriftRequest, _drift_service_pb2.RepairDriftResponse]  # type: ignore[assignment]
+    """Brings what is missing or modified back to what was committed, each thing by itself, in the order given; what is foreign is
+    never touched. What is committed stays as it is, so nothing is journalled, and nothing is taken back. Idempotent: what is as
+    committed by now is left. Does not ask the real server whether it is ready. Role: operator. Errors: INVALID_ARGUMENT, ABORTED
+    (a transaction has one of them, or one is not any more what its etag says; then nothing was done); what one thing meets is
+    in its result.
+    """
 
 class DriftServiceServicer(metaclass=_abc_1.ABCMeta):
     """What differs between what was committed and what the kernel has. IPVS and sysctls send no notifications: the agent
@@ -60,5 +74,18 @@ class DriftServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_drift_service_pb2.ListDriftResponse, _abc.Awaitable[_drift_service_pb2.ListDriftResponse]]:
         """Lists what differs, in the order of the resources. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
+
+    @_abc_1.abstractmethod
+    def RepairDrift(
+        self,
+        request: _drift_service_pb2.RepairDriftRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_drift_service_pb2.RepairDriftResponse, _abc.Awaitable[_drift_service_pb2.RepairDriftResponse]]:
+        """Brings what is missing or modified back to what was committed, each thing by itself, in the order given; what is foreign is
+        never touched. What is committed stays as it is, so nothing is journalled, and nothing is taken back. Idempotent: what is as
+        committed by now is left. Does not ask the real server whether it is ready. Role: operator. Errors: INVALID_ARGUMENT, ABORTED
+        (a transaction has one of them, or one is not any more what its etag says; then nothing was done); what one thing meets is
+        in its result.
+        """
 
 def add_DriftServiceServicer_to_server(servicer: DriftServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

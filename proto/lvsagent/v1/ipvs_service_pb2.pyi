@@ -203,6 +203,54 @@ class DeleteVirtualServerResponse(_message.Message):
 Global___DeleteVirtualServerResponse: _TypeAlias = DeleteVirtualServerResponse  # noqa: Y015
 
 @_typing.final
+class AdoptVirtualServerResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def change(self) -> _operation_pb2.Change:
+        """The change."""
+
+    def __init__(
+        self,
+        *,
+        change: _operation_pb2.Change | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptVirtualServerResponse: _TypeAlias = AdoptVirtualServerResponse  # noqa: Y015
+
+@_typing.final
+class AdoptDestinationResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def change(self) -> _operation_pb2.Change:
+        """The change."""
+
+    def __init__(
+        self,
+        *,
+        change: _operation_pb2.Change | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptDestinationResponse: _TypeAlias = AdoptDestinationResponse  # noqa: Y015
+
+@_typing.final
 class GetDestinationRequest(_message.Message):
     """Asks for one destination."""
 

@@ -62,6 +62,11 @@ class IpvsServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_virtual__server__pb2.DeleteVirtualServerRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.DeleteVirtualServerResponse.FromString,
                 _registered_method=True)
+        self.AdoptVirtualServer = channel.unary_unary(
+                '/lvsagent.v1.IpvsService/AdoptVirtualServer',
+                request_serializer=lvsagent_dot_v1_dot_virtual__server__pb2.AdoptVirtualServerRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.AdoptVirtualServerResponse.FromString,
+                _registered_method=True)
         self.GetDestination = channel.unary_unary(
                 '/lvsagent.v1.IpvsService/GetDestination',
                 request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetDestinationRequest.SerializeToString,
@@ -86,6 +91,11 @@ class IpvsServiceStub(object):
                 '/lvsagent.v1.IpvsService/DeleteDestination',
                 request_serializer=lvsagent_dot_v1_dot_destination__pb2.DeleteDestinationRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.DeleteDestinationResponse.FromString,
+                _registered_method=True)
+        self.AdoptDestination = channel.unary_unary(
+                '/lvsagent.v1.IpvsService/AdoptDestination',
+                request_serializer=lvsagent_dot_v1_dot_destination__pb2.AdoptDestinationRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.AdoptDestinationResponse.FromString,
                 _registered_method=True)
         self.BatchApply = channel.stream_unary(
                 '/lvsagent.v1.IpvsService/BatchApply',
@@ -137,6 +147,14 @@ class IpvsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdoptVirtualServer(self, request, context):
+        """Makes a foreign virtual server this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+        Idempotent. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDestination(self, request, context):
         """Reads one destination with its connection counts. Read only. Role: viewer. Errors: INVALID_ARGUMENT, NOT_FOUND,
         FAILED_PRECONDITION (no IPVS).
@@ -172,6 +190,14 @@ class IpvsServiceServicer(object):
     def DeleteDestination(self, request, context):
         """Removes a destination at once, with the kernel's consequences for its connections. Idempotent with allow_missing.
         Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag), FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptDestination(self, request, context):
+        """Makes a foreign destination this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+        Idempotent. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +240,11 @@ def add_IpvsServiceServicer_to_server(servicer, server):
                     request_deserializer=lvsagent_dot_v1_dot_virtual__server__pb2.DeleteVirtualServerRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.DeleteVirtualServerResponse.SerializeToString,
             ),
+            'AdoptVirtualServer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptVirtualServer,
+                    request_deserializer=lvsagent_dot_v1_dot_virtual__server__pb2.AdoptVirtualServerRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.AdoptVirtualServerResponse.SerializeToString,
+            ),
             'GetDestination': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDestination,
                     request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetDestinationRequest.FromString,
@@ -238,6 +269,11 @@ def add_IpvsServiceServicer_to_server(servicer, server):
                     servicer.DeleteDestination,
                     request_deserializer=lvsagent_dot_v1_dot_destination__pb2.DeleteDestinationRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.DeleteDestinationResponse.SerializeToString,
+            ),
+            'AdoptDestination': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptDestination,
+                    request_deserializer=lvsagent_dot_v1_dot_destination__pb2.AdoptDestinationRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.AdoptDestinationResponse.SerializeToString,
             ),
             'BatchApply': grpc.stream_unary_rpc_method_handler(
                     servicer.BatchApply,
@@ -392,6 +428,33 @@ class IpvsService(object):
             _registered_method=True)
 
     @staticmethod
+    def AdoptVirtualServer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.IpvsService/AdoptVirtualServer',
+            lvsagent_dot_v1_dot_virtual__server__pb2.AdoptVirtualServerRequest.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.AdoptVirtualServerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetDestination(request,
             target,
             options=(),
@@ -516,6 +579,33 @@ class IpvsService(object):
             '/lvsagent.v1.IpvsService/DeleteDestination',
             lvsagent_dot_v1_dot_destination__pb2.DeleteDestinationRequest.SerializeToString,
             lvsagent_dot_v1_dot_ipvs__service__pb2.DeleteDestinationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptDestination(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.IpvsService/AdoptDestination',
+            lvsagent_dot_v1_dot_destination__pb2.AdoptDestinationRequest.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.AdoptDestinationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class IpvsServiceStub:
     """Removes a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
     FAILED_PRECONDITION (it has destinations).
     """
+    AdoptVirtualServer: _grpc.UnaryUnaryMultiCallable[_virtual_server_pb2.AdoptVirtualServerRequest, _ipvs_service_pb2.AdoptVirtualServerResponse]
+    """Makes a foreign virtual server this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+    Idempotent. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
+    """
     GetDestination: _grpc.UnaryUnaryMultiCallable[_ipvs_service_pb2.GetDestinationRequest, _ipvs_service_pb2.GetDestinationResponse]
     """Reads one destination with its connection counts. Read only. Role: viewer. Errors: INVALID_ARGUMENT, NOT_FOUND,
     FAILED_PRECONDITION (no IPVS).
@@ -72,6 +76,10 @@ class IpvsServiceStub:
     DeleteDestination: _grpc.UnaryUnaryMultiCallable[_destination_pb2.DeleteDestinationRequest, _ipvs_service_pb2.DeleteDestinationResponse]
     """Removes a destination at once, with the kernel's consequences for its connections. Idempotent with allow_missing.
     Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag), FAILED_PRECONDITION.
+    """
+    AdoptDestination: _grpc.UnaryUnaryMultiCallable[_destination_pb2.AdoptDestinationRequest, _ipvs_service_pb2.AdoptDestinationResponse]
+    """Makes a foreign destination this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+    Idempotent. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
     """
     BatchApply: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.BatchApplyRequest, _ipvs_service_pb2.BatchApplyResponse]
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
@@ -102,6 +110,10 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     """Removes a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
     FAILED_PRECONDITION (it has destinations).
     """
+    AdoptVirtualServer: _aio.UnaryUnaryMultiCallable[_virtual_server_pb2.AdoptVirtualServerRequest, _ipvs_service_pb2.AdoptVirtualServerResponse]  # type: ignore[assignment]
+    """Makes a foreign virtual server this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+    Idempotent. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
+    """
     GetDestination: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.GetDestinationRequest, _ipvs_service_pb2.GetDestinationResponse]  # type: ignore[assignment]
     """Reads one destination with its connection counts. Read only. Role: viewer. Errors: INVALID_ARGUMENT, NOT_FOUND,
     FAILED_PRECONDITION (no IPVS).
@@ -121,6 +133,10 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     DeleteDestination: _aio.UnaryUnaryMultiCallable[_destination_pb2.DeleteDestinationRequest, _ipvs_service_pb2.DeleteDestinationResponse]  # type: ignore[assignment]
     """Removes a destination at once, with the kernel's consequences for its connections. Idempotent with allow_missing.
     Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag), FAILED_PRECONDITION.
+    """
+    AdoptDestination: _aio.UnaryUnaryMultiCallable[_destination_pb2.AdoptDestinationRequest, _ipvs_service_pb2.AdoptDestinationResponse]  # type: ignore[assignment]
+    """Makes a foreign destination this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+    Idempotent. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
     """
     BatchApply: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.BatchApplyRequest, _ipvs_service_pb2.BatchApplyResponse]  # type: ignore[assignment]
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
@@ -180,6 +196,16 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def AdoptVirtualServer(
+        self,
+        request: _virtual_server_pb2.AdoptVirtualServerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ipvs_service_pb2.AdoptVirtualServerResponse, _abc.Awaitable[_ipvs_service_pb2.AdoptVirtualServerResponse]]:
+        """Makes a foreign virtual server this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+        Idempotent. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
+        """
+
+    @_abc_1.abstractmethod
     def GetDestination(
         self,
         request: _ipvs_service_pb2.GetDestinationRequest,
@@ -227,6 +253,16 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ipvs_service_pb2.DeleteDestinationResponse, _abc.Awaitable[_ipvs_service_pb2.DeleteDestinationResponse]]:
         """Removes a destination at once, with the kernel's consequences for its connections. Idempotent with allow_missing.
         Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag), FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptDestination(
+        self,
+        request: _destination_pb2.AdoptDestinationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ipvs_service_pb2.AdoptDestinationResponse, _abc.Awaitable[_ipvs_service_pb2.AdoptDestinationResponse]]:
+        """Makes a foreign destination this agent's own, as it is in the kernel, where nothing changes: from then on it is committed.
+        Idempotent. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (lvs could not make it like that), ABORTED.
         """
 
     @_abc_1.abstractmethod

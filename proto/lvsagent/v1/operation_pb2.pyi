@@ -38,6 +38,8 @@ class Operation(_message.Message):
     DELETE_VIP_FIELD_NUMBER: _builtins.int
     SILENCE_ARP_FIELD_NUMBER: _builtins.int
     RESTORE_ARP_FIELD_NUMBER: _builtins.int
+    ADOPT_VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    ADOPT_DESTINATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def create_virtual_server(self) -> _virtual_server_pb2.CreateVirtualServerRequest:
         """See IpvsService.CreateVirtualServer."""
@@ -78,6 +80,14 @@ class Operation(_message.Message):
     def restore_arp(self) -> _arp_pb2.RestoreArpRequest:
         """See ArpService.RestoreArp."""
 
+    @_builtins.property
+    def adopt_virtual_server(self) -> _virtual_server_pb2.AdoptVirtualServerRequest:
+        """See IpvsService.AdoptVirtualServer."""
+
+    @_builtins.property
+    def adopt_destination(self) -> _destination_pb2.AdoptDestinationRequest:
+        """See IpvsService.AdoptDestination."""
+
     def __init__(
         self,
         *,
@@ -91,12 +101,14 @@ class Operation(_message.Message):
         delete_vip: _vip_pb2.DeleteVipRequest | None = ...,
         silence_arp: _arp_pb2.SilenceArpRequest | None = ...,
         restore_arp: _arp_pb2.RestoreArpRequest | None = ...,
+        adopt_virtual_server: _virtual_server_pb2.AdoptVirtualServerRequest | None = ...,
+        adopt_destination: _destination_pb2.AdoptDestinationRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "update_destination", b"update_destination", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "update_destination", b"update_destination", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "update_destination", b"update_destination", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "update_destination", b"update_destination", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -111,6 +123,9 @@ class VirtualServerChange(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     REMOVED_DESTINATIONS_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    adopted: _builtins.bool
+    """It was foreign and is this agent's from now on; the kernel's stays as it is."""
     @_builtins.property
     def before(self) -> _virtual_server_pb2.VirtualServer:
         """Before the change."""
@@ -129,10 +144,11 @@ class VirtualServerChange(_message.Message):
         before: _virtual_server_pb2.VirtualServer | None = ...,
         after: _virtual_server_pb2.VirtualServer | None = ...,
         removed_destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
+        adopted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "removed_destinations", b"removed_destinations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "after", b"after", "before", b"before", "removed_destinations", b"removed_destinations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -150,12 +166,15 @@ class DestinationChange(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     LEFTOVER_BEFORE_FIELD_NUMBER: _builtins.int
     LEFTOVER_AFTER_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The real server's address, where a leftover was noted or forgotten."""
     leftover_before: _builtins.bool
     """Whether it was noted before that the real server still holds the VIP."""
     leftover_after: _builtins.bool
     """Whether it is noted after."""
+    adopted: _builtins.bool
+    """It was foreign and is this agent's from now on; the kernel's stays as it is."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Its virtual server."""
@@ -177,10 +196,11 @@ class DestinationChange(_message.Message):
         address: _builtins.str = ...,
         leftover_before: _builtins.bool = ...,
         leftover_after: _builtins.bool = ...,
+        adopted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "after", b"after", "before", b"before", "leftover_after", b"leftover_after", "leftover_before", b"leftover_before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "adopted", b"adopted", "after", b"after", "before", b"before", "leftover_after", b"leftover_after", "leftover_before", b"leftover_before", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -173,12 +173,18 @@ class CreateVipRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     DIRECTOR_ADDRESSES_FIELD_NUMBER: _builtins.int
+    ADOPT_FIELD_NUMBER: _builtins.int
     change_id: _builtins.str
     """Name of this change, chosen by the caller (a UUID). The same name again gives the same answer. Empty: the agent chooses."""
     validate_only: _builtins.bool
     """Check only: the answer says what would be done, and nothing is changed."""
     force: _builtins.bool
     """Real server: go on though this host has connections of its own open to the VIP (they are reset)."""
+    adopt: _builtins.bool
+    """Take in an address that is there already, and the host route beside it, as if this agent had added them: they go with the
+    last hold. Nothing on the host changes. Only an address with the longest prefix where this agent would add it; and on a
+    real server only while the host is silent about it.
+    """
     @_builtins.property
     def vip(self) -> Global___Vip:
         """The VIP."""
@@ -200,10 +206,11 @@ class CreateVipRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         force: _builtins.bool = ...,
         director_addresses: _abc.Iterable[_builtins.str] | None = ...,
+        adopt: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "vip", b"vip"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "director_addresses", b"director_addresses", "force", b"force", "holder", b"holder", "validate_only", b"validate_only", "vip", b"vip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "change_id", b"change_id", "director_addresses", b"director_addresses", "force", b"force", "holder", b"holder", "validate_only", b"validate_only", "vip", b"vip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -434,3 +434,35 @@ class DeleteVirtualServerRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteVirtualServerRequest: _TypeAlias = DeleteVirtualServerRequest  # noqa: Y015
+
+@_typing.final
+class AdoptVirtualServerRequest(_message.Message):
+    """Takes in a foreign virtual server as it is, without its destinations. One that is ours already is left (made = false)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    change_id: _builtins.str
+    """See CreateVirtualServerRequest."""
+    validate_only: _builtins.bool
+    """See CreateVirtualServerRequest."""
+    @_builtins.property
+    def key(self) -> Global___VirtualServerKey:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___VirtualServerKey | None = ...,
+        change_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "key", b"key", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptVirtualServerRequest: _TypeAlias = AdoptVirtualServerRequest  # noqa: Y015
