@@ -12,7 +12,7 @@ from typing import Protocol
 from lvsagent.v1 import operation_pb2, vip_pb2
 
 from agent_common import wire_vip
-from agent_common.address import Addresses, InterfaceAddress, Placement, find_address
+from agent_common.address import Addresses, Placement, find_address
 from agent_common.changes import Outcome, Reverted
 from agent_common.drift import Drift, DriftKind
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
@@ -22,8 +22,10 @@ from agent_common.vip import Holder, OperatorHolder, Vip, VipMode
 from agent_common.vip_change import (
     SysctlChanges,
     adds,
+    adoptable,
     creation_lines,
     deletion_lines,
+    disowned,
     emptied,
     is_creation,
     refuse_in_use,
@@ -174,7 +176,7 @@ class HeldVips:
         after = replace(after, holders=holders, route_present=current.route_present)
         actions = []
         if after.mode is VipMode.AGENT and not current.made_address:
-            found = self._adoptable(after)
+            found = adoptable(after, find_address(self._addresses.addresses(), after.address))
             self._policy.check_silent(after.address)
             after = replace(after, made_address=True, present_device=found.device)
             actions.append(f"adopt {found.address}/{found.prefix_length} on {found.device}")
@@ -183,22 +185,6 @@ class HeldVips:
             actions.append(f"adopt route {after.address} scope host dev {after.present_device}")
         actions.extend(creation_lines(current, after, ()))
         return vip_change(current, after, holder, actions, ())
-
-    def _adoptable(self, vip: Vip) -> InterfaceAddress:
-        """Return where it is; raises RefusedError unless it is as this agent would have added it."""
-        found = find_address(self._addresses.addresses(), vip.address)
-        if found is None:
-            raise RefusedError(
-                f"cannot adopt VIP {vip.address}: it is not on this host", Reason.VIP_NOT_FOUND, vip=str(vip.address)
-            )
-        if (found.prefix_length, found.device) != (vip.prefix_length, vip.device):
-            raise RefusedError(
-                f"cannot adopt VIP {vip.address}: it is on {found.device} with prefix length {found.prefix_length}, "
-                f"and lvs would have added {vip.address}/{vip.prefix_length} to {vip.device}",
-                Reason.VIP_IS_HOST_ADDRESS,
-                vip=str(vip.address),
-            )
-        return found
 
     def _is_our_route(self, vip: Vip) -> bool:
         return isinstance(vip.address, ipaddress.IPv4Address) and self._addresses.has_own_host_route(
@@ -268,12 +254,12 @@ class HeldVips:
             f"VIP {after.address} is no longer held for {each.label}" for each in current.holders if each not in holders
         ]
         if holders:
-            self._record(_disowned(before, after, replace(current, holders=holders)))
+            self._record(disowned(before, after, replace(current, holders=holders)))
             if made_more:
                 why = f"VIP {after.address} stays: {', '.join(each.label for each in holders)} needs it by now"
                 return Reverted(outcome=Outcome.KEPT, details=(why,))
             return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
-        wanted = _disowned(before, after, replace(current, holders=()))
+        wanted = disowned(before, after, replace(current, holders=()))
         if before.holders or not before.made_address:  # else it had stayed for somebody, though nobody held it
             wanted = emptied(wanted)
         done.extend(self._take_away(current, wanted))
@@ -345,14 +331,3 @@ class HeldVips:
             if error.reason is Reason.NO_DEVICE:  # with the interface its routes are gone
                 return False
             raise
-
-
-def _disowned(before: Vip, after: Vip, current: Vip) -> Vip:
-    """Return the VIP with what a change only adopted foreign again."""
-    address = before.present and after.made_address and not before.made_address
-    route = before.route_present and after.made_route and not before.made_route
-    return replace(
-        current,
-        made_address=current.made_address and not address,
-        made_route=current.made_route and not route,
-    )

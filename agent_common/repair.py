@@ -42,7 +42,7 @@ class Repaired:
 class Repairable(Protocol):
     """What of an agent can be repaired. Synchronous: it runs in the worker thread."""
 
-    def plan_repair(self, resource: Resource, earlier: Sequence[Change]) -> Change:
+    def plan_repair(self, resource: Resource) -> Change:
         """Say what would bring a resource back to what was committed; raises NotFoundError for what is not ours."""
 
     def repair(self, change: Change) -> None:
@@ -86,11 +86,10 @@ class Repairs:
         return await self._changes.exclusively(work)
 
     async def _plan(self, resources: Sequence[Resource]) -> list[Repaired]:
-        """Plan them one after the other, as if those before it had been made."""
         planned: list[Repaired] = []
         for resource in resources:
             try:
-                change = await self._run(lambda it=resource: self._resources.plan_repair(it, _changes(planned)))  # type: ignore[misc]
+                change = await self._run(lambda it=resource: self._resources.plan_repair(it))  # type: ignore[misc]
             except LvsError as error:
                 planned.append(Repaired(change=Change(), error=error))
             else:
@@ -137,7 +136,3 @@ def _refuse_other(repair: Repair, planned: Repaired) -> None:
             Reason.CHANGED_MEANWHILE,
             resource=str(repair.drift.resource),
         )
-
-
-def _changes(planned: Sequence[Repaired]) -> list[Change]:
-    return [each.change for each in planned if each.error is None]

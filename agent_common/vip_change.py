@@ -8,6 +8,7 @@ from dataclasses import replace
 from lvsagent.v1 import operation_pb2
 
 from agent_common import wire_vip
+from agent_common.address import InterfaceAddress
 from agent_common.errors import Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
@@ -34,6 +35,33 @@ def emptied(vip: Vip) -> Vip:
 def is_creation(before: Vip, after: Vip) -> bool:
     """Whether a hold is taken, or what was missing is put back; else one is given up."""
     return bool(after.holders) and len(after.holders) >= len(before.holders)
+
+
+def adoptable(vip: Vip, found: InterfaceAddress | None) -> InterfaceAddress:
+    """Return where a VIP was found; raises RefusedError unless it is there as this agent would have added it."""
+    if found is None:
+        raise RefusedError(
+            f"cannot adopt VIP {vip.address}: it is not on this host", Reason.VIP_NOT_FOUND, vip=str(vip.address)
+        )
+    if (found.prefix_length, found.device) != (vip.prefix_length, vip.device):
+        raise RefusedError(
+            f"cannot adopt VIP {vip.address}: it is on {found.device} with prefix length {found.prefix_length}, "
+            f"and lvs would have added {vip.address}/{vip.prefix_length} to {vip.device}",
+            Reason.VIP_IS_HOST_ADDRESS,
+            vip=str(vip.address),
+        )
+    return found
+
+
+def disowned(before: Vip, after: Vip, current: Vip) -> Vip:
+    """Return a VIP with what a change only adopted foreign again."""
+    address = before.present and after.made_address and not before.made_address
+    route = before.route_present and after.made_route and not before.made_route
+    return replace(
+        current,
+        made_address=current.made_address and not address,
+        made_route=current.made_route and not route,
+    )
 
 
 def adds(before: Vip, after: Vip) -> bool:

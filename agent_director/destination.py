@@ -151,13 +151,16 @@ class Destinations:
         action = f"adopt {key} in {server}, {forwarding_name(there.forwarding)}, weight {there.weight}"
         return destination_change(server, there, there, action, adopted=not current.managed)
 
-    def plan_repair(self, server: VirtualServerKey, key: DestinationKey, earlier: Sequence[Change]) -> Change:
-        """Plan to bring a committed one back to what it shall be; raises NotFoundError if it is not ours."""
+    def plan_repair(self, server: VirtualServerKey, key: DestinationKey, *, has_server: bool) -> Change:
+        """Plan to bring a committed one back to what it shall be; raises NotFoundError if it is not ours.
+
+        has_server: its virtual server is committed, too, and will be repaired before it if it is missing.
+        """
         wanted = self._committed(server, key)
         if wanted is None:
             raise missing_destination(server, key)
         current = self._find(server, key)
-        if current is None and not self._has_server(server, earlier):
+        if current is None and not (has_server or self._has_server(server, ())):
             raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
         before = current.destination if current else None
         return destination_change(server, before, wanted, describe_repair(server, current, wanted))

@@ -52,11 +52,11 @@ class DirectorResources:
             case other:
                 raise RefusedError(f"a director does not {other.replace('_', ' ')}", Reason.NOT_SUPPORTED)
 
-    def plan_repair(self, resource: Resource, earlier: Sequence[Change]) -> Change:
+    def plan_repair(self, resource: Resource) -> Change:
         """Say what would bring a resource back to what was committed."""
         match resource:
             case DestinationName(server=server, key=key):
-                return self._destinations.plan_repair(server, key, earlier)
+                return self._destinations.plan_repair(server, key, has_server=self._virtual_servers.is_managed(server))
             case IPv4Address() | IPv6Address() as address:
                 return self._vips.plan_restore(address, asked=True)
             case ServiceAddress() | FirewallMark() as key:

@@ -36,7 +36,7 @@ class RealServerResources:
             case other:
                 raise RefusedError(f"a real server does not {other.replace('_', ' ')}", Reason.NOT_SUPPORTED)
 
-    def plan_repair(self, resource: Resource, earlier: Sequence[Change]) -> Change:
+    def plan_repair(self, resource: Resource) -> Change:
         """Say what would bring a resource back to what was committed."""
         match resource:
             case IPv4Address() | IPv6Address() as address:

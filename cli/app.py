@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from agent_common.version import VERSION
-from cli import cmd_backend, cmd_destination, cmd_drift, cmd_rs, cmd_service, cmd_status, cmd_txn, cmd_vip, cmd_weight
+from cli import (
+    cmd_adopt,
+    cmd_backend,
+    cmd_destination,
+    cmd_drift,
+    cmd_reconcile,
+    cmd_rs,
+    cmd_service,
+    cmd_status,
+    cmd_txn,
+    cmd_vip,
+    cmd_weight,
+)
 from cli.options import Global, Output, Timeout
 
 app = typer.Typer(
@@ -81,4 +93,6 @@ app.add_typer(cmd_vip.app, name="vip")
 app.add_typer(cmd_rs.app, name="rs")
 app.command("status")(cmd_status.status)
 app.command("drift")(cmd_drift.drift)
+app.command("reconcile")(cmd_reconcile.reconcile)
+app.command("adopt")(cmd_adopt.adopt)
 app.add_typer(cmd_txn.app, name="txn")

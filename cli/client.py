@@ -85,6 +85,8 @@ class AgentClient:
             "create_destination": ipvs.CreateDestination,
             "update_destination": ipvs.UpdateDestination,
             "delete_destination": ipvs.DeleteDestination,
+            "adopt_virtual_server": ipvs.AdoptVirtualServer,
+            "adopt_destination": ipvs.AdoptDestination,
             "create_vip": vip.CreateVip,
             "delete_vip": vip.DeleteVip,
         }

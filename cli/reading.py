@@ -73,12 +73,15 @@ async def read_all(
     return await together(one(agent) for agent in agents)
 
 
-async def read_director(client: AgentClient) -> DirectorState:
+async def read_director(client: AgentClient, *, look_now: bool = False) -> DirectorState:
     """Read a director; one without IPVS has no virtual servers, and says so in its version."""
     host = await client.host()
     servers = await list_virtual_servers(client) if host.ipvs_version else []
     return DirectorState(
-        host=host, virtual_servers=servers, vips=await list_vips(client), drift=await list_drift(client)
+        host=host,
+        virtual_servers=servers,
+        vips=await list_vips(client),
+        drift=await list_drift(client, look_now=look_now),
     )
 
 
@@ -135,14 +138,14 @@ async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:
             return found
 
 
-async def list_drift(client: AgentClient) -> list[drift_service_pb2.Drift]:
-    """Return what differs on a host from what was committed there."""
+async def list_drift(client: AgentClient, *, look_now: bool = False) -> list[drift_service_pb2.Drift]:
+    """Return what differs on a host from what was committed there; look_now: in two readings that are taken now."""
     stub = drift_service_pb2_grpc.DriftServiceStub(client.channel)
     found: list[drift_service_pb2.Drift] = []
     token = ""
     while True:
         page: drift_service_pb2.ListDriftResponse = await client.ask(
-            stub.ListDrift, drift_service_pb2.ListDriftRequest(page_token=token)
+            stub.ListDrift, drift_service_pb2.ListDriftRequest(page_token=token, look_now=look_now)
         )
         found.extend(page.drift)
         token = page.next_page_token

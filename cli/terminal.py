@@ -72,6 +72,23 @@ class Terminal:
         """Print what the operator should know before anything happens."""
         self._warn(plan.warnings)
 
+    async def confirm(self, lines: Iterable[str], question: str) -> bool:
+        """Show what would be done, and ask whether it shall be; standard input must be a terminal."""
+        import asyncio  # --help does without
+
+        for line in lines:
+            self.say(line)
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        loop = asyncio.get_running_loop()
+        answered = asyncio.Event()
+        loop.add_reader(sys.stdin, answered.set)  # not in a thread: that could not be ended by Ctrl-C
+        try:
+            await answered.wait()
+        finally:
+            loop.remove_reader(sys.stdin)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     def debug(self, text: str) -> None:
         """Print a line that --debug asks for."""
         if self._debug:

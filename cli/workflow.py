@@ -81,7 +81,7 @@ async def until_undisturbed(run: Run, attempt: Callable[[Run], Awaitable[Outcome
                 outcome.commands.append(to_resolve(outcome.locked_by, "to finish that one, if its lvs is gone"))
             return outcome
         if outcome.locked_by:
-            await _resolve(outcome.locked_by, run)
+            await resolve_blocking(outcome.locked_by, run)
         try:
             await run.interrupt.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # others must not try in step
         except Interrupted:
@@ -89,7 +89,7 @@ async def until_undisturbed(run: Run, attempt: Callable[[Run], Awaitable[Outcome
         run = replace(run, transaction=str(uuid.uuid4()))
 
 
-async def _resolve(name: str, run: Run) -> None:
+async def resolve_blocking(name: str, run: Run) -> None:
     """Finish a transaction that stands in the way, if its coordinator is gone."""
     directors: dict[str, AgentName] = {}
     found = []
