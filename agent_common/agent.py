@@ -33,12 +33,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """Where an agent listens and keeps its state; no TLS files mean plaintext."""
+    """Where an agent listens and keeps its state; no TLS files mean plaintext. enforce: repair drift without asking."""
 
     listen: tuple[Endpoint, ...]
     state_dir: Path
     tls: TlsFiles | None
     insecure: bool
+    enforce: bool = False
     failpoints: bool = False
 
     def failpoints_of(self, agent: str) -> Failpoints:
@@ -55,6 +56,7 @@ def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> 
         "listen": (f"127.0.0.1:{default_port}", f"unix:/run/{program}/api.sock"),
         "state_dir": f"/var/lib/{program}",
         "insecure": False,
+        "enforce": False,
         "tls_ca": "",
         "tls_cert": "",
         "tls_key": "",
@@ -87,6 +89,9 @@ def _parser(program: str, default_port: int) -> argparse.ArgumentParser:
     parser.add_argument(
         "--insecure", action="store_true", default=None, help="listen without TLS on other addresses too"
     )
+    parser.add_argument(
+        "--enforce", action="store_true", default=None, help="repair without being asked what was changed by hand"
+    )
     parser.add_argument("--tls-ca", metavar="FILE", help="CA of the clients (PEM)")
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate of this agent (PEM)")
     parser.add_argument("--tls-key", metavar="FILE", help="its key (PEM)")
@@ -103,7 +108,13 @@ def _check(values: dict[str, Value], default_port: int) -> AgentSettings:
     insecure = bool(values["insecure"])
     if tls is None:
         check_plaintext(list(endpoints), "listen", insecure=insecure)
-    return AgentSettings(listen=endpoints, state_dir=Path(str(values["state_dir"])), tls=tls, insecure=insecure)
+    return AgentSettings(
+        listen=endpoints,
+        state_dir=Path(str(values["state_dir"])),
+        tls=tls,
+        insecure=insecure,
+        enforce=bool(values["enforce"]),
+    )
 
 
 def set_up_log(program: str) -> None:

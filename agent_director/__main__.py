@@ -21,6 +21,7 @@ from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
+from agent_common.enforce import Enforcer
 from agent_common.errors import Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
@@ -154,7 +155,8 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         neighbours.briefly(),
     )
     repairs = Repairs(resources, changes, neighbours, locks, worker)
-    watch = DriftWatch(restore.drift, restore.mend, worker)
+    mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
+    watch = DriftWatch(restore.drift, mend, worker)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),

@@ -20,6 +20,7 @@ from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes, NoNeighbours
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
+from agent_common.enforce import Enforcer
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers
@@ -118,7 +119,8 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     problems = Problems()
     restore = RealServerRestore(vips, silence, changes, worker, problems, locks)
     repairs = Repairs(resources, changes, NoNeighbours(), locks, worker)
-    watch = DriftWatch(restore.drift, restore.mend, worker)
+    mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
+    watch = DriftWatch(restore.drift, mend, worker)
     host = HostServicer(identity, addresses, sockets, worker, problems=problems.texts, last_fence=records.last_fence)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),

@@ -87,7 +87,13 @@ def test_the_settings_of_an_agent_are_those_of_the_code(
     found = read_settings(program, AGENTS[program], ["--config", str(file)])
     no_tls = dict.fromkeys(("tls_ca", "tls_cert", "tls_key"), "")
     assert found.tls is None
-    defaults = {"listen": found.listen, "state_dir": found.state_dir, "insecure": found.insecure, **no_tls}
+    defaults = {
+        "listen": found.listen,
+        "state_dir": found.state_dir,
+        "insecure": found.insecure,
+        "enforce": found.enforce,
+        **no_tls,
+    }
     assert sorted(settings_rows(program)) == sorted(expected_rows(defaults))
 
     file.write_text("misspelt = 1\n")

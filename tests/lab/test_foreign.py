@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,14 +15,12 @@ def ip(host: Host, family: int, *argv: str) -> None:
     host.run("ip", f"-{family}", *argv)
 
 
-@pytest.fixture
-def by_hand(operator: Operator, family: int) -> Iterator[Operator]:
-    """Both real servers behind the VIP as a person would have set it up, with sysctls that silence; gone at the end."""
+def set_up(operator: Operator, family: int) -> None:
+    """Put both real servers behind the VIP as a person would, with sysctls that silence."""
     site, vip = operator.site, operator.vip(family)
     address = vip.rpartition(":")[0].strip("[]")
     # Without these the VIP would be the source of the director's own connections, and real servers drop those.
     quiet = ("nodad", "preferred_lft", "0") if family == 6 else ()
-    host_route = ("route", "add", address, "dev", "lo", "scope", "host")
     ip(site.director, family, "address", "add", address, "dev", "eth0", *quiet)
     site.director.run("ipvsadm", "-A", "-t", vip, "-s", "rr")
     for rs, own in zip(site.real_servers, operator.rs(family), strict=True):
@@ -29,14 +28,21 @@ def by_hand(operator: Operator, family: int) -> Iterator[Operator]:
             rs.run("sysctl", "-qw", f"net.ipv4.conf.all.{name}", f"net.ipv4.conf.lo.{name}")
         ip(rs, family, "address", "add", address, "dev", "lo")
         if family == 4:
-            ip(rs, family, *host_route)
+            ip(rs, family, "route", "add", address, "dev", "lo", "scope", "host")
         site.director.run("ipvsadm", "-a", "-t", vip, "-r", f"{own}:{PORT}" if family == 4 else f"[{own}]:{PORT}", "-g")
+
+
+@pytest.fixture
+def by_hand(operator: Operator, family: int) -> Iterator[Operator]:
+    """A site that was set up by hand; gone at the end."""
+    site, address = operator.site, operator.vip(family).rpartition(":")[0].strip("[]")
+    set_up(operator, family)
     yield operator
     site.director.run("ipvsadm", "-C")
     ip(site.director, family, "address", "del", address, "dev", "eth0")
     for rs in site.real_servers:
         if family == 4:
-            ip(rs, family, "route", "del", *host_route[2:])
+            ip(rs, family, "route", "del", address, "dev", "lo", "scope", "host")
         ip(rs, family, "address", "del", address, "dev", "lo")
         for name in ("arp_ignore=0", "arp_announce=0"):
             rs.run("sysctl", "-qw", f"net.ipv4.conf.all.{name}", f"net.ipv4.conf.lo.{name}")
@@ -75,3 +81,28 @@ def test_in_a_virtual_server_built_by_hand_only_our_own_backend_comes_and_goes(b
     assert by_hand.differences(before) == ""
     assert by_hand.lvs_json("vip", "list")["agents"][0]["answer"] == []
     site.director.run("ipvsadm", "-a", "-t", vip, "-r", name, "-g")
+
+
+def test_a_site_built_by_hand_that_is_adopted_changes_nowhere_and_is_removed_like_one_of_ours(
+    by_hand: Operator, family: int
+) -> None:
+    """Then the VIP is put back at once where somebody takes it off, and --prune takes all of it away."""
+    vip, site = by_hand.vip(family), by_hand.site
+    address = vip.rpartition(":")[0].strip("[]")
+    before = by_hand.snapshots()
+    by_hand.lvs("adopt", f"tcp/{vip}")
+    assert by_hand.differences(before) == ""
+    rs = site.real_servers[0]
+    ip(rs, family, "address", "del", address, "dev", "lo")
+    deadline = time.monotonic() + 9
+    while address not in rs.out("ip", "-o", "address", "show", "dev", "lo"):
+        assert time.monotonic() < deadline
+    pairs = [word for each in by_hand.rs(family) for word in ("--rs", each)]
+    by_hand.lvs("remove-backend", "--vip", vip, *pairs, "--no-drain", "--prune")
+    assert site.director.out("ipvsadm", "-Sn") == ""
+    for host in (site.director, *site.real_servers):
+        assert address not in host.out("ip", "-o", "address", "show")
+        assert address not in host.out("ip", "route", "show")
+    for each in site.real_servers:
+        assert each.out("cat", "/proc/sys/net/ipv4/conf/all/arp_ignore") == "1"
+    set_up(by_hand, family)
