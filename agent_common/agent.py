@@ -161,6 +161,7 @@ async def serve(
         each.cancel()
     _log.info("stopping: the kernel stays as it is")
     await server.stop(grace=5)
+    await asyncio.gather(*following, return_exceptions=True)
     await handlers.finish()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from agent_common.drift import Drift
 from agent_common.errors import LvsError
-from agent_common.worker import Run
+from agent_common.worker import Run, to_its_end
 
 SECONDS = 10.0
 """Between two readings, at least: IPVS and sysctls send no notifications."""
@@ -79,7 +79,7 @@ class DriftWatch:
                 _log.info("no drift any more: %s", each.resource)
         self._last, self._confirmed = found, confirmed
         if confirmed:
-            await self._mend(confirmed)
+            await to_its_end(self._mend(confirmed))
 
     def _read(self) -> Sequence[Drift]:
         begun = time.thread_time()

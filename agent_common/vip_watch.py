@@ -11,6 +11,7 @@ from typing import Protocol
 from agent_common.errors import LvsError
 from agent_common.restore import Restored
 from agent_common.virtual_server import IpAddress
+from agent_common.worker import to_its_end
 
 PAUSE_SECONDS = 0.2
 """Between two looks: a storm of notifications, those of our own changes too, is one look."""
@@ -81,7 +82,7 @@ class VipWatch:
                 gone = await asyncio.wait_for(self._notices.next(), LOCKED_SECONDS if left else None)
             except TimeoutError:
                 gone = Gone(everything=True)
-            left = await self._look(gone)
+            left = await to_its_end(self._look(gone))  # a VIP that is back is announced, too
             await asyncio.sleep(self._pause)
 
     async def _look(self, gone: Gone) -> bool:

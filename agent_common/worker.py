@@ -33,3 +33,13 @@ class Worker:
     def close(self) -> None:
         """Wait for what runs, and end the thread."""
         self._executor.shutdown(wait=True)
+
+
+async def to_its_end(work: Awaitable[_T]) -> _T:
+    """Await work that must not be left half done: whoever cancels us waits for its end."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

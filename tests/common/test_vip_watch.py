@@ -149,6 +149,28 @@ async def test_a_fight_is_not_fought_without_pause_and_a_failure_is_not_the_end(
     assert "cannot look for VIPs that are gone: the kernel is busy" in caplog.text
 
 
+async def test_an_agent_that_is_stopped_finishes_what_it_puts_back() -> None:
+    """A VIP that is added and not announced would be there for nobody."""
+    done = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    notices = FakeNotices()
+
+    async def put_back(gone: Gone) -> Restored:
+        begun.set()
+        await go_on.wait()
+        done.append("announced")
+        return Restored(tried=1, back=1)
+
+    notices.tell(VIP)
+    following = asyncio.ensure_future(VipWatch(notices, put_back).follow())
+    await begun.wait()
+    following.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait({following})
+    assert (done, following.cancelled()) == (["announced"], True)
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
 
