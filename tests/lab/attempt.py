@@ -21,6 +21,7 @@ from cli.request import AddBackend, parse_backend
 from cli.site import AgentName, Role, Site
 from cli.workflow import Run
 from lab.agents import Agent
+from lab.host import Host
 from tests.lab.operator import LVS, Operator
 
 PLAN = "plan"
@@ -100,12 +101,12 @@ class Ended:
 
 
 class Lvs:
-    """The command as a process on the director; what it says on stderr can be waited for."""
+    """The command as a process on the director, or another host; what it says on stderr can be waited for."""
 
-    def __init__(self, operator: Operator, *argv: str) -> None:
+    def __init__(self, operator: Operator, *argv: str, host: Host | None = None) -> None:
         pipe = subprocess.PIPE
         self._title = shlex.join(("lvs", *argv))
-        self._popen = operator.site.director.popen(str(LVS), *argv, stdout=pipe, stderr=pipe, env=ENVIRONMENT)
+        self._popen = (host or operator.site.director).popen(str(LVS), *argv, stdout=pipe, stderr=pipe, env=ENVIRONMENT)
         self._said: list[str] = []
         self._watchdog = threading.Timer(PATIENCE_SECONDS, self._popen.kill)
         self._watchdog.start()

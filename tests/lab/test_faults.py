@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -31,11 +30,11 @@ from cli.request import AddBackend, Backend, RemoveBackend, parse_backend
 from cli.site import Site as AgentSite
 from cli.transactions import read_transactions, resolve_transactions
 from cli.workflow import Run
-from lab.host import Host
 from lab.site import STATE, VIP, VIP6, Site
 from tests.faults import Died, Fault, Wire
 from tests.lab.conftest import UsualSite
 from tests.lab.fault_cases import Case, Command, all_cases
+from tests.lab.kernel_view import KernelView
 from tests.lab.operator import PORT, Operator, address_of
 from tests.lab.strays import Clients, asking, strayed
 
@@ -78,6 +77,7 @@ class Attempt:
         site = operator.site
         self.directors = site.directors[: case.directors]
         self.real_servers = site.real_servers[: case.real_servers]
+        self.kernel = KernelView(directors=self.directors, real_servers=self.real_servers, family=case.family)
         self.victims = [agent for name, agent in operator.agents.items() if name == case.victim]
         self._wire = Wire(monkeypatch)
 
@@ -159,34 +159,11 @@ class Attempt:
 
         return asyncio.run(go())
 
-    def served(self, director: Host) -> set[str]:
-        """The real servers' addresses in a director's table, by ipvsadm."""
-        rules = director.out("ipvsadm", "-Sn")
-        return set(re.findall(r"-r \[?([0-9a-f.:]+?)\]?:\d+ ", rules))
-
-    def has_vip(self, host: Host) -> bool:
-        vip = VIP if self.case.family == 4 else VIP6
-        return f" {vip}/" in host.out("ip", "-o", "addr", "show", "dev", "lo")
-
-    def assert_safe(self) -> None:
-        """P1: whoever gets clients has the VIP."""
-        for director in self.directors:
-            for host in self.real_servers:
-                if address_of(host, self.case.family) in self.served(director):
-                    assert self.has_vip(host), f"{director.name} sends clients to {host.name}, which has no VIP"
-
-    def is_everywhere(self) -> bool:
-        wanted = {address_of(host, self.case.family) for host in self.real_servers}
-        return all(self.served(each) == wanted for each in self.directors) and all(map(self.has_vip, self.real_servers))
-
-    def is_nowhere(self) -> bool:
-        return not any(map(self.served, self.directors)) and not any(map(self.has_vip, self.real_servers))
-
     def is_done(self) -> bool:
-        return self.is_everywhere() if self.case.command is Command.ADD else self.is_nowhere()
+        return self.kernel.is_everywhere() if self.case.command is Command.ADD else self.kernel.is_nowhere()
 
     def is_undone(self) -> bool:
-        return self.is_nowhere() if self.case.command is Command.ADD else self.is_everywhere()
+        return self.kernel.is_nowhere() if self.case.command is Command.ADD else self.kernel.is_everywhere()
 
 
 def test_in_the_end_it_is_all_or_nothing(fault_site: Operator, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,22 +175,22 @@ def test_in_the_end_it_is_all_or_nothing(fault_site: Operator, case: Case, monke
             if case.command is Command.REMOVE:
                 assert_done(attempt.add())
             outcome = attempt.meet_the_fault()
-            attempt.assert_safe()
+            attempt.kernel.assert_safe()
             attempt.start_victims()
-            attempt.assert_safe()
+            attempt.kernel.assert_safe()
             if outcome is not None and outcome.status is ExitStatus.DONE:
                 assert attempt.is_done()
             assert_done(attempt.resolve())
-            attempt.assert_safe()
+            attempt.kernel.assert_safe()
             assert attempt.is_done() or attempt.is_undone()
             if outcome is not None and outcome.status is ExitStatus.ROLLED_BACK:
                 assert attempt.is_undone()
             assert attempt.open_transactions() == []
             if case.command is Command.ADD:
                 assert_done(attempt.add())
-                assert attempt.is_everywhere()
+                assert attempt.kernel.is_everywhere()
             assert_done(attempt.remove())
-            assert attempt.is_nowhere()
+            assert attempt.kernel.is_nowhere()
         assert clients.answered > 0
         assert strayed(attempt.real_servers) == before
 

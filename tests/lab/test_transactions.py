@@ -20,6 +20,7 @@ from cli.site import Site
 from cli.workflow import Run
 from lab.site import VIP
 from tests.lab.attempt import Lvs, run_printed
+from tests.lab.kernel_view import KernelView
 from tests.lab.operator import PORT, Operator
 
 LEASE = 5
@@ -33,17 +34,15 @@ def start(operator: Operator) -> Lvs:
     return Lvs(operator, "--debug", "add-backend", "--vip", operator.vip(4), *rs, "--lease", str(LEASE))
 
 
+def view(operator: Operator) -> KernelView:
+    """What ipvsadm and ip say of both real servers."""
+    site = operator.site
+    return KernelView(directors=site.directors, real_servers=site.real_servers, family=4)
+
+
 def served(operator: Operator) -> list[str]:
     """The real servers behind the virtual server, by ipvsadm."""
-    rules = operator.site.director.out("ipvsadm", "-Sn").splitlines()
-    return [rule.split(" -r ")[1].split(":")[0] for rule in rules if " -r " in rule]
-
-
-def assert_safe(operator: Operator) -> None:
-    """Whoever gets clients has the VIP."""
-    for host in operator.site.real_servers:
-        if host.ipv4 in served(operator):
-            assert f" {VIP}/" in host.out("ip", "-o", "addr", "show", "dev", "lo")
+    return sorted(view(operator).served(operator.site.director))
 
 
 def open_transactions(operator: Operator) -> list[object]:
@@ -60,13 +59,13 @@ def test_lvs_is_killed_and_nobody_comes(pristine: Operator, call: str) -> None:
     lvs.until(call)
     lvs.send(signal.SIGKILL)
     lvs.end()
-    assert_safe(operator)
+    view(operator).assert_safe()
     time.sleep(LEASE + 2)
-    assert_safe(operator)
+    view(operator).assert_safe()
     assert served(operator) == ([] if call != "CommitTransaction" else operator.rs(4))
     done = run_printed(operator, "lvs txn resolve --wait")
     assert done.returncode == 0, done.stderr
-    assert_safe(operator)
+    view(operator).assert_safe()
     assert open_transactions(operator) == []
     if served(operator):
         assert operator.remove(operator.vip(4), operator.rs(4), prune=True, drain_timeout=None).status == 0
@@ -82,7 +81,7 @@ def test_lvs_is_killed_in_a_removal(pristine: Operator, call: str) -> None:
     lvs.until(call)
     lvs.send(signal.SIGKILL)
     lvs.end()
-    assert_safe(operator)
+    view(operator).assert_safe()
     if call == "CommitTransaction":
         assert f"-r {first}:{PORT} -g -w 0" in operator.site.director.out("ipvsadm", "-Sn")
         assert operator.curl(vip) == "rs2"
@@ -113,6 +112,29 @@ def test_a_removal_is_cancelled_by_the_end_of_the_drain(pristine: Operator) -> N
     assert operator.remove(vip, [first, second], prune=True, drain_timeout=None).status == 0
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_time_of_day_is_set_while_a_lease_runs(pristine: Operator, hours: int) -> None:
+    """Leases do not run by it: one that runs is not over an hour later, and one that is over does not last for one."""
+    operator, director = pristine, pristine.site.director
+    lvs = start(operator)
+    for _ in range(3):  # both real servers, and the director
+        lvs.until("PrepareTransaction")
+    lvs.send(signal.SIGSTOP)
+    now = time.time()
+    try:
+        director.run("date", "--set", f"@{now + 3600 * hours:.0f}")
+        operator.lvs("txn", "resolve", status=12)  # it still runs
+        time.sleep(LEASE + 2)
+        operator.lvs("txn", "resolve")
+        assert view(operator).is_nowhere()
+        lvs.send(signal.SIGCONT)
+        assert lvs.end().status == 10
+    finally:
+        director.run("date", "--set", f"@{time.time() - 3600 * hours:.0f}")
+    assert open_transactions(operator) == []
+    assert view(operator).is_nowhere()
+
+
 def test_lvs_that_stood_still_for_twice_its_lease_does_nothing_late(pristine: Operator) -> None:
     """Whatever it was about to do when it goes on: its transaction was aborted meanwhile, and nothing comes of it."""
     operator = pristine
@@ -134,8 +156,8 @@ def test_several_at_once_on_one_vip(pristine: Operator) -> None:
     first, second = operator.rs(4)
     outcomes = asyncio.run(_race(operator, [[first], [second], [first], [second], [first, second], [second, first]]))
     assert [(each.status, each.message) for each in outcomes if each.status is not ExitStatus.DONE] == []
-    assert sorted(served(operator)) == [first, second]
-    assert_safe(operator)
+    assert served(operator) == [first, second]
+    view(operator).assert_safe()
     assert open_transactions(operator) == []
     assert operator.remove(operator.vip(4), [first, second], prune=True, drain_timeout=None).status == 0
 
@@ -171,7 +193,7 @@ def test_what_one_adds_another_does_not_remove_in_the_middle(pristine: Operator)
     added, removed = asyncio.run(both())
     assert added.status is ExitStatus.DONE, added.message
     assert removed.status in (ExitStatus.DONE, ExitStatus.CONFLICT), removed.message
-    assert_safe(operator)
+    view(operator).assert_safe()
     assert operator.curl(f"{VIP}:{PORT}") in ("rs1", "")
     outcome = operator.remove(operator.vip(4), operator.rs(4)[:1], prune=True, drain_timeout=None)
     assert outcome.status == 0, outcome.message
