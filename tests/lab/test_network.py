@@ -21,7 +21,9 @@ from tests.lab.kernel_view import KernelView
 from tests.lab.operator import PORT, Operator
 from tests.lab.strays import asking, strayed
 
-LEASE, TIMEOUT = 5, 2
+LEASE, TIMEOUT = 10, 5
+"""Seconds; a director alone takes three to ask by ARP who has the VIP."""
+
 SAMPLE = 2
 
 CALLS = ("PrepareTransaction", "PrepareTransaction", "ReadyTransaction", "CommitTransaction")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -28,10 +30,10 @@ LEASE = 5
 CALLS = ("PrepareTransaction", "ReadyTransaction", "CommitTransaction")
 
 
-def start(operator: Operator) -> Lvs:
+def start(operator: Operator, lease: int = LEASE) -> Lvs:
     """Start add-backend of both real servers, with every call printed."""
     rs = [word for each in operator.rs(4) for word in ("--rs", each)]
-    return Lvs(operator, "--debug", "add-backend", "--vip", operator.vip(4), *rs, "--lease", str(LEASE))
+    return Lvs(operator, "--debug", "add-backend", "--vip", operator.vip(4), *rs, "--lease", str(lease))
 
 
 def view(operator: Operator) -> KernelView:
@@ -112,27 +114,41 @@ def test_a_removal_is_cancelled_by_the_end_of_the_drain(pristine: Operator) -> N
     assert operator.remove(vip, [first, second], prune=True, drain_timeout=None).status == 0
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
-def test_the_time_of_day_is_set_while_a_lease_runs(pristine: Operator, hours: int) -> None:
-    """Leases do not run by it: one that runs is not over an hour later, and one that is over does not last for one."""
-    operator, director = pristine, pristine.site.director
-    lvs = start(operator)
+@contextmanager
+def stopped_when_prepared(operator: Operator, lease: int, hours: int) -> Iterator[Lvs]:
+    """An lvs that stands still once every agent has prepared, while the time of day is so many hours off."""
+    lvs = start(operator, lease)
     for _ in range(3):  # both real servers, and the director
         lvs.until("PrepareTransaction")
     lvs.send(signal.SIGSTOP)
-    now = time.time()
+    operator.site.director.run("date", "--set", f"@{time.time() + 3600 * hours:.0f}")
     try:
-        director.run("date", "--set", f"@{now + 3600 * hours:.0f}")
-        operator.lvs("txn", "resolve", status=12)  # it still runs
+        yield lvs
+    finally:
+        operator.site.director.run("date", "--set", f"@{time.time() - 3600 * hours:.0f}")
+
+
+def test_a_lease_that_runs_is_not_over_when_the_clock_is_set_forward(pristine: Operator) -> None:
+    """Leases do not run by the time of day."""
+    operator = pristine
+    with stopped_when_prepared(operator, lease=60, hours=1) as lvs:
+        operator.lvs("txn", "resolve", status=12)
+        lvs.send(signal.SIGCONT)
+        assert lvs.end().status == 0
+    assert view(operator).is_everywhere()
+    assert operator.remove(operator.vip(4), operator.rs(4), prune=True, drain_timeout=None).status == 0
+
+
+def test_a_lease_that_is_over_does_not_last_when_the_clock_is_set_back(pristine: Operator) -> None:
+    """Nor in this direction: what it held is free after its seconds."""
+    operator = pristine
+    with stopped_when_prepared(operator, lease=LEASE, hours=-1) as lvs:
         time.sleep(LEASE + 2)
         operator.lvs("txn", "resolve")
         assert view(operator).is_nowhere()
         lvs.send(signal.SIGCONT)
         assert lvs.end().status == 10
-    finally:
-        director.run("date", "--set", f"@{time.time() - 3600 * hours:.0f}")
     assert open_transactions(operator) == []
-    assert view(operator).is_nowhere()
 
 
 def test_lvs_that_stood_still_for_twice_its_lease_does_nothing_late(pristine: Operator) -> None:
