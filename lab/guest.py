@@ -44,6 +44,8 @@ class Order:
     tty: bool
     processor: int = 0
     """Which of those we may use, counted round and round; guests that run at once are given different ones."""
+    devices: tuple[str, ...] = ()
+    """Further arguments of the kernel: its network card, its disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +69,18 @@ class Guest:
         except FileNotFoundError:
             return None
 
+    def cut(self) -> None:
+        """Take its power away: the whole group at once (SIGKILL), in the middle of whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def end(self, grace: float) -> None:
         """Leave nothing running: wait up to `grace` seconds for the power-off, then end the whole group."""
         if not self._ends_within(grace):
             self.process.terminate()  # a kernel that still can clears away its own processes
             self._ends_within(TERMINATE_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.cut()
 
     def _ends_within(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -143,6 +149,7 @@ def start(order: Order, machinery: Path, cache: Path, out: Path, console: int | 
         *("setpriv", "--pdeathsig", "TERM", str(cache / "root/usr/bin/linux.uml")),
         *(f"mem={order.memory}", "rootfstype=hostfs", "ro", f"init={machinery}/init", f"uml_dir={machinery}/uml"),
         *("con=null", con0, "quiet", "loglevel=1" if order.tty else "loglevel=4"),
+        *order.devices,
     ]
     environment = {
         "PATH": "/usr/bin:/bin",
