@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from lvsagent.v1 import (
     change_service_pb2,
@@ -33,6 +35,7 @@ from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
+from agent_common.state import State
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -61,7 +64,7 @@ PORT = 9710
 class Kernel:
     """What the worker thread owns; made and closed there."""
 
-    state: SqliteState
+    state: State
     ipvs: NetlinkIpvs
     addresses: NetlinkAddresses
     neighbours: NetlinkNeighbours
@@ -72,15 +75,15 @@ class Kernel:
             each.close()
 
 
-def main() -> None:
-    """Run lvs-director."""
+def main(open_state: Callable[[Path], State] = SqliteState) -> None:
+    """Run lvs-director; open_state is given the state directory."""
     settings = read_settings("lvs-director", PORT, sys.argv[1:])
-    run_agent("lvs-director", _run(settings))
+    run_agent("lvs-director", _run(settings, open_state))
 
 
-async def _run(settings: AgentSettings) -> None:
+async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> None:
     worker = Worker()
-    kernel = await worker(lambda: _open(settings))
+    kernel = await worker(lambda: _open(open_state(settings.state_dir)))
     notices = NetlinkNotices()  # from before anything is put back: what goes from now on is heard of
     try:
         identity = Identity(
@@ -104,9 +107,9 @@ async def _run(settings: AgentSettings) -> None:
         worker.close()
 
 
-def _open(settings: AgentSettings) -> Kernel:
+def _open(state: State) -> Kernel:
     return Kernel(
-        state=SqliteState(settings.state_dir),
+        state=state,
         ipvs=NetlinkIpvs(),
         addresses=NetlinkAddresses(),
         neighbours=NetlinkNeighbours(),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from lvsagent.v1 import (
     arp_service_pb2,
@@ -32,6 +34,7 @@ from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
+from agent_common.state import State
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -53,7 +56,7 @@ PORT = 9711
 class Kernel:
     """What the worker thread owns; made and closed there."""
 
-    state: SqliteState
+    state: State
     addresses: NetlinkAddresses
 
     def close(self) -> None:
@@ -62,15 +65,15 @@ class Kernel:
         self.addresses.close()
 
 
-def main() -> None:
-    """Run lvs-realserver."""
+def main(open_state: Callable[[Path], State] = SqliteState) -> None:
+    """Run lvs-realserver; open_state is given the state directory."""
     settings = read_settings("lvs-realserver", PORT, sys.argv[1:])
-    run_agent("lvs-realserver", _run(settings))
+    run_agent("lvs-realserver", _run(settings, open_state))
 
 
-async def _run(settings: AgentSettings) -> None:
+async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> None:
     worker = Worker()
-    kernel = await worker(lambda: Kernel(state=SqliteState(settings.state_dir), addresses=NetlinkAddresses()))
+    kernel = await worker(lambda: Kernel(state=open_state(settings.state_dir), addresses=NetlinkAddresses()))
     notices = NetlinkNotices()  # from before anything is put back: what goes from now on is heard of
     try:
         identity = Identity(
