@@ -1,10 +1,10 @@
-"""Run the lab's tests in several guests at once, each with its share of the test files.
+"""Run the lab's tests in several guests at once, each with its share of the test files; beside them the power cuts.
 
     python -m lab.suite [--guests 4] [--timeout 2400] [PYTEST ARGS...]
 
 A guest has one processor and waits a third of its time (for a drain, for an ARP question): four fill a machine with
-two. Ends with 0 if every guest's tests passed; the output of each guest is printed when it has ended, and in the end
-how many tests ran in all.
+two. The power cuts (tests/power) boot kernels of their own, and run on the machine itself. Ends with 0 if all tests
+passed; the output of each guest is printed when it has ended, and in the end how many tests ran in all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-PYTEST = ("python", "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", "/run/pytest", "tests/lab")
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
+
+IN_GUEST = ("python", *PYTEST, "--basetemp", "/run/pytest", "tests/lab")
 """Temporary files go into the guest's memory: in /tmp another user of the machine may have a folder of that name."""
 
 
@@ -25,12 +27,13 @@ def main() -> int:
     parser.add_argument("--guests", type=int, default=4)
     parser.add_argument("--timeout", type=int, default=2400, help="seconds for each guest")
     known, more = parser.parse_known_args()
-    with ThreadPoolExecutor(known.guests) as pool:
+    with ThreadPoolExecutor(known.guests + 1) as pool:
+        cuts = pool.submit(cut_power, known.timeout, more)
         shares = [f"{number}/{known.guests}" for number in range(1, known.guests + 1)]
-        ended = list(pool.map(lambda share: run(share, known.timeout, more), shares))
+        ended = [*pool.map(lambda share: run(share, known.timeout, more), shares), cuts.result()]
     passed = sum(count(done.stdout, "passed") for done in ended)
     bad = sum(count(done.stdout, word) for done in ended for word in ("failed", "error", "errors"))
-    print(f"in the lab's guests: {passed} passed, {bad} failed", flush=True)
+    print(f"in the lab's kernels: {passed} passed, {bad} failed", flush=True)
     return max(done.returncode for done in ended)
 
 
@@ -38,9 +41,19 @@ def run(share: str, timeout: int, more: list[str]) -> subprocess.CompletedProces
     """Run one guest to its end and print its output."""
     number = share.split("/", maxsplit=1)[0]
     boot = (sys.executable, "-m", "lab.boot", "--timeout", str(timeout), "--processor", number, "--")
-    argv = (*boot, *PYTEST, "--share", share, *more)
+    return told(f"guest {share}", (*boot, *IN_GUEST, "--share", share, *more))
+
+
+def cut_power(timeout: int, more: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run the power cuts and print their output."""
+    bounded = ("timeout", "--kill-after", "30", str(timeout))
+    return told("power cuts", (*bounded, sys.executable, *PYTEST, "tests/power", *more))
+
+
+def told(title: str, argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and print its output."""
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    print(f"--- guest {share} ---\n{done.stdout}", end="", flush=True)
+    print(f"--- {title} ---\n{done.stdout}", end="", flush=True)
     return done
 
 

@@ -28,12 +28,24 @@ class Fault(enum.Enum):
     ANSWER_LOST = "its answer is lost"
     TWICE = "it arrives twice"
     LATE = "its agent hangs: it and all that follows it there arrive when the command has ended"
+    HELD_BEFORE = "something else happens before it is sent"
+    HELD_AFTER = "something else happens before its answer is heard"
+
+
+async def _nothing() -> None:
+    """What happens unless somebody says what."""
 
 
 class Wire:
-    """The messages of transactions, and of what follows them, on their way to agents; one of them meets a fault."""
+    """The messages of transactions, and of what follows them, on their way to agents; one of them meets a fault.
+
+    While a message is held, `hold` happens. With dies_of_silence the coordinator dies with the first agent that does
+    not answer.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.hold: Callable[[], Awaitable[None]] = _nothing
+        self.dies_of_silence = False
         self.sent: list[str] = []
         self.fault: tuple[int, Fault] | None = None
         """The number of a message, and what happens to it."""
@@ -46,7 +58,15 @@ class Wire:
             if "Transaction" not in name and not _changes(request):
                 return await ask(client, method, request)
             self.sent.append(name.removesuffix("TransactionRequest"))
-            return await self._pass(client, lambda: ask(client, method, request))
+            return await self._pass(client, lambda: send(client, method, request))
+
+        async def send(client: AgentClient, method: Any, request: Any) -> Any:
+            try:
+                return await ask(client, method, request)
+            except NoAnswerError as error:
+                if self.dies_of_silence:
+                    raise Died from error
+                raise
 
         monkeypatch.setattr(AgentClient, "ask", faulty)
 
@@ -85,6 +105,12 @@ class Wire:
                 raise NoAnswerError(str(client.agent), "the answer is lost", sent=True)
             case Fault.TWICE:
                 await send()
+            case Fault.HELD_BEFORE:
+                await self.hold()
+            case Fault.HELD_AFTER:
+                answer = await send()
+                await self.hold()
+                return answer
         return await send()
 
 

@@ -1,0 +1,66 @@
+"""Fixtures of the tests that cut the power of whole hosts: they run on this machine, and boot kernels of their own."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.power.cases import all_cases
+from tests.power.site import PowerSite
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--faults and --seed, as in tests/lab."""
+    parser.addoption("--faults", default="2", metavar="N|all", help="a sample of so many power cuts, or all")
+    parser.addoption("--seed", type=int, default=int(time.time()), help="which sample")
+
+
+def pytest_configure() -> None:
+    """Being told to end is an end like any other: no kernel, and no folder, is left."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: pytest.exit("told to end", 128 + number))
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """They are run by name: with all of tests/, a run of what needs no kernel would boot some."""
+    named = [Path(arg.partition("::")[0]).resolve() for arg in config.args]
+    return None if any(each.is_relative_to(Path(__file__).parent) for each in named) else True
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All cases, or a sample."""
+    if "case" in metafunc.fixturenames:
+        cases, wanted = all_cases(), metafunc.config.getoption("--faults")
+        if wanted != "all":
+            cases = random.Random(metafunc.config.getoption("--seed")).sample(cases, int(wanted))  # noqa: S311  # repeatable
+        metafunc.parametrize("case", cases, ids=str)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which sample ran, so that it can be run again."""
+    ran = [each for each in terminalreporter.stats.get("passed", []) if "test_power_cut.py" in each.nodeid]
+    option = terminalreporter.config.getoption
+    terminalreporter.write_line(
+        f"sample: --faults {option('--faults')} --seed {option('--seed')}; {len(ran)} power cuts"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the hosts have to say; their files are gone soon."""
+    report = yield
+    site = getattr(item, "funcargs", {}).get("power_site")
+    if report.failed and site is not None:
+        report.sections.append(("what the hosts say", site.told()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def power_site() -> Iterator[PowerSite]:
+    """A director, a real server and a coordinator that run, each a kernel."""
+    with PowerSite.made() as site:
+        yield site
