@@ -87,13 +87,20 @@ FAILPOINTS = {
 }
 """Where an agent dies (agent_common/failpoint.py) and the power is cut right then."""
 
+AT_BOOT = {
+    "director.abort": ("before_journal", "after_journal", "before_kernel", "after_kernel"),
+    "realserver.abort": ("before_journal", "after_journal", "before_kernel", "after_kernel"),
+    "director.commit": ("before_kernel", "after_kernel"),
+}
+"""Where an agent dies while it starts after the power cut, and the power is cut again."""
+
 MOMENTS = 12
 """So many times the power is cut at a moment that nobody chose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One power cut. `victim` is the host that loses it, all hosts if empty."""
+    """One power cut. `victim` is the host that loses it (empty: all); at_boot is a failpoint of the next boot."""
 
     workflow: str
     message: int = -1
@@ -101,6 +108,7 @@ class Case:
     failpoint: str = ""
     victim: str = ""
     moment: int = -1
+    at_boot: str = ""
     kept: Kept | None = None
     """None: that depends on whether the decision was on disk."""
 
@@ -109,12 +117,13 @@ class Case:
             return f"{self.workflow}-moment{self.moment}"
         fault = f"message{self.message}-{self.fault.name.lower()}" if self.fault else ""
         what = self.failpoint or fault
-        return f"{self.workflow}-{what}{'-only-' if self.victim else ''}{self.victim}"
+        more = f"-only-{self.victim}" if self.victim else f"-then-{self.at_boot}" if self.at_boot else ""
+        return f"{self.workflow}-{what}{more}"
 
 
 def all_cases() -> list[Case]:
     """Every one of them."""
-    return [case for workflow in KEPT for case in _cases(workflow)]
+    return [*(case for workflow in KEPT for case in _cases(workflow)), *_again()]
 
 
 def _cases(workflow: str) -> Iterator[Case]:
@@ -137,3 +146,18 @@ def _cases(workflow: str) -> Iterator[Case]:
         yield Case(workflow=workflow, message=len(states) - 2, fault=Fault.HELD_AFTER, victim=victim)
     for moment in range(MOMENTS // len(KEPT)):
         yield Case(workflow=workflow, moment=moment)
+
+
+def _again() -> Iterator[Case]:
+    """The power is cut a second time, while the agents bring back what the first one has taken."""
+    for step, places in AT_BOOT.items():
+        for place in places:
+            at_boot = f"{step}.{place}"
+            match step:
+                case "director.abort":  # undecided, and the real server is READY
+                    yield Case(workflow="add", message=2, fault=Fault.KILLED_AFTER, at_boot=at_boot, kept=READY)
+                case "realserver.abort":  # undecided everywhere
+                    yield Case(workflow="add", message=1, fault=Fault.KILLED_AFTER, at_boot=at_boot, kept=NOWHERE)
+                case _:  # decided, and not in the kernel
+                    failpoint = "director.commit.after_journal"
+                    yield Case(workflow="add", failpoint=failpoint, at_boot=at_boot, kept=EVERYWHERE)

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,37 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+class Sites:
+    """A site at a time: it takes 20 s to make, and is handed on until something has failed on it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._site: PowerSite | None = None
+
+    def get(self) -> PowerSite:
+        """Return the site, made if there is none."""
+        if self._site is None:
+            self._site = self._stack.enter_context(PowerSite.made())
+        return self._site
+
+    def end(self) -> None:
+        """Take it down."""
+        self._stack.close()
+        self._site = None
+
+
 @pytest.fixture(scope="session")
-def power_site() -> Iterator[PowerSite]:
+def power_sites() -> Iterator[Sites]:
+    """What tests share."""
+    sites = Sites()
+    yield sites
+    sites.end()
+
+
+@pytest.fixture
+def power_site(request: pytest.FixtureRequest, power_sites: Sites) -> Iterator[PowerSite]:
     """A director, a real server and a coordinator that run, each a kernel."""
-    with PowerSite.made() as site:
-        yield site
+    failed_before = request.session.testsfailed
+    yield power_sites.get()
+    if request.session.testsfailed != failed_before:
+        power_sites.end()

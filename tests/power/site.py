@@ -51,19 +51,20 @@ class AgentMachine:
         """It has no power yet."""
         with Machine.made(switch, host, "", processor) as machine:
             agent = cls(machine=machine, role=role)
-            agent.use(synced=True)
+            agent.use()
             yield agent
 
-    def use(self, *, synced: bool) -> None:
-        """From the next boot on, run the shipped agent, or the control."""
+    def use(self, *, synced: bool = True, failpoint: str = "") -> None:
+        """From the next boot on, run the shipped agent or the control; it may die already while it starts."""
         host = self.machine.host
         argv = agents.command(host, self.role, ("--failpoints",), STATE, ())
         if not synced:
             argv = ("python", "-m", "tests.power.unsynced", self.role, *argv[1:])
         self.machine.start = f"""
             mkdir -p /run/{host.name}
-            rm -f {STATE}/failpoint /run/out/ended      # a failpoint is for one life
+            rm -f /run/out/ended
             : >/run/out/log
+            mkdir -p {STATE}; echo '{failpoint}' >{STATE}/failpoint     # that of an earlier life may be on the disk
             {PYTHON} tests/power/watch.py {VIP} {KEPT_VIP} >/run/out/seen 2>&1 &
             {PYTHON} lab/web.py http :: {PORT} {host.name} >/run/out/web 2>&1 &
             ({shlex.join(argv)} >>/run/out/log 2>&1; echo $? >/run/out/ended) &
@@ -71,7 +72,6 @@ class AgentMachine:
 
     def wait(self) -> None:
         """Wait until the agent serves; nobody but the boot has started it."""
-        self.machine.wait()
         outside = self.machine.outside
         serves = f"listens on unix:/run/{self.machine.host.name}/"
         until(lambda: serves in (outside / "log").read_text() or self.has_ended(), f"{self.role} does not serve")
@@ -112,6 +112,8 @@ class PowerSite:
     without: dict[str, Snapshot] = field(default_factory=dict)
     """The hosts without the backend that comes and goes, and in `with_it` with it."""
     with_it: dict[str, Snapshot] = field(default_factory=dict)
+    workflow_seconds: float = 0.0
+    """How long it takes to add it here."""
 
     @classmethod
     @contextlib.contextmanager
@@ -159,7 +161,9 @@ class PowerSite:
         """Make the backend that stays; and see what the hosts are like without the other one, and with it."""
         self.must(self.order("add", vip=KEPT_VIP, forward="nat"))
         self.without = self.snapshots()
+        began = time.monotonic()
         self.must(self.order("add"))
+        self.workflow_seconds = time.monotonic() - began
         self.with_it = self.snapshots()
         self.must(self.order("remove"))
         assert self.snapshots() == self.without
@@ -168,10 +172,10 @@ class PowerSite:
         """What the hosts look like now."""
         return {each.machine.host.name: each.snapshot() for each in self.agents}
 
-    def run_agents(self, *, synced: bool) -> None:
+    def run_agents(self, *, synced: bool = True, failpoint: str = "") -> None:
         """From the next boot on, run the shipped agents, or those of the control (tests/power/unsynced.py)."""
         for each in self.agents:
-            each.use(synced=synced)
+            each.use(synced=synced, failpoint=failpoint)
 
     def cut_power(self, name: str = "") -> None:
         """Take the power from one host, or from all at once."""
@@ -180,10 +184,21 @@ class PowerSite:
 
     def boot(self, name: str = "") -> None:
         """Give it back, and wait until their agents serve."""
+        self.power_on(name)
+        for each in self.named(name):
+            each.wait()
+
+    def power_on(self, name: str = "") -> None:
+        """Give it back, and wait until they have booted; their agents are starting then."""
         for each in self.named(name):
             each.machine.power_on()
         for each in self.named(name):
-            each.wait()
+            each.machine.wait()
+
+    def ask_vip(self) -> str:
+        """Ask the VIP from a third host; the name of the real server that answers, or nothing."""
+        url = f"http://{VIP}:{PORT}/"
+        return self.coordinator.run("curl", "--silent", "--max-time", "10", url, check=False).stdout.strip()
 
     def order(self, workflow: str, **more: Any) -> dict[str, Any]:
         """Have the coordinator run a workflow to its end."""
