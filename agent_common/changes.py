@@ -7,6 +7,7 @@ never got its answer can have the change reverted by name.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -154,6 +155,7 @@ class Changes:
             known = await self._known(change_id)
             if known is not None:
                 return known
+            await self._run(self._state.check_room)
             self._failpoints.reach("change", "before_journal")
             made = await self.make(operations, change_id, lambda made: self._record(change_id, made, done=True))
             self._failpoints.reach("change", "after_journal")
@@ -173,15 +175,17 @@ class Changes:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
         change_id = check_change_id(change_id)
         async with self._lock:
-            body = await self._run(lambda: self._state.get(_KIND, change_id))
-            ended = await self.take_back([] if body is None else _load(body["changes"]))
-            await self._run(lambda: self._state.put(_KIND, change_id, {"status": "reverted", "changes": []}))
-            return ended
+            with self._state.reserve():
+                return await self._revert(change_id)
 
-    async def exclusively(self, work: Callable[[], Awaitable[_T]]) -> _T:
-        """Do something to the host while no change is under way; plan, make and take_back are for use in there."""
+    async def exclusively(self, work: Callable[[], Awaitable[_T]], *, reserve: bool = False) -> _T:
+        """Do something to the host while no change is under way; plan, make and take_back are for use in there.
+
+        reserve: it ends what is open, or undoes it, and may write though the disk is full.
+        """
         async with self._lock:
-            return await work()
+            with self._state.reserve() if reserve else contextlib.nullcontext():
+                return await work()
 
     async def plan(self, operations: Sequence[Operation], change_id: str) -> list[Change]:
         """Return what operations would change, one after the other; raises BatchError."""
@@ -219,7 +223,11 @@ class Changes:
                 self._state.delete(_KIND, change_id)
                 record(begun)
 
-        await self._run(end)
+        try:
+            await self._run(end)
+        except LvsError as error:  # nobody may be told that it failed while it stands
+            await self._give_up_after(change_id, begun, error)
+            raise BatchError(begun[:-1], error, begun) from error
         return begun
 
     async def announce(self, changes: Sequence[Change]) -> None:
@@ -250,6 +258,12 @@ class Changes:
                 except LvsError as error:
                     failures.append(f"cannot take back change {change_id}, in which the agent died: {error.message}")
         return failures
+
+    async def _revert(self, change_id: str) -> Reverted:
+        body = await self._run(lambda: self._state.get(_KIND, change_id))
+        ended = await self.take_back([] if body is None else _load(body["changes"]))
+        await self._run(lambda: self._state.put(_KIND, change_id, {"status": "reverted", "changes": []}))
+        return ended
 
     async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change], errand: Errand) -> None:
         change = await self._plan(operation, change_id, ())
@@ -282,8 +296,9 @@ class Changes:
         self._failpoints.reach(step, "after_kernel")
 
     async def _give_up(self, change_id: str, begun: Sequence[Change]) -> None:
-        await self._revert_all(begun)
-        await self._run(lambda: self._state.delete(_KIND, change_id))
+        with self._state.reserve():
+            await self._revert_all(begun)
+            await self._run(lambda: self._state.delete(_KIND, change_id))
 
     async def _revert_all(self, changes: Sequence[Change]) -> list[Reverted]:
         """Revert each, the last first; one that fails does not keep the others from being tried."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agent_common.errors import ExhaustedError, Reason
@@ -11,10 +11,16 @@ from agent_common.state import Body
 
 
 class FakeState:
-    """Records in a dictionary; while `full` is set every write fails as on a full disk."""
+    """Records in a dictionary; while `full` is set writes fail as on a full disk.
+
+    Those in `reserve` do not: they use up the ballast, and then have room until `spent` is set.
+    """
 
     def __init__(self) -> None:
         self.full = False
+        self.spent = False
+        self.ballast = True
+        self._reserving = 0
         self._records: dict[tuple[str, str], str] = {}
         self._in_transaction = False
 
@@ -62,11 +68,36 @@ class FakeState:
         finally:
             self._in_transaction = False
 
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Let the writes inside have the room that is kept."""
+        self._reserving += 1
+        try:
+            yield
+        finally:
+            self._reserving -= 1
+
+    def check_room(self) -> None:
+        """Raise ExhaustedError while that room is gone, or there is none beside it."""
+        self.look_for_room()
+        if self.problems():
+            raise ExhaustedError("cannot begin anything new: the disk is full", Reason.DISK_FULL)
+
+    def look_for_room(self) -> None:
+        """Have that room again, if there is some."""
+        self.ballast = self.ballast or not self.full
+
+    def problems(self) -> Sequence[str]:
+        """Return what is wrong with the records."""
+        return ["the disk is full"] if self.full or not self.ballast else []
+
     def close(self) -> None:
         """Nothing to let go of: the records stay."""
 
     def _check_room(self) -> None:
-        if self.full:
+        if self.full and self._reserving and not self.spent:
+            self.ballast = False
+        elif self.full:
             raise ExhaustedError("cannot write the state: the disk is full", Reason.DISK_FULL)
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
+
+from agent_common.worker import Run
+
+ROOM_SECONDS = 10.0
+"""Between two looks whether a full disk has room again."""
 
 Body = Mapping[str, Any]
 """A record's content: what JSON can say."""
@@ -13,7 +19,7 @@ Body = Mapping[str, Any]
 class State(Protocol):
     """Durable records. Every call is on disk when it returns, unless it is made inside a transaction.
 
-    Raises ExhaustedError when the disk is full.
+    Raises ExhaustedError when the disk is full. Some room is kept then for what ends or undoes something: `reserve`.
     """
 
     def get(self, kind: str, name: str) -> Body | None:
@@ -34,5 +40,24 @@ class State(Protocol):
     def transaction(self) -> AbstractContextManager[None]:
         """Make the calls inside one write: all of them are on disk at the end, or none."""
 
+    def reserve(self) -> AbstractContextManager[None]:
+        """Let the writes inside have the room that is kept; for whoever has the host to himself."""
+
+    def check_room(self) -> None:
+        """Raise ExhaustedError while that room is gone and cannot be had back: nothing new is begun then."""
+
+    def look_for_room(self) -> None:
+        """Have that room again, if it is gone and there is some."""
+
+    def problems(self) -> Sequence[str]:
+        """Return what is wrong with the records, for people, a line each."""
+
     def close(self) -> None:
         """Let go of the files."""
+
+
+async def follow_room(state: State, run: Run) -> None:
+    """Until cancelled: have the room again that is kept, soon after there is some."""
+    while True:
+        await asyncio.sleep(ROOM_SECONDS)
+        await run(state.look_for_room)

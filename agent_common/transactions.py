@@ -81,6 +81,7 @@ class Transactions:
         self._member = member
         self._changes = changes
         self._locks = locks
+        self._state = state
         self._records = TransactionRecords(state)
         self._run = run
         self._clock = clock
@@ -98,10 +99,13 @@ class Transactions:
         problems = await self._changes.settle()
         await self._run(self._load)
         for transaction in list(self._open.values()):
-            if self._may_abort_alone(transaction) and transaction.boot != self._member.boot:
-                await self._abort(transaction)
-            elif transaction.state is TransactionState.ABORTED:
-                await self._undo(transaction)
+            try:
+                if self._may_abort_alone(transaction) and transaction.boot != self._member.boot:
+                    await self._abort(transaction)
+                elif transaction.state is TransactionState.ABORTED:
+                    await self._undo(transaction)
+            except LvsError as error:
+                _log.warning("transaction %s is not yet undone: %s", transaction.id, error.message)
         return problems
 
     async def follow(self) -> None:
@@ -116,7 +120,10 @@ class Transactions:
     async def go_on(self) -> None:
         """Do what is due about the transactions that are open."""
         for name in list(self._open):
-            await self._changes.exclusively(lambda name=name: self._go_on(name))  # type: ignore[misc]
+            try:
+                await self._changes.exclusively(lambda name=name: self._go_on(name), reserve=True)  # type: ignore[misc]
+            except LvsError as error:  # it does not keep the others from going on
+                _log.warning("transaction %s cannot be ended now: %s", name, error.message)
 
     async def validate(self, proposal: Proposal) -> tuple[Transaction, str]:
         """Return what a proposal would become, and the tag of that; nothing is locked or recorded.
@@ -162,10 +169,14 @@ class Transactions:
             if transaction.state is TransactionState.ABORTED:
                 raise _aborted(transaction)
             if transaction.state is not TransactionState.COMMITTED:
-                transaction = await self._put(self._decided(transaction), "commit")
+                # Where it was decided already it must be recorded; the decision itself may still be none.
+                is_mine = transaction.authority == self._member.agent_id
+                with contextlib.nullcontext() if is_mine else self._state.reserve():
+                    transaction = await self._put(self._decided(transaction), "commit")
                 if transaction.settled:
                     await self._changes.announce(transaction.changes)
-            transaction = await self._complete(transaction)
+            with self._state.reserve():
+                transaction = await self._complete(transaction)
             self._failpoints.reply("commit")
             return transaction
 
@@ -187,7 +198,7 @@ class Transactions:
                 )
             return await self._abort(transaction)
 
-        return await self._changes.exclusively(work)
+        return await self._changes.exclusively(work, reserve=True)
 
     async def resolve(self, name: str) -> Transaction:
         """Return where it stands; an authority whose lease is over, or that does not know it, decides to abort."""
@@ -200,7 +211,7 @@ class Transactions:
                 return (await self._abort(transaction))[0]
             return transaction
 
-        return await self._changes.exclusively(work)
+        return await self._changes.exclusively(work, reserve=True)
 
     async def renew(self, name: str, fence: int, lease: float) -> Transaction:
         """Let the lease run again; raises ConflictError if the transaction is decided."""
@@ -230,7 +241,7 @@ class Transactions:
                 )
             return await self._put(replace(transaction, following=())) if transaction.following else transaction
 
-        return await self._changes.exclusively(work)
+        return await self._changes.exclusively(work, reserve=True)
 
     async def get(self, name: str) -> Transaction:
         """Return one; raises NotFoundError."""
@@ -255,7 +266,7 @@ class Transactions:
             await self._run(lambda: self._records.delete(name))
             self._closed.pop(name, None)
 
-        await self._changes.exclusively(work)
+        await self._changes.exclusively(work, reserve=True)
 
     def lease_left(self, transaction: Transaction) -> float:
         """Return for how many seconds the lease still runs, or what follows may wait; 0 when it is over."""
@@ -272,6 +283,7 @@ class Transactions:
         known = await self._find(proposal.id)
         if known is not None:
             return _same(known, proposal), tag(known.changes)
+        await self._run(self._state.check_room)
         planned = await self._plan(proposal)
         if proposal.etag and proposal.etag != tag(planned):
             raise _changed(proposal)
@@ -288,18 +300,20 @@ class Transactions:
             )
         except BatchError as failure:
             left = failure.begun if UNFINISHED in failure.error.metadata else ()
-            await self._put(
-                replace(
-                    transaction,
-                    state=TransactionState.ABORTED,
-                    operations=tuple(inert[: len(left)]),
-                    changes=tuple(left),
-                    settled=not left,
-                    problems=(failure.error.message,) if left else (),
+            with self._state.reserve():
+                await self._put(
+                    replace(
+                        transaction,
+                        state=TransactionState.ABORTED,
+                        operations=tuple(inert[: len(left)]),
+                        changes=tuple(left),
+                        settled=not left,
+                        problems=(failure.error.message,) if left else (),
+                    )
                 )
-            )
-            failed = inert[len(failure.earlier)]
-            failure.error.metadata[FAILED_OPERATION] = str(proposal.operations.index(failed))
+            if inert:
+                failed = inert[len(failure.earlier)]
+                failure.error.metadata[FAILED_OPERATION] = str(proposal.operations.index(failed))
             raise failure.error from failure
         transaction = replace(transaction, changes=_merge(proposal, planned, made))
         self._failpoints.reach("prepare", "after_journal")
@@ -398,7 +412,9 @@ class Transactions:
         if transaction is None:
             return
         if not transaction.state.is_decided:
-            if self._may_abort_alone(transaction) and self._is_over(transaction):
+            is_due = self._clock() - self._tried.get(name, 0.0) >= RETRY_SECONDS
+            if is_due and self._may_abort_alone(transaction) and self._is_over(transaction):
+                self._tried[name] = self._clock()
                 _log.info("transaction %s is aborted: its lease has ended", name)
                 await self._abort(transaction)
         elif self._clock() - self._tried.get(name, 0.0) >= RETRY_SECONDS:

@@ -24,7 +24,7 @@ from agent_common.changes import Changes
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
-from agent_common.errors import Reason, RefusedError
+from agent_common.errors import ExhaustedError, Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
@@ -35,7 +35,7 @@ from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
-from agent_common.state import State
+from agent_common.state import State, follow_room
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -96,10 +96,16 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
         boot = boot_id()
         wired = _wire(settings, kernel, worker, identity, boot)
-        await wired.transactions.start()
-        await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
-        await worker(lambda: note_boot(kernel.state, boot))
-        beside = [wired.watch.follow, wired.transactions.follow, VipWatch(notices, wired.restore.put_back).follow]
+        with kernel.state.reserve():
+            await wired.transactions.start()
+            await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
+            await worker(lambda: _note_boot(kernel.state, boot))
+        beside = [
+            wired.watch.follow,
+            wired.transactions.follow,
+            VipWatch(notices, wired.restore.put_back).follow,
+            lambda: follow_room(kernel.state, worker),
+        ]
         await serve(settings, wired.services, is_serving, beside)
     finally:
         notices.close()
@@ -177,7 +183,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
                 ipvs_version=lambda: _ipvs_version(kernel.ipvs),
                 leftovers=destinations.leftovers,
                 read_server=lambda key: pack_server(virtual_servers, destinations, key),
-                problems=problems.texts,
+                problems=lambda: [*problems.texts(), *state.problems()],
                 last_fence=TransactionRecords(state).last_fence,
             ),
         ),
@@ -187,6 +193,14 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         for module, name, servicer in servicers
     ]
     return Wired(services=services, restore=restore, watch=watch, transactions=transactions)
+
+
+def _note_boot(state: State, boot: str) -> None:
+    """On a full disk the next start takes this boot for a new one, and brings back what was removed by hand."""
+    try:
+        note_boot(state, boot)
+    except ExhaustedError as error:
+        _log.warning("cannot note the boot: %s", error.message)
 
 
 def _ipvs_version(ipvs: Ipvs) -> str:

@@ -34,7 +34,7 @@ from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
-from agent_common.state import State
+from agent_common.state import State, follow_room
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -80,9 +80,15 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
         wired = _wire(settings, kernel, worker, identity)
-        await wired.transactions.start()
-        await wired.restore.start()
-        beside = [wired.watch.follow, wired.transactions.follow, VipWatch(notices, wired.restore.put_back).follow]
+        with kernel.state.reserve():
+            await wired.transactions.start()
+            await wired.restore.start()
+        beside = [
+            wired.watch.follow,
+            wired.transactions.follow,
+            VipWatch(notices, wired.restore.put_back).follow,
+            lambda: follow_room(kernel.state, worker),
+        ]
         await serve(settings, wired.services, _always, beside)
     finally:
         notices.close()
@@ -120,11 +126,15 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     member = Member(agent_id=identity.agent_id, is_director=False, boot=boot_id())
     transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
     problems = Problems()
+
+    def degraded() -> list[str]:
+        return [*problems.texts(), *state.problems()]
+
     restore = RealServerRestore(vips, silence, changes, worker, problems, locks)
     repairs = Repairs(resources, changes, NoNeighbours(), locks, worker)
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
     watch = DriftWatch(restore.drift, mend, worker)
-    host = HostServicer(identity, addresses, sockets, worker, problems=problems.texts, last_fence=records.last_fence)
+    host = HostServicer(identity, addresses, sockets, worker, problems=degraded, last_fence=records.last_fence)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_common.ballast import SIZE, Ballast
 from agent_common.errors import ExhaustedError, Reason, RefusedError
 from agent_common.fake_state import FakeState
 from agent_common.sqlite_state import SqliteState
@@ -20,7 +21,7 @@ EVERYTHING = {"text": "ü \"' \0", "number": 2**53, "list": [1, "two", None], "m
 
 @pytest.fixture(params=["fake", "sqlite"])
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[State]:
-    made: State = FakeState() if request.param == "fake" else SqliteState(tmp_path)
+    made: State = FakeState() if request.param == "fake" else SqliteState(tmp_path, Pages(tmp_path))
     yield made
     made.close()
 
@@ -133,6 +134,72 @@ class TestContract:
         state.put("vip", "a", BIG)
         assert state.get("vip", "a") == BIG
 
+    def test_what_ends_something_is_written_on_a_full_disk_and_reads_as_it_was_meant(self, state: State) -> None:
+        state.put("vip", "a", {"n": 1})
+        state.put("vip", "b", {"n": 1})
+        fill(state)
+        with state.reserve(), state.transaction():
+            state.delete("vip", "b")
+            state.put("vip", "a", BIG)
+            state.put("vip", "c", {"n": len(state.list("vip"))})
+        assert state.list("vip") == {"a": BIG, "c": {"n": 1}}
+        with pytest.raises(ExhaustedError):
+            state.put("vip", "d", BIG)
+        with state.reserve():
+            state.put("vip", "d", {})
+        assert list(state.list("vip")) == ["a", "c", "d"]
+
+    def test_on_a_full_disk_nothing_new_is_begun_until_there_is_room_again(self, state: State) -> None:
+        state.check_room()
+        assert state.problems() == []
+        fill(state)
+        with state.reserve():
+            state.put("vip", "a", BIG)
+        with pytest.raises(ExhaustedError, match="cannot begin anything new") as caught:
+            state.check_room()
+        assert caught.value.reason is Reason.DISK_FULL
+        state.look_for_room()
+        assert "is full" in state.problems()[0]
+        make_room(state)
+        state.look_for_room()
+        assert state.problems() == []
+        state.check_room()
+
+    def test_what_finds_no_room_in_the_reserve_either_is_told_and_undone(self, state: State) -> None:
+        state.put("vip", "a", {"n": 1})
+        fill(state)
+        if isinstance(state, FakeState):
+            state.spent = True
+        with pytest.raises(ExhaustedError), state.reserve(), state.transaction():
+            state.put("vip", "b", {})
+            state.put("vip", "a", BIG)
+            state.put("vip", "c", BIG)
+        assert state.list("vip") == {"a": {"n": 1}}
+
+
+FULL_PAGES, BALLAST_PAGES = 20, 300
+
+
+class Pages(Ballast):
+    """A small disk for SQLite: of so many pages, and the ballast's more when that is gone; BIG takes 250 of them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "ballast")
+        self.state: SqliteState | None = None
+        self.full = False
+
+    def has_room(self) -> bool:
+        return super().has_room() and not self.full
+
+    def make(self) -> None:
+        if not self.full:
+            super().make()
+
+    def free(self) -> None:
+        super().free()
+        if self.state is not None:
+            self.state.connection.execute(f"PRAGMA max_page_count = {FULL_PAGES + BALLAST_PAGES}")
+
 
 BIG = {"text": "x" * 1_000_000}
 
@@ -142,13 +209,17 @@ def fill(state: State) -> None:
     if isinstance(state, FakeState):
         state.full = True
     if isinstance(state, SqliteState):
-        state._connection.execute("PRAGMA max_page_count = 20")
+        assert isinstance(state._ballast, Pages)
+        state._ballast.state, state._ballast.full = state, True
+        state._connection.execute(f"PRAGMA max_page_count = {FULL_PAGES}")
 
 
 def make_room(state: State) -> None:
     if isinstance(state, FakeState):
         state.full = False
     if isinstance(state, SqliteState):
+        assert isinstance(state._ballast, Pages)
+        state._ballast.full = False
         state._connection.execute("PRAGMA max_page_count = 100000")
 
 
@@ -267,6 +338,15 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=r"cannot use state directory .*file/below") as caught:
         SqliteState(tmp_path / "file" / "below")
     assert caught.value.metadata["path"] == str(tmp_path / "file" / "below")
+
+
+def test_the_ballast_takes_its_room_on_the_disk_from_the_start(tmp_path: Path) -> None:
+    """Blocks, not a hole; what a start finds in its place that is not whole is made again."""
+    (tmp_path / "ballast").write_bytes(b"torn")
+    state = SqliteState(tmp_path)
+    found = (tmp_path / "ballast").stat()
+    assert found.st_size == SIZE <= found.st_blocks * 512
+    state.close()
 
 
 def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
