@@ -28,6 +28,9 @@ from agent_common.version import VERSION
 
 _HEALTH_SECONDS = 5.0
 
+Beside = Callable[[], Coroutine[None, None, None]]
+"""What goes on beside the server until it is cancelled."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -127,7 +130,7 @@ async def serve(
     settings: AgentSettings,
     services: Sequence[Service],
     is_serving: Callable[[], Awaitable[bool]],
-    beside: Sequence[Callable[[], Coroutine[None, None, None]]],
+    beside: Sequence[Beside],
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
 
@@ -180,7 +183,12 @@ async def _set_health(servicer: health.aio.HealthServicer, names: Sequence[str],
 
 
 def agent_id(state: State) -> str:
-    """Return the identity of this agent: made at its first start, and kept in its state."""
+    """Return the identity of this agent: made at its first start, and kept in its state.
+
+    One whose state is corrupt does not know which it was, and is none that others have heard of.
+    """
+    if state.damage:
+        return str(uuid.uuid4())
     body = state.get("agent", "id")
     if body is None:
         body = {"id": str(uuid.uuid4())}

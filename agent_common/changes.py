@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import enum
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -147,7 +148,7 @@ class Changes:
         ConflictError if the change was reverted before it came.
         """
         change_id = check_change_id(change_id)
-        async with self._lock:
+        async with self._host():
             if validate_only:
                 planned = await self.plan(operations, change_id)
                 self._check_locks(planned)
@@ -174,7 +175,7 @@ class Changes:
     async def revert(self, change_id: str) -> Reverted:
         """Take a change back by name; one that is not known is remembered, so that it is refused if it comes."""
         change_id = check_change_id(change_id)
-        async with self._lock:
+        async with self._host():
             with self._state.reserve():
                 return await self._revert(change_id)
 
@@ -183,7 +184,7 @@ class Changes:
 
         reserve: it ends what is open, or undoes it, and may write though the disk is full.
         """
-        async with self._lock:
+        async with self._host():
             with self._state.reserve() if reserve else contextlib.nullcontext():
                 return await work()
 
@@ -259,6 +260,13 @@ class Changes:
                     failures.append(f"cannot take back change {change_id}, in which the agent died: {error.message}")
         return failures
 
+    @asynccontextmanager
+    async def _host(self) -> AsyncIterator[None]:
+        """Have the host, whose journal tells what it shall be, to oneself; raises RefusedError if that is corrupt."""
+        async with self._lock:
+            await self._run(self._state.check_intact)
+            yield
+
     async def _revert(self, change_id: str) -> Reverted:
         body = await self._run(lambda: self._state.get(_KIND, change_id))
         ended = await self.take_back([] if body is None else _load(body["changes"]))
@@ -302,6 +310,7 @@ class Changes:
 
     async def _revert_all(self, changes: Sequence[Change]) -> list[Reverted]:
         """Revert each, the last first; one that fails does not keep the others from being tried."""
+        await self._run(self._state.check_intact)  # it may have been found corrupt a moment ago
         ended: list[Reverted] = []
         failures: list[LvsError] = []
         for change in reversed(changes):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lvsagent.v1 import drift_service_pb2, drift_service_pb2_grpc
 
 from agent_common.drift import Drift
@@ -14,9 +16,10 @@ from agent_common.wire_drift import pack_drift, unpack_drift
 
 
 class DriftServicer(drift_service_pb2_grpc.DriftServiceServicer):
-    """Serves DriftService."""
+    """Serves DriftService; check_intact raises RefusedError where the records cannot be believed."""
 
-    def __init__(self, watch: DriftWatch, repairs: Repairs) -> None:
+    def __init__(self, watch: DriftWatch, repairs: Repairs, check_intact: Callable[[], None]) -> None:
+        self._check_intact = check_intact
         self._watch = watch
         self._repairs = repairs
 
@@ -24,6 +27,7 @@ class DriftServicer(drift_service_pb2_grpc.DriftServiceServicer):
         self, request: drift_service_pb2.ListDriftRequest, context: Context
     ) -> drift_service_pb2.ListDriftResponse:
         """List what the last two readings have found, or two that are taken now."""
+        self._check_intact()
         found = await self._watch.look_twice() if request.look_now else self._watch.confirmed()
         drift = sorted(found, key=_name)
         part, token = page(drift, request.page_size, request.page_token, _name)
@@ -33,6 +37,7 @@ class DriftServicer(drift_service_pb2_grpc.DriftServiceServicer):
         self, request: drift_service_pb2.RepairDriftRequest, context: Context
     ) -> drift_service_pb2.RepairDriftResponse:
         """Bring things back to what was committed."""
+        self._check_intact()
         wanted = [Repair(drift=unpack_drift(each.drift), etag=each.etag) for each in request.repairs]
         results = await self._repairs.repair(wanted, validate_only=request.validate_only)
         return drift_service_pb2.RepairDriftResponse(results=[_pack(each) for each in results])

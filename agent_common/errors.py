@@ -52,6 +52,7 @@ class Reason(enum.StrEnum):
     TRANSACTION_OPEN = enum.auto()
     STALE_FENCE = enum.auto()
     NOT_DRAINING = enum.auto()
+    JOURNAL_CORRUPT = enum.auto()
 
 
 class LvsError(Exception):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from agent_common.errors import ExhaustedError, Reason
+from agent_common.errors import ExhaustedError, Reason, RefusedError
 from agent_common.state import Body
 
 
@@ -17,6 +17,7 @@ class FakeState:
     """
 
     def __init__(self) -> None:
+        self.damage = ""
         self.full = False
         self.spent = False
         self.ballast = True
@@ -24,14 +25,22 @@ class FakeState:
         self._records: dict[tuple[str, str], str] = {}
         self._in_transaction = False
 
+    def check_intact(self) -> None:
+        """Raise RefusedError if the records are damaged: a test has set `damage`."""
+        if self.damage:
+            raise RefusedError(
+                f"cannot change anything: the journal is corrupt ({self.damage})", Reason.JOURNAL_CORRUPT
+            )
+
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
-        text = self._records.get((kind, name))
+        text = None if self.damage else self._records.get((kind, name))
         return None if text is None else _load(text)
 
     def list(self, kind: str) -> dict[str, Body]:
         """Return all records of a kind, oldest first."""
-        return {name: _load(text) for (each, name), text in self._records.items() if each == kind}
+        found = {} if self.damage else self._records
+        return {name: _load(text) for (each, name), text in found.items() if each == kind}
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced, and the new one is the newest."""
@@ -89,12 +98,15 @@ class FakeState:
 
     def problems(self) -> Sequence[str]:
         """Return what is wrong with the records."""
+        if self.damage:
+            return [f"the journal is corrupt ({self.damage})"]
         return ["the disk is full"] if self.full or not self.ballast else []
 
     def close(self) -> None:
         """Nothing to let go of: the records stay."""
 
     def _check_room(self) -> None:
+        self.check_intact()
         if self.full and self._reserving and not self.spent:
             self.ballast = False
         elif self.full:

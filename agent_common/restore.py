@@ -12,6 +12,7 @@ from agent_common.errors import ConflictError, LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
 from agent_common.operation import Change
+from agent_common.state import State
 from agent_common.virtual_server import IpAddress, parse_address
 from agent_common.worker import Run
 
@@ -27,9 +28,10 @@ class Problem:
 
 
 class Problems:
-    """What was found wrong at start; it is forgotten when somebody has mended it. Belongs to the worker thread."""
+    """What is wrong with the journal, and what was found at start until it is mended. Belongs to the worker thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._found: list[Problem] = []
 
     def add(self, text: str, stands: Callable[[], bool] = lambda: True) -> None:
@@ -46,7 +48,7 @@ class Problems:
     def texts(self) -> list[str]:
         """Return what still stands."""
         self._found = [problem for problem in self._found if problem.stands()]
-        return [problem.text for problem in self._found]
+        return [*self._state.problems(), *(problem.text for problem in self._found)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

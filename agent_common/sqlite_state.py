@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,71 +14,64 @@ from pathlib import Path
 
 from agent_common.ballast import Ballast
 from agent_common.errors import ExhaustedError, InternalError, LvsError, Reason, RefusedError
+from agent_common.sqlite_check import find_damage
+from agent_common.sqlite_schema import VERSION, checksum, migrate, version_of
 from agent_common.state import Body
 
 _log = logging.getLogger(__name__)
 
-_Statement = tuple[str, Sequence[str | int]]
+_CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ")
+"""Error names (sqlite3.h) that mean that what was written cannot be read."""
 
-_MIGRATIONS = (
-    """
-    CREATE TABLE record (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        kind TEXT NOT NULL,
-        name TEXT NOT NULL,
-        body TEXT NOT NULL,
-        UNIQUE (kind, name) ON CONFLICT REPLACE
-    ) STRICT;
-    """,
-)
-"""Statements that bring a file from the version of their index to the next; PRAGMA user_version counts them."""
+_Statement = tuple[str, Sequence[str | int]]
 
 
 class SqliteState:
     """Records in DIRECTORY/state.db.
 
-    The file is locked while it is open, so a second agent on the same directory is refused instead of undoing the first
-    one's work. Raises RefusedError if the directory cannot be used.
+    The directory is locked while it is open, so a second agent is refused instead of undoing the first one's work. A
+    file that is damaged is left as it is. Raises RefusedError if the directory cannot be used.
     """
 
     def __init__(self, directory: Path, ballast: Ballast | None = None) -> None:
+        self.damage = ""
         self._path = directory / "state.db"
         self._reserving = 0
         self._written: list[_Statement] = []
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._ballast = ballast or Ballast(directory / "ballast")
-            self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=0)
-        except (OSError, sqlite3.Error) as error:
-            raise RefusedError(
-                f"cannot use state directory {directory}: {error}", Reason.KERNEL_REFUSED, path=str(directory)
-            ) from error
+            self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._unusable(error) from error
         try:
-            self._open()
+            self._take_lock()
+            self._ballast = ballast or Ballast(directory / "ballast")
+            self._connection = self._connect()
         except BaseException:
-            self._connection.close()
+            os.close(self._lock)
             raise
+
+    def check_intact(self) -> None:
+        """Raise RefusedError if the file is damaged, or a record was found not to be as it was written."""
+        if self.damage:
+            raise self._corrupt()
 
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
-        with self._errors():
-            row = self._connection.execute(
-                "SELECT body FROM record WHERE kind = ? AND name = ?", (kind, name)
-            ).fetchone()
-        return None if row is None else _load(row[0])
+        found = self._read("SELECT name, body, checksum FROM record WHERE kind = ? AND name = ?", kind, name)
+        return next(iter(found.values()), None)
 
     def list(self, kind: str) -> dict[str, Body]:
         """Return all records of a kind, oldest first."""
-        with self._errors():
-            rows = self._connection.execute(
-                "SELECT name, body FROM record WHERE kind = ? ORDER BY sequence", (kind,)
-            ).fetchall()
-        return {name: _load(body) for name, body in rows}
+        return self._read("SELECT name, body, checksum FROM record WHERE kind = ? ORDER BY sequence", kind)
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""
         text = json.dumps(body, sort_keys=True)
-        self._write("INSERT INTO record (kind, name, body) VALUES (?, ?, ?)", (kind, name, text))
+        self._write(
+            "INSERT INTO record (kind, name, body, checksum) VALUES (?, ?, ?, ?)",
+            (kind, name, text, checksum(kind, name, text)),
+        )
 
     def delete(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""
@@ -99,6 +94,7 @@ class SqliteState:
         if self._connection.in_transaction:
             yield
             return
+        self.check_intact()
         self._written.clear()
         with self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
@@ -129,7 +125,12 @@ class SqliteState:
             )
 
     def problems(self) -> Sequence[str]:
-        """Return what is wrong with the disk."""
+        """Return what is wrong with file and disk."""
+        if self.damage:
+            return [
+                f"the journal {self._path} is corrupt ({self.damage}): nothing is changed or brought back, and what "
+                "this agent made is shown as foreign"
+            ]
         if self._ballast.has_room():
             return []
         return [f"the disk of {self._path.parent} is full: what is open can be ended, nothing new is begun"]
@@ -146,6 +147,60 @@ class SqliteState:
     def close(self) -> None:
         """Let go of the file and its lock."""
         self._connection.close()
+        os.close(self._lock)
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise self._in_use() from error
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file, made if there is none; one that is damaged is not opened."""
+        try:
+            self._found_damaged(find_damage(self._path))
+            if not self.damage and not self._path.exists():
+                self._make()
+            connection = sqlite3.connect(":memory:" if self.damage else self._path, isolation_level=None, timeout=0)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        self._connection = connection
+        if not self.damage:
+            try:
+                self._open()
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _make(self) -> None:
+        """Make the file under another name: one that is empty or has no tables is never one of ours."""
+        made = self._path.with_suffix(".new")
+        made.unlink(missing_ok=True)
+        with self._errors(), contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            migrate(connection)
+            connection.execute("COMMIT")
+        made.replace(self._path)
+        os.fsync(self._lock)
+
+    def _read(self, statement: str, *values: str) -> dict[str, Body]:
+        """Return records by name; where one is not as it was written nothing is believed any more."""
+        if self.damage:
+            return {}
+        with self._errors():
+            rows = self._connection.execute(statement, values).fetchall()
+        for name, body, found in rows:
+            if checksum(values[0], name, body) != found:
+                self._found_damaged(f"checksum of {values[0]} {name}")
+                raise self._corrupt()
+        return {name: _load(body) for name, body, _ in rows}
+
+    def _found_damaged(self, damage: str) -> None:
+        if damage and not self.damage:
+            self.damage = damage
+            _log.error("degraded: %s", self.problems()[0])
 
     def _write(self, statement: str, values: Sequence[str | int]) -> None:
         with self.transaction():
@@ -175,28 +230,23 @@ class SqliteState:
             self._connection.execute(statement, values)
 
     def _open(self) -> None:
+        """Take up a file that is as it was written."""
         with self._errors():
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
         with self.transaction(), self._errors():  # takes the lock for good
-            self._migrate()
+            version = version_of(self._connection)
+            if version > VERSION:
+                raise RefusedError(
+                    f"cannot use {self._path}: a newer lvs-agents wrote it (version {version}, this one knows "
+                    f"{VERSION}); install that again",
+                    Reason.KERNEL_REFUSED,
+                )
+            migrate(self._connection)
         self._ballast.make()
         for problem in self.problems():
             _log.warning("degraded: %s", problem)
-
-    def _migrate(self) -> None:
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if version > len(_MIGRATIONS):
-            raise RefusedError(
-                f"cannot use {self._path}: a newer lvs-agents wrote it (version {version}, this one knows "
-                f"{len(_MIGRATIONS)}); install that again",
-                Reason.KERNEL_REFUSED,
-            )
-        for statements in _MIGRATIONS[version:]:
-            self._connection.execute(statements)
-        if version < len(_MIGRATIONS):  # on a full disk not even the same number can be written
-            self._connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -210,10 +260,29 @@ class SqliteState:
         if _is_full(error):
             return ExhaustedError(f"cannot write {self._path}: the disk is full", Reason.DISK_FULL)
         if name.startswith("SQLITE_BUSY"):
-            return RefusedError(
-                f"cannot use {self._path}: another agent has it open; give each its own --state-dir", Reason.IN_USE
-            )
+            return self._in_use()
+        if name.startswith(_CORRUPT):
+            self._found_damaged(str(error))
+            return self._corrupt()
         return InternalError(f"cannot use {self._path}: {error}", Reason.INTERNAL)
+
+    def _corrupt(self) -> RefusedError:
+        return RefusedError(
+            f"cannot change anything: the journal {self._path} is corrupt ({self.damage}); stop the agent and move "
+            f"{self._path.name}* out of {self._path.parent} to begin a new one: docs/how-to/troubleshooting.md, "
+            '"A corrupt journal"',
+            Reason.JOURNAL_CORRUPT,
+            path=str(self._path),
+        )
+
+    def _in_use(self) -> RefusedError:
+        return RefusedError(
+            f"cannot use {self._path}: another agent has it open; give each its own --state-dir", Reason.IN_USE
+        )
+
+    def _unusable(self, error: Exception) -> RefusedError:
+        folder = str(self._path.parent)
+        return RefusedError(f"cannot use state directory {folder}: {error}", Reason.KERNEL_REFUSED, path=folder)
 
 
 def _name(error: sqlite3.Error) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from agent_common.worker import Run
 
 ROOM_SECONDS = 10.0
 """Between two looks whether a full disk has room again."""
+
+_T = TypeVar("_T")
 
 Body = Mapping[str, Any]
 """A record's content: what JSON can say."""
@@ -20,7 +22,17 @@ class State(Protocol):
     """Durable records. Every call is on disk when it returns, unless it is made inside a transaction.
 
     Raises ExhaustedError when the disk is full. Some room is kept then for what ends or undoes something: `reserve`.
+
+    Raises RefusedError (JOURNAL_CORRUPT) when a record is found not to be as it was written. From then on nothing can
+    be written, and reads find nothing, so that the kernel can still be shown; who decides by a record asks
+    `check_intact` first.
     """
+
+    damage: str
+    """What is wrong with the records, or ""."""
+
+    def check_intact(self) -> None:
+        """Raise RefusedError (JOURNAL_CORRUPT) if the records are damaged: nothing may be changed then."""
 
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
@@ -61,3 +73,13 @@ async def follow_room(state: State, run: Run) -> None:
     while True:
         await asyncio.sleep(ROOM_SECONDS)
         await run(state.look_for_room)
+
+
+def if_intact(state: State, read: Callable[[], _T]) -> Callable[[], _T]:
+    """Return what compares something with the records, and raises RefusedError where those cannot be believed."""
+
+    def checked() -> _T:
+        state.check_intact()
+        return read()
+
+    return checked

@@ -14,18 +14,23 @@ _KIND = "transaction"
 
 
 class TransactionRecords:
-    """The records of one host's transactions, and the number that the newest of them has: its fence."""
+    """The records of one host's transactions, and the number that the newest of them has: its fence.
+
+    Raises RefusedError where the journal is corrupt: "not known" would be an answer, and others would go by it.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def get(self, name: str) -> Transaction | None:
         """Return one, or None if it is not remembered."""
+        self._state.check_intact()
         body = self._state.get(_KIND, name)
         return None if body is None else from_body(name, body)
 
     def list_all(self) -> list[Transaction]:
         """Return all that are remembered."""
+        self._state.check_intact()
         return [from_body(name, body) for name, body in self._state.list(_KIND).items()]
 
     def put(self, transaction: Transaction, forget: Sequence[str] = ()) -> None:

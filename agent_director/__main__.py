@@ -17,7 +17,7 @@ from lvsagent.v1 import (
     vip_service_pb2,
 )
 
-from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
+from agent_common.agent import AgentSettings, Beside, agent_id, read_settings, run_agent, serve
 from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
@@ -35,7 +35,7 @@ from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
-from agent_common.state import State, follow_room
+from agent_common.state import State, follow_room, if_intact
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -91,22 +91,12 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         )
 
         async def is_serving() -> bool:
-            return bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
+            return not kernel.state.damage and bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
         boot = boot_id()
         wired = _wire(settings, kernel, worker, identity, boot)
-        with kernel.state.reserve():
-            await wired.transactions.start()
-            await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
-            await worker(lambda: _note_boot(kernel.state, boot))
-        beside = [
-            wired.watch.follow,
-            wired.transactions.follow,
-            VipWatch(notices, wired.restore.put_back).follow,
-            lambda: follow_room(kernel.state, worker),
-        ]
-        await serve(settings, wired.services, is_serving, beside)
+        await serve(settings, wired.services, is_serving, await _start(kernel, worker, notices, wired, boot))
     finally:
         notices.close()
         await worker(kernel.close)
@@ -132,6 +122,22 @@ class Wired:
     transactions: Transactions
 
 
+async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired, boot: str) -> list[Beside]:
+    """Undo what is undecided, restore what is committed; return what goes on: of a corrupt journal, nothing."""
+    if kernel.state.damage:
+        return []
+    with kernel.state.reserve():
+        await wired.transactions.start()
+        await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
+        await worker(lambda: _note_boot(kernel.state, boot))
+    return [
+        wired.watch.follow,
+        wired.transactions.follow,
+        VipWatch(notices, wired.restore.put_back).follow,
+        lambda: follow_room(kernel.state, worker),
+    ]
+
+
 def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity, boot: str) -> Wired:
     state, addresses, sockets = kernel.state, kernel.addresses, ProcfsSockets()
     policy = DirectorVips(
@@ -150,7 +156,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     changes = Changes(resources, state, worker, neighbours, locks, failpoints)
     member = Member(agent_id=identity.agent_id, is_director=True, boot=boot)
     transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
-    problems = Problems()
+    problems = Problems(state)
     restore = DirectorRestore(
         kernel.ipvs,
         virtual_servers,
@@ -165,13 +171,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     )
     repairs = Repairs(resources, changes, neighbours, locks, worker)
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
-    watch = DriftWatch(restore.drift, mend, worker)
+    watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
-        (drift_service_pb2, "DriftService", DriftServicer(watch, repairs)),
+        (drift_service_pb2, "DriftService", DriftServicer(watch, repairs, state.check_intact)),
         (
             host_service_pb2,
             "HostService",
@@ -183,7 +189,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
                 ipvs_version=lambda: _ipvs_version(kernel.ipvs),
                 leftovers=destinations.leftovers,
                 read_server=lambda key: pack_server(virtual_servers, destinations, key),
-                problems=lambda: [*problems.texts(), *state.problems()],
+                problems=problems.texts,
                 last_fence=TransactionRecords(state).last_fence,
             ),
         ),

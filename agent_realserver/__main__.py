@@ -16,7 +16,7 @@ from lvsagent.v1 import (
     vip_service_pb2,
 )
 
-from agent_common.agent import AgentSettings, agent_id, read_settings, run_agent, serve
+from agent_common.agent import AgentSettings, Beside, agent_id, read_settings, run_agent, serve
 from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes, NoNeighbours
@@ -34,7 +34,7 @@ from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
-from agent_common.state import State, follow_room
+from agent_common.state import State, follow_room, if_intact
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -79,26 +79,16 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         identity = Identity(
             kind=host_service_pb2.AGENT_KIND_REALSERVER, agent_id=await worker(lambda: agent_id(kernel.state))
         )
+
+        async def is_serving() -> bool:
+            return not kernel.state.damage
+
         wired = _wire(settings, kernel, worker, identity)
-        with kernel.state.reserve():
-            await wired.transactions.start()
-            await wired.restore.start()
-        beside = [
-            wired.watch.follow,
-            wired.transactions.follow,
-            VipWatch(notices, wired.restore.put_back).follow,
-            lambda: follow_room(kernel.state, worker),
-        ]
-        await serve(settings, wired.services, _always, beside)
+        await serve(settings, wired.services, is_serving, await _start(kernel, worker, notices, wired))
     finally:
         notices.close()
         await worker(kernel.close)
         worker.close()
-
-
-async def _always() -> bool:
-    """A real server's agent serves whenever it runs."""
-    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +99,21 @@ class Wired:
     restore: RealServerRestore
     watch: DriftWatch
     transactions: Transactions
+
+
+async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired) -> list[Beside]:
+    """Undo what is undecided, restore what is committed; return what goes on: of a corrupt journal, nothing."""
+    if kernel.state.damage:
+        return []
+    with kernel.state.reserve():
+        await wired.transactions.start()
+        await wired.restore.start()
+    return [
+        wired.watch.follow,
+        wired.transactions.follow,
+        VipWatch(notices, wired.restore.put_back).follow,
+        lambda: follow_room(kernel.state, worker),
+    ]
 
 
 def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Identity) -> Wired:
@@ -125,22 +130,18 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     changes = Changes(resources, state, worker, NoNeighbours(), locks, failpoints)
     member = Member(agent_id=identity.agent_id, is_director=False, boot=boot_id())
     transactions = Transactions(member, changes, locks, state, worker, failpoints=failpoints)
-    problems = Problems()
-
-    def degraded() -> list[str]:
-        return [*problems.texts(), *state.problems()]
-
+    problems = Problems(state)
     restore = RealServerRestore(vips, silence, changes, worker, problems, locks)
     repairs = Repairs(resources, changes, NoNeighbours(), locks, worker)
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
-    watch = DriftWatch(restore.drift, mend, worker)
-    host = HostServicer(identity, addresses, sockets, worker, problems=degraded, last_fence=records.last_fence)
+    watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
+    host = HostServicer(identity, addresses, sockets, worker, problems=problems.texts, last_fence=records.last_fence)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
-        (drift_service_pb2, "DriftService", DriftServicer(watch, repairs)),
+        (drift_service_pb2, "DriftService", DriftServicer(watch, repairs, state.check_intact)),
         (host_service_pb2, "HostService", host),
     )
     services = [

@@ -19,7 +19,7 @@ from lvsagent.v1 import (
 )
 
 from agent_common import wire
-from agent_common.errors import LvsError
+from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.virtual_server import VirtualServerKey, parse_address
 from cli.client import AgentClient, Clients
 from cli.errors import NoAnswerError, naming
@@ -139,7 +139,19 @@ async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:
 
 
 async def list_drift(client: AgentClient, *, look_now: bool = False) -> list[drift_service_pb2.Drift]:
-    """Return what differs on a host from what was committed there; look_now: in two readings that are taken now."""
+    """Return what differs on a host from what was committed there; look_now: in two readings that are taken now.
+
+    Without look_now nothing where a corrupt journal cannot tell: the host's problems say so.
+    """
+    try:
+        return await _list_drift(client, look_now=look_now)
+    except RefusedError as error:
+        if look_now or error.reason is not Reason.JOURNAL_CORRUPT:
+            raise
+        return []
+
+
+async def _list_drift(client: AgentClient, *, look_now: bool) -> list[drift_service_pb2.Drift]:
     stub = drift_service_pb2_grpc.DriftServiceStub(client.channel)
     found: list[drift_service_pb2.Drift] = []
     token = ""

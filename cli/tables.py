@@ -202,7 +202,11 @@ def _ready(
 def drift_lines(agent: AgentName, state: DirectorState | RealServerState | None) -> list[str]:
     """Return what lvs drift prints of an agent."""
     drift = [unpack_drift(message) for message in (state.drift if state else ())]
-    return [f"{each.kind:9} {agent}: {_described(each)}" for each in drift]
+    problems = state.host.problems if state else ()
+    return [
+        *(f"{'degraded':9} {agent}: {problem}" for problem in problems),
+        *(f"{each.kind:9} {agent}: {_described(each)}" for each in drift),
+    ]
 
 
 def _described(drift: Drift) -> str:

@@ -19,6 +19,7 @@ from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
+from agent_common.state import if_intact
 from agent_common.transaction_records import TransactionRecords
 from agent_common.transactions import Member, Transactions
 from agent_common.vip import VirtualServerHolder
@@ -122,7 +123,7 @@ class DirectorHost:
         self.changes = Changes(self.resources, self.state, run, self.neighbours, locks)
         self.locks = locks
         self.identify(agent_id)
-        self.problems = Problems()
+        self.problems = Problems(self.state)
         self.restore = DirectorRestore(
             self.ipvs,
             self.virtual_servers,
@@ -135,7 +136,7 @@ class DirectorHost:
             locks,
         )
         self.repairs = Repairs(self.resources, self.changes, self.neighbours, locks, run)
-        self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
+        self.watch = DriftWatch(if_intact(self.state, self.restore.drift), self.restore.mend, run)
 
     def identify(self, agent_id: str) -> None:
         """Be the agent of this name."""
@@ -200,10 +201,10 @@ class RealServerHost:
         self.changes = Changes(self.resources, self.state, run, NoNeighbours(), locks)
         self.locks = locks
         self.identify(agent_id)
-        self.problems = Problems()
+        self.problems = Problems(self.state)
         self.restore = RealServerRestore(self.vips, self.silence, self.changes, run, self.problems, locks)
         self.repairs = Repairs(self.resources, self.changes, NoNeighbours(), locks, run)
-        self.watch = DriftWatch(self.restore.drift, self.restore.mend, run)
+        self.watch = DriftWatch(if_intact(self.state, self.restore.drift), self.restore.mend, run)
 
     def identify(self, agent_id: str) -> None:
         """Be the agent of this name."""

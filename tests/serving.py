@@ -40,7 +40,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
         vip_service_pb2: VipServicer(host.vips, host.changes, run),
         change_service_pb2: ChangeServicer(host.changes),
         transaction_service_pb2: TransactionServicer(host.transactions),
-        drift_service_pb2: DriftServicer(host.watch, host.repairs),
+        drift_service_pb2: DriftServicer(host.watch, host.repairs, host.state.check_intact),
     }
     if isinstance(host, DirectorHost):
         identity = Identity(kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=agent_id)
@@ -55,6 +55,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
                 ipvs_version=host.ipvs.version,
                 last_fence=host.records.last_fence,
                 leftovers=host.destinations.leftovers,
+                problems=host.problems.texts,
                 read_server=lambda key: pack_server(host.virtual_servers, host.destinations, key),
             ),
         }
@@ -64,7 +65,12 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
             **common,
             arp_service_pb2: ArpServicer(host.silence, host.vips, host.changes, run),
             host_service_pb2: HostServicer(
-                identity, host.addresses, host.sockets, run, last_fence=host.records.last_fence
+                identity,
+                host.addresses,
+                host.sockets,
+                run,
+                problems=host.problems.texts,
+                last_fence=host.records.last_fence,
             ),
         }
     return [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cli.add_backend import add_backend
 from cli.interrupt import Interrupt
-from cli.outcome import Outcome
+from cli.outcome import Outcome, StepReport
 from cli.remove_backend import remove_backend
 from cli.request import AddBackend, RemoveBackend, SetWeight
 from cli.set_weight import set_weight
@@ -39,11 +40,17 @@ class Site:
         assert isinstance(host, RealServerHost)
         return host
 
-    async def add(self, *real_servers: str, dry_run: bool = False, **fields: object) -> Outcome:
+    async def add(
+        self,
+        *real_servers: str,
+        dry_run: bool = False,
+        on_step: Callable[[StepReport], None] = lambda step: None,
+        **fields: object,
+    ) -> Outcome:
         fields.setdefault("ready_timeout", None)
         vip = str(fields.pop("vip", f"{VIP}:80"))
         request = AddBackend(backend=backend(*real_servers, vip=vip), **fields)  # type: ignore[arg-type]
-        return await add_backend(request, await self.run(dry_run=dry_run))
+        return await add_backend(request, replace(await self.run(dry_run=dry_run), on_step=on_step))
 
     async def remove(self, *real_servers: str, dry_run: bool = False, **fields: object) -> Outcome:
         request = RemoveBackend(backend=backend(*real_servers), **fields)  # type: ignore[arg-type]

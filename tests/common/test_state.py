@@ -13,8 +13,11 @@ import pytest
 from agent_common.ballast import SIZE, Ballast
 from agent_common.errors import ExhaustedError, Reason, RefusedError
 from agent_common.fake_state import FakeState
+from agent_common.sqlite_check import find_damage
+from agent_common.sqlite_schema import VERSION, application_of, migrate
 from agent_common.sqlite_state import SqliteState
 from agent_common.state import State
+from tests.state_files import Records, write_file
 
 EVERYTHING = {"text": "ü \"' \0", "number": 2**53, "list": [1, "two", None], "map": {"a": True}}
 
@@ -324,13 +327,48 @@ def test_a_file_of_a_newer_version_is_refused_left_as_it_is_and_let_go(tmp_path:
     SqliteState(tmp_path).close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("PRAGMA user_version = 99")
+        connection.execute(f"PRAGMA application_id = {application_of(99)}")
     connection.close()
-    with pytest.raises(RefusedError, match=r"a newer lvs-agents wrote it \(version 99, this one knows 1\)"):
+    with pytest.raises(RefusedError, match=rf"a newer lvs-agents wrote it \(version 99, this one knows {VERSION}\)"):
         SqliteState(tmp_path)
     connection = sqlite3.connect(tmp_path / "state.db", timeout=0)
     assert connection.execute("PRAGMA user_version").fetchone() == (99,)
     connection.execute("BEGIN EXCLUSIVE")
     connection.close()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_file_of_an_older_version_becomes_one_of_the_newest_with_the_same_content(
+    tmp_path: Path, version: int
+) -> None:
+    old: Records = {("vip", "b"): EVERYTHING, ("vip", "a"): {}, ("other", "a"): BIG}
+    write_file(tmp_path, version, old)
+    for _ in range(2):
+        state = SqliteState(tmp_path)
+        assert state.damage == ""
+        assert pragma(state, "user_version") == VERSION
+        assert list(state.list("vip").items()) == [("b", EVERYTHING), ("a", {})]
+        assert state.list("other") == {"a": BIG}
+        state.close()
+    state = SqliteState(tmp_path)
+    state.put("vip", "b", {"n": 1})
+    assert list(state.list("vip")) == ["a", "b"]
+    state.close()
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_a_migration_that_is_interrupted_leaves_the_older_version(tmp_path: Path, version: int) -> None:
+    """It is one write, however many statements it takes."""
+    write_file(tmp_path, version, {("vip", str(number)): BIG for number in range(3)})
+    connection = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    migrate(connection)
+    connection.close()
+    assert find_damage(tmp_path / "state.db") == ""
+    state = SqliteState(tmp_path)
+    assert state.list("vip") == {str(number): BIG for number in range(3)}
+    state.close()
 
 
 def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -352,12 +390,3 @@ def test_the_ballast_takes_its_room_on_the_disk_from_the_start(tmp_path: Path) -
 def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     SqliteState(tmp_path / "a" / "b").close()
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
-
-
-def test_a_file_that_is_no_database_is_told_and_left_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "state.db").write_text("not a database, and long enough to be sure of it" * 100)
-    before = (tmp_path / "state.db").read_bytes()
-    with pytest.raises(Exception, match="file is not a database") as caught:
-        SqliteState(tmp_path)
-    assert "state.db" in str(caught.value)
-    assert (tmp_path / "state.db").read_bytes() == before

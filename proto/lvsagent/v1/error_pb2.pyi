@@ -101,6 +101,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ABORTED: the fence is that of another transaction of this name."""
     REASON_NOT_DRAINING: _Reason.ValueType  # 37
     """FAILED_PRECONDITION: the destination takes connections, and is only removed while it is draining."""
+    REASON_JOURNAL_CORRUPT: _Reason.ValueType  # 38
+    """FAILED_PRECONDITION: the agent's journal is corrupt, so it changes nothing; the metadata has its path."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -181,6 +183,8 @@ REASON_STALE_FENCE: Reason.ValueType  # 36
 """ABORTED: the fence is that of another transaction of this name."""
 REASON_NOT_DRAINING: Reason.ValueType  # 37
 """FAILED_PRECONDITION: the destination takes connections, and is only removed while it is draining."""
+REASON_JOURNAL_CORRUPT: Reason.ValueType  # 38
+"""FAILED_PRECONDITION: the agent's journal is corrupt, so it changes nothing; the metadata has its path."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,84 @@
+"""Agents that start on a journal that is not as it was written: the kernel stays, reads answer, nothing is changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from lab.agents import Agent
+from lab.site import STATE, VIP
+from tests.lab.operator import PORT, Operator
+from tests.lab.test_agents import health
+
+
+@pytest.fixture(scope="module")
+def serving(operator: Operator) -> Iterator[Operator]:
+    """A site that serves one backend; at the end it is as it was, whatever became of the journals."""
+    before = operator.snapshots()
+    assert operator.add(operator.vip(4), operator.rs(4)[:1]).status == 0
+    yield operator
+    assert operator.remove(operator.vip(4), operator.rs(4)[:1], prune=True, drain_timeout=None).status == 0
+    assert operator.differences(before) == ""
+
+
+def journal(agent: Agent) -> Path:
+    return STATE / agent.host.name / "state.db"
+
+
+def truncate(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flip(data: bytes) -> bytes:
+    """One bit of a record: SQLite itself does not see it."""
+    at = data.rindex(b'"weight"') if b'"weight"' in data else data.rindex(b'"holders"')
+    bit = random.randrange(4)  # noqa: S311  # any of them
+    return data[: at + 2] + bytes([data[at + 2] ^ 1 << bit]) + data[at + 3 :]
+
+
+def kernels(operator: Operator) -> dict[str, dict[str, str]]:
+    return operator.snapshots([operator.site.director, *operator.site.real_servers])
+
+
+@pytest.mark.parametrize(("name", "damage"), [("lb1", truncate), ("rs1", flip)])
+def test_an_agent_on_a_corrupt_journal_changes_nothing(serving: Operator, name: str, damage: object) -> None:
+    """It serves reads and says DEGRADED; add-backend ends with 13 and names the journal; it is back with the old file."""
+    assert callable(damage)
+    agent, file = serving.agents[name], journal(serving.agents[name])
+    before = kernels(serving)
+    agent.stop()
+    good = file.read_bytes()
+    bad = damage(good)
+    file.write_bytes(bad)
+    agent.start()
+    assert serving.differences(before) == ""
+
+    status = serving.lvs("status").stdout
+    assert f"{VIP}:{PORT}" in status
+    assert "DEGRADED" in status
+    shown = status if name == "lb1" else serving.lvs("rs", "show", serving.rs(4)[0]).stdout
+    assert f"DEGRADED: the journal {file} is corrupt" in shown
+    with grpc.insecure_channel(f"unix:{agent.socket}") as channel:
+        from grpc_health.v1 import health_pb2_grpc
+
+        assert health(health_pb2_grpc.HealthStub(channel)) == health_pb2.HealthCheckResponse.NOT_SERVING
+    added = serving.add(serving.vip(4), serving.rs(4))
+    assert added.status == 13, added.message
+    removed = serving.remove(serving.vip(4), serving.rs(4)[:1], prune=True, drain_timeout=None)
+    assert removed.status in (10, 13), removed.message
+    for outcome in (added, removed):
+        assert f"the journal {file} is corrupt" in outcome.message
+    assert serving.differences(before) == ""
+    assert serving.curl(serving.vip(4)) == "rs1"
+    assert agent.stop() == 0
+    assert file.read_bytes() == bad
+    assert serving.differences(before) == ""
+
+    file.write_bytes(good)
+    agent.start()
+    assert "DEGRADED" not in serving.lvs("status").stdout
