@@ -89,6 +89,11 @@ class HeldVips:
             made_route=has_route and record.made_route,
         )
 
+    def get_with_holders(self, address: IpAddress) -> Vip:
+        """Return a VIP to who decides by its holders; raises RefusedError where a corrupt journal cannot tell them."""
+        self._records.check_intact()
+        return self.get(address)
+
     def list_all(self) -> list[Vip]:
         """Return the VIPs that are held, in the order of their addresses."""
         return [self.get(address) for address in self._records.addresses()]

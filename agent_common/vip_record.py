@@ -29,6 +29,10 @@ class VipRecords:
     def __init__(self, state: State) -> None:
         self._state = state
 
+    def check_intact(self) -> None:
+        """Raise RefusedError (JOURNAL_CORRUPT) where records cannot be believed."""
+        self._state.check_intact()
+
     def get(self, address: IpAddress) -> VipRecord | None:
         """Return the record of a VIP, or None if nothing is recorded."""
         body = self._state.get(_KIND, str(address))

@@ -26,7 +26,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
     async def GetVip(self, request: vip_service_pb2.GetVipRequest, context: Context) -> vip_service_pb2.GetVipResponse:
         """Read one VIP."""
         address = parse_unicast(request.address, "address")
-        vip = await self._run(lambda: self._vips.get(address))
+        vip = await self._run(lambda: self._vips.get_with_holders(address))
         return vip_service_pb2.GetVipResponse(vip=wire_vip.pack_vip(vip))
 
     async def ListVips(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.agents import Agent
 from lab.site import STATE, VIP
@@ -47,7 +47,7 @@ def kernels(operator: Operator) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize(("name", "damage"), [("lb1", truncate), ("rs1", flip)])
 def test_an_agent_on_a_corrupt_journal_changes_nothing(serving: Operator, name: str, damage: object) -> None:
-    """It serves reads and says DEGRADED; add-backend ends with 13 and names the journal; it is back with the old file."""
+    """It serves reads and says DEGRADED, commands end with 13 and name the journal; with the old file all is well."""
     assert callable(damage)
     agent, file = serving.agents[name], journal(serving.agents[name])
     before = kernels(serving)
@@ -64,8 +64,6 @@ def test_an_agent_on_a_corrupt_journal_changes_nothing(serving: Operator, name: 
     shown = status if name == "lb1" else serving.lvs("rs", "show", serving.rs(4)[0]).stdout
     assert f"DEGRADED: the journal {file} is corrupt" in shown
     with grpc.insecure_channel(f"unix:{agent.socket}") as channel:
-        from grpc_health.v1 import health_pb2_grpc
-
         assert health(health_pb2_grpc.HealthStub(channel)) == health_pb2.HealthCheckResponse.NOT_SERVING
     added = serving.add(serving.vip(4), serving.rs(4))
     assert added.status == 13, added.message
@@ -82,3 +80,47 @@ def test_an_agent_on_a_corrupt_journal_changes_nothing(serving: Operator, name: 
     file.write_bytes(good)
     agent.start()
     assert "DEGRADED" not in serving.lvs("status").stdout
+
+
+def test_the_way_out_for_a_real_server(serving: Operator) -> None:
+    """docs/how-to/troubleshooting.md: with an empty journal it is added as at first, and removed without trace."""
+    agent, (address, _) = serving.agents["rs1"], serving.rs(4)
+    backend = ("--vip", serving.vip(4), "--rs", address)
+    lose(agent)
+    serving.lvs("remove-backend", *backend, "--no-rs-agent", "--force", "--drain-timeout", "1")
+    agent.stop()
+    for file in journal(agent).parent.glob("state.db*"):
+        file.unlink()
+    agent.host.run("ip", "addr", "del", f"{VIP}/32", "dev", "lo")
+    agent.host.run("ip", "route", "del", "table", "local", "local", VIP, "dev", "lo", check=False)
+    agent.start()
+    serving.lvs("add-backend", *backend)
+    assert serving.curl(serving.vip(4)) == "rs1"
+    assert "DEGRADED" not in serving.lvs("status").stdout
+
+
+def test_the_way_out_for_a_director(serving: Operator) -> None:
+    """The same for it: clients are served until it is made anew."""
+    agent, (address, _) = serving.agents["lb1"], serving.rs(4)
+    before = kernels(serving)
+    lose(agent)
+    agent.stop()
+    for file in journal(agent).parent.glob("state.db*"):
+        file.unlink()
+    agent.start()
+    assert serving.differences(before) == ""
+    assert serving.curl(serving.vip(4)) == "rs1"
+    assert "foreign" in serving.lvs("status").stdout
+    serving.lvs("service", "remove", f"tcp/{serving.vip(4)}", "--force")
+    agent.host.run("ip", "addr", "del", f"{VIP}/32", "dev", "eth0")
+    serving.lvs("vip", "remove", VIP, "--rs", address, "--force")
+    serving.lvs("add-backend", "--vip", serving.vip(4), "--rs", address)
+    assert serving.curl(serving.vip(4)) == "rs1"
+    assert "foreign" not in serving.lvs("status").stdout
+
+
+def lose(agent: Agent) -> None:
+    """Have an agent run on a journal that is corrupt."""
+    agent.stop()
+    journal(agent).write_bytes(b"garbage" * 1000)
+    agent.start()

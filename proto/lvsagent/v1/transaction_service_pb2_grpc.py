@@ -153,14 +153,15 @@ class TransactionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTransaction(self, request, context):
-        """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND.
+        """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND, FAILED_PRECONDITION (the journal is corrupt).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTransactions(self, request, context):
-        """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer. Errors: none.
+        """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer.
+        Errors: FAILED_PRECONDITION (the journal is corrupt).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -67,9 +67,11 @@ class TransactionServiceStub:
     Errors: NOT_FOUND, FAILED_PRECONDITION (it is not committed).
     """
     GetTransaction: _grpc.UnaryUnaryMultiCallable[_transaction_service_pb2.GetTransactionRequest, _transaction_service_pb2.GetTransactionResponse]
-    """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND."""
+    """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND, FAILED_PRECONDITION (the journal is corrupt)."""
     ListTransactions: _grpc.UnaryUnaryMultiCallable[_transaction_service_pb2.ListTransactionsRequest, _transaction_service_pb2.ListTransactionsResponse]
-    """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer. Errors: none."""
+    """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer.
+    Errors: FAILED_PRECONDITION (the journal is corrupt).
+    """
     ForgetTransaction: _grpc.UnaryUnaryMultiCallable[_transaction_service_pb2.ForgetTransactionRequest, _transaction_service_pb2.ForgetTransactionResponse]
     """Forgets one that is decided and settled; a message of it that comes late finds an unknown transaction. Idempotent.
     Role: operator. Errors: FAILED_PRECONDITION (it is not decided, or not settled).
@@ -114,9 +116,11 @@ class TransactionServiceAsyncStub(TransactionServiceStub):
     Errors: NOT_FOUND, FAILED_PRECONDITION (it is not committed).
     """
     GetTransaction: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.GetTransactionRequest, _transaction_service_pb2.GetTransactionResponse]  # type: ignore[assignment]
-    """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND."""
+    """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND, FAILED_PRECONDITION (the journal is corrupt)."""
     ListTransactions: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.ListTransactionsRequest, _transaction_service_pb2.ListTransactionsResponse]  # type: ignore[assignment]
-    """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer. Errors: none."""
+    """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer.
+    Errors: FAILED_PRECONDITION (the journal is corrupt).
+    """
     ForgetTransaction: _aio.UnaryUnaryMultiCallable[_transaction_service_pb2.ForgetTransactionRequest, _transaction_service_pb2.ForgetTransactionResponse]  # type: ignore[assignment]
     """Forgets one that is decided and settled; a message of it that comes late finds an unknown transaction. Idempotent.
     Role: operator. Errors: FAILED_PRECONDITION (it is not decided, or not settled).
@@ -206,7 +210,7 @@ class TransactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transaction_service_pb2.GetTransactionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transaction_service_pb2.GetTransactionResponse, _abc.Awaitable[_transaction_service_pb2.GetTransactionResponse]]:
-        """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND."""
+        """Reads one. Never writes. Role: viewer. Errors: NOT_FOUND, FAILED_PRECONDITION (the journal is corrupt)."""
 
     @_abc_1.abstractmethod
     def ListTransactions(
@@ -214,7 +218,9 @@ class TransactionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _transaction_service_pb2.ListTransactionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_transaction_service_pb2.ListTransactionsResponse, _abc.Awaitable[_transaction_service_pb2.ListTransactionsResponse]]:
-        """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer. Errors: none."""
+        """Reads those that are not decided or not settled, or all that are remembered. Never writes. Role: viewer.
+        Errors: FAILED_PRECONDITION (the journal is corrupt).
+        """
 
     @_abc_1.abstractmethod
     def ForgetTransaction(

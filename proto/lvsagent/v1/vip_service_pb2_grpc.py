@@ -63,7 +63,8 @@ class VipServiceServicer(object):
     """
 
     def GetVip(self, request, context):
-        """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
+        """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (a corrupt journal
+        cannot tell who holds it; ListVips is empty then).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,9 @@ class VipServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VipServiceAsyncStub: ...
     GetVip: _grpc.UnaryUnaryMultiCallable[_vip_service_pb2.GetVipRequest, _vip_service_pb2.GetVipResponse]
-    """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT."""
+    """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (a corrupt journal
+    cannot tell who holds it; ListVips is empty then).
+    """
     ListVips: _grpc.UnaryUnaryMultiCallable[_vip_service_pb2.ListVipsRequest, _vip_service_pb2.ListVipsResponse]
     """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
     CreateVip: _grpc.UnaryUnaryMultiCallable[_vip_pb2.CreateVipRequest, _vip_service_pb2.CreateVipResponse]
@@ -53,7 +55,9 @@ class VipServiceAsyncStub(VipServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetVip: _aio.UnaryUnaryMultiCallable[_vip_service_pb2.GetVipRequest, _vip_service_pb2.GetVipResponse]  # type: ignore[assignment]
-    """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT."""
+    """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (a corrupt journal
+    cannot tell who holds it; ListVips is empty then).
+    """
     ListVips: _aio.UnaryUnaryMultiCallable[_vip_service_pb2.ListVipsRequest, _vip_service_pb2.ListVipsResponse]  # type: ignore[assignment]
     """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
     CreateVip: _aio.UnaryUnaryMultiCallable[_vip_pb2.CreateVipRequest, _vip_service_pb2.CreateVipResponse]  # type: ignore[assignment]
@@ -74,7 +78,9 @@ class VipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vip_service_pb2.GetVipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vip_service_pb2.GetVipResponse, _abc.Awaitable[_vip_service_pb2.GetVipResponse]]:
-        """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT."""
+        """Reads one VIP, held or not. Read only. Role: viewer. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (a corrupt journal
+        cannot tell who holds it; ListVips is empty then).
+        """
 
     @_abc_1.abstractmethod
     def ListVips(
