@@ -108,6 +108,15 @@ class Transactions:
                 _log.warning("transaction %s is not yet undone: %s", transaction.id, error.message)
         return problems
 
+    async def complete(self) -> None:
+        """At start, when what was committed is in the kernel again: make what was decided and is not made yet."""
+        for transaction in list(self._open.values()):
+            if transaction.state is TransactionState.COMMITTED:
+                try:
+                    await self._complete(transaction)
+                except LvsError as error:  # a full disk: `follow` tries again
+                    _log.warning("transaction %s is not yet done: %s", transaction.id, error.message)
+
     async def follow(self) -> None:
         """Until cancelled: abort what this agent may abort alone when its lease ends, and settle what is decided."""
         while True:

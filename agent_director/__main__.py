@@ -128,7 +128,8 @@ async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired:
         return []
     with kernel.state.reserve():
         await wired.transactions.start()
-        await wired.restore.start(new_boot=await worker(lambda: is_new_boot(kernel.state, boot)))
+        new_boot = await worker(lambda: is_new_boot(kernel.state, boot))
+        await wired.restore.start(new_boot=new_boot, complete=wired.transactions.complete)
         await worker(lambda: _note_boot(kernel.state, boot))
     return [
         wired.watch.follow,

@@ -6,7 +6,7 @@ A VIP that comes before its services would reset live connections (docs/explanat
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent_common.changes import Changes, Neighbours
 from agent_common.destination import Destination
@@ -24,6 +24,10 @@ from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import VirtualServers
 
 _log = logging.getLogger(__name__)
+
+
+async def _nothing() -> None:
+    """Nothing was decided that is not made."""
 
 
 class DirectorRestore:
@@ -58,11 +62,14 @@ class DirectorRestore:
         self._locks = locks
         self._asked_briefly = asked_briefly or neighbours
 
-    async def start(self, *, new_boot: bool) -> None:
-        """Take back what is undecided, then bring back what is committed."""
+    async def start(self, *, new_boot: bool, complete: Callable[[], Awaitable[None]] = _nothing) -> None:
+        """Take back what is undecided, then bring back what is committed.
+
+        complete makes in the table what was decided and not made: it comes before the VIPs, and so before clients.
+        """
         undecided = await self._changes.settle()
         await self._run(lambda: self._problems.add_all(undecided))
-        await self._bring_back(new_boot=new_boot)
+        await self._bring_back(new_boot=new_boot, complete=complete)
 
     async def mend(self, found: Sequence[Drift]) -> None:
         """Put back what may be put back without being asked: VIPs, and a table that was lost as a whole."""
@@ -88,9 +95,15 @@ class DirectorRestore:
         return [*found, *self._vips.drift()]
 
     async def _bring_back(
-        self, *, new_boot: bool, locks: Locks | None = None, neighbours: Neighbours | None = None
+        self,
+        *,
+        new_boot: bool,
+        locks: Locks | None = None,
+        neighbours: Neighbours | None = None,
+        complete: Callable[[], Awaitable[None]] = _nothing,
     ) -> Restored:
         table = await self._run(lambda: self._restore_table(new_boot=new_boot))
+        await complete()
         vips = await restore_vips(self._vips, neighbours or self._neighbours, self._run, self._problems, locks)
         if table or vips.back:
             _log.info("restored %d virtual servers and destinations, and %d VIPs", table, vips.back)

@@ -144,6 +144,11 @@ class DirectorHost:
         member = Member(agent_id=agent_id, is_director=True, boot=self.clock.boot)
         self.transactions = self.parts.transactions(member, self.changes, self.locks, self.state, run, self.clock)
 
+    async def start(self) -> None:
+        """Do what the agent does at its first start in a boot, before it serves."""
+        await self.transactions.start()
+        await self.restore.start(new_boot=True, complete=self.transactions.complete)
+
     def restarted(self) -> DirectorHost:
         """Return a new agent on the same kernel and state directory."""
         return DirectorHost(

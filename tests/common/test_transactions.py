@@ -459,6 +459,31 @@ class TestRestart:
         assert await state_of(again) == (COMMITTED, True)
         assert backends(again) == {str(WEB): [str(RS1)]}
 
+    @pytest.mark.parametrize("adds", [True, False], ids=["addition", "removal"])
+    async def test_after_a_reboot_what_was_decided_is_made_before_clients_come(
+        self, director: DirectorHost, *, adds: bool
+    ) -> None:
+        """The VIP comes last: nobody is sent to a destination whose removal was decided, or finds a new one missing."""
+        await director.transactions.prepare(addition())
+        if not adds:
+            await director.transactions.commit(T, 0)
+            operation = operations.delete_destination(WEB, RS1)
+            await director.transactions.prepare(proposal(operation, name="remove-1"))
+        leave(director, COMMITTED, T if adds else "remove-1")
+        seen = []
+
+        class Watching(NoNeighbours):
+            async def ask(self, change: Change) -> None:
+                if change.HasField("vip"):
+                    seen.append(backends(again))
+
+        director.neighbours = Watching()
+        again = director.rebooted()
+        await again.start()
+        assert seen == [{str(WEB): [str(RS1)] if adds else []}]
+        assert again.vips.get(VIP).present
+        assert all(each.settled for each in await again.transactions.list_all(decided=True))
+
     async def test_an_agent_that_died_in_its_undo_goes_on(self, director: DirectorHost) -> None:
         await director.transactions.prepare(addition())
         leave(director, ABORTED)
@@ -468,11 +493,11 @@ class TestRestart:
         assert backends(again) == {}
 
 
-def leave(host: DirectorHost, state: TransactionState) -> None:
+def leave(host: DirectorHost, state: TransactionState, name: str = T) -> None:
     """Have on disk what an agent leaves that dies right after it has recorded an outcome."""
-    body = host.state.get("transaction", T)
+    body = host.state.get("transaction", name)
     assert body is not None
-    host.state.put("transaction", T, {**body, "state": state.value, "settled": False})
+    host.state.put("transaction", name, {**body, "state": state.value, "settled": False})
 
 
 async def refuse(change: object) -> None:

@@ -35,8 +35,8 @@ KEPT = {
     # Prepare and Ready at the real server, between them Prepare at the director; Commit there (the decision) and here.
     "add": [NOWHERE, NOWHERE, NOWHERE, READY, EVERYWHERE, EVERYWHERE],
     # Prepare, Commit (the decision) and DeleteDestination at the director, DeleteVip at the real server; and at the
-    # director DeleteDestination (now without a note of the real server), the batch that prunes, and Finish.
-    "remove": [EVERYWHERE, EVERYWHERE, LEAVING, LEAVING, GIVEN_UP, GIVEN_UP, NOWHERE, NOWHERE],
+    # director DeleteDestination (now without a note of the real server), the batch that prunes (not counted), Finish.
+    "remove": [EVERYWHERE, EVERYWHERE, LEAVING, LEAVING, GIVEN_UP, GIVEN_UP, NOWHERE],
 }
 """By how many messages were answered."""
 
@@ -44,6 +44,7 @@ IN_THE_END = {workflow: states[-1] for workflow, states in KEPT.items()}
 """What is acknowledged."""
 
 READY_MESSAGE = 2
+FINISH_MESSAGE = 5
 
 FAILPOINTS = {
     "add": {
@@ -129,7 +130,9 @@ def all_cases() -> list[Case]:
 def _cases(workflow: str) -> Iterator[Case]:
     states = KEPT[workflow]
     for number in range(len(states) - 1):
-        yield Case(workflow=workflow, message=number, fault=Fault.KILLED_BEFORE, kept=states[number])
+        is_pruned = workflow == "remove" and number == FINISH_MESSAGE
+        before = NOWHERE if is_pruned else states[number]
+        yield Case(workflow=workflow, message=number, fault=Fault.KILLED_BEFORE, kept=before)
         yield Case(workflow=workflow, message=number, fault=Fault.KILLED_AFTER, kept=states[number + 1])
     for failpoint, kept in FAILPOINTS[workflow].items():
         is_abort = ".abort." in failpoint  # something else must fail for anybody to be asked to abort
