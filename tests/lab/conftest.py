@@ -23,6 +23,8 @@ SECONDS = {
     "test_failures_steps.py": 155,
     "test_transactions.py": 150,
     "test_failures_left.py": 140,
+    "test_corrupt_journal.py": 60,
+    "test_full_disk.py": 60,
     "test_failures_interrupt.py": 140,
     "test_agents.py": 135,
     "test_refusals.py": 105,

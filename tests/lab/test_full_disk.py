@@ -1,9 +1,13 @@
-"""The disk of an agent's state directory is full: a small tmpfs, filled up at one moment or another."""
+"""The disk of an agent's state directory is full: a small tmpfs, filled up at one moment or another.
+
+`make faults` runs all cases, `make test` two of them; the seed is printed and can be given (--seed).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +71,9 @@ class Disk:
         return self.agent.host.inside(lambda: Path(self._folder / "ballast").exists())
 
 
+DiskOf = Callable[[str], Disk]
+
+
 @pytest.fixture(scope="module")
 def disks(operator: Operator) -> Iterator[dict[str, Disk]]:
     """Small disks on the director and the first real server."""
@@ -79,7 +86,7 @@ def disks(operator: Operator) -> Iterator[dict[str, Disk]]:
 
 
 @pytest.fixture
-def disk_of(disks: dict[str, Disk], pristine: Operator) -> Iterator[Callable[[str], Disk]]:
+def disk_of(disks: dict[str, Disk], pristine: Operator) -> Iterator[DiskOf]:
     """A host's small disk; with room again for the next test, and every host as it was before."""
     yield lambda name: disks[name]
     for disk in disks.values():
@@ -104,8 +111,7 @@ def table(operator: Operator) -> str:
     return operator.site.director.out("ipvsadm", "-Sn")
 
 
-@pytest.mark.parametrize("name", ["lb1", "rs1"])
-def test_full_at_the_preparation(pristine: Operator, disk_of: Callable[[str], Disk], name: str) -> None:
+def full_at_the_preparation(pristine: Operator, disk_of: DiskOf, name: str) -> None:
     """Refused, and undone on the other host: 10; with room again it goes on by itself."""
     disk = disk_of(name)
     disk.fill()
@@ -121,7 +127,7 @@ def test_full_at_the_preparation(pristine: Operator, disk_of: Callable[[str], Di
     remove(pristine)
 
 
-def test_full_at_the_authoritys_commit(pristine: Operator, disk_of: Callable[[str], Disk]) -> None:
+def full_at_the_authoritys_commit(pristine: Operator, disk_of: DiskOf) -> None:
     """Nothing is decided; the director, still without room, undoes its virtual server and VIP all the same: 10."""
     disk = disk_of("lb1")
     outcome = add(pristine, STEPS[1], disk.fill)
@@ -136,7 +142,7 @@ def test_full_at_the_authoritys_commit(pristine: Operator, disk_of: Callable[[st
     remove(pristine)
 
 
-def test_full_at_the_real_servers_commit(pristine: Operator, disk_of: Callable[[str], Disk]) -> None:
+def full_at_the_real_servers_commit(pristine: Operator, disk_of: DiskOf) -> None:
     """It is decided, and done with the room that is kept: 0."""
     disk = disk_of("rs1")
     outcome = add(pristine, STEPS[2], disk.fill)
@@ -148,7 +154,7 @@ def test_full_at_the_real_servers_commit(pristine: Operator, disk_of: Callable[[
     remove(pristine)
 
 
-def test_full_at_the_real_servers_abort(pristine: Operator, disk_of: Callable[[str], Disk]) -> None:
+def full_at_the_real_servers_abort(pristine: Operator, disk_of: DiskOf) -> None:
     """Its disk fills up once it has prepared: it is not READY, and undoes what it made: 10."""
     disk = disk_of("rs1")
     outcome = add(pristine, STEPS[0], disk.fill)
@@ -156,7 +162,7 @@ def test_full_at_the_real_servers_abort(pristine: Operator, disk_of: Callable[[s
     assert outcome.message.endswith("everything is as it was before")
 
 
-def test_full_at_a_start_that_has_something_to_undo(pristine: Operator, disk_of: Callable[[str], Disk]) -> None:
+def full_at_a_start_that_has_something_to_undo(pristine: Operator, disk_of: DiskOf) -> None:
     """It was killed in the middle of its preparation, and the disk is full by now: it starts, and nothing is left."""
     disk = disk_of("lb1")
     outcome = add(pristine, STEPS[0], lambda: disk.arm("director.prepare.after_kernel"))
@@ -167,3 +173,26 @@ def test_full_at_a_start_that_has_something_to_undo(pristine: Operator, disk_of:
     assert table(pristine) == ""
     assert not disk.ballast()
     pristine.lvs("txn", "resolve", "--wait")
+
+
+CASES: dict[str, Callable[[Operator, DiskOf], None]] = {
+    "director-prepares": lambda operator, disk_of: full_at_the_preparation(operator, disk_of, "lb1"),
+    "real-server-prepares": lambda operator, disk_of: full_at_the_preparation(operator, disk_of, "rs1"),
+    "authority-commits": full_at_the_authoritys_commit,
+    "real-server-commits": full_at_the_real_servers_commit,
+    "real-server-aborts": full_at_the_real_servers_abort,
+    "director-starts": full_at_a_start_that_has_something_to_undo,
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """All cases, or two."""
+    names = list(CASES)
+    if metafunc.config.getoption("--faults") != "all":
+        names = random.Random(metafunc.config.getoption("--seed")).sample(names, 2)  # noqa: S311  # repeatable
+    metafunc.parametrize("case", names)
+
+
+def test_a_full_disk(pristine: Operator, disk_of: DiskOf, case: str) -> None:
+    """Each of the cases says what it guarantees."""
+    CASES[case](pristine, disk_of)
