@@ -36,22 +36,23 @@ class Rules:
     holders_are_counted: bool = True
 
     # A coordinator's.
-    asks_for_what_is_in_place: bool = True
-    """What a host has already is asked for all the same: it is locked, and planned anew if it goes meanwhile."""
+    preflight_heeds_locks: bool = True
+    """add-backend leaves out what a director has in place, but not while another transaction may take it away."""
+    asks_directors_alike: bool = True
+    """Whoever changes a destination asks every director for it, also where it is so already: there it is locked."""
     ready_before_commit: bool = True
     asks_after_lost_commit: bool = True
     undoes_the_authority_first: bool = True
     """Where a commit may be on its way, nobody else is told to abort before the authority has."""
 
     # Those of whoever does what follows a removal.
-    asks_anew: bool = True
-    """Directors are asked whether the destination is gone, also by who goes on where another stopped."""
     asks_every_director: bool = True
     only_if_draining: bool = True
     forgets_only: bool = True
     """The directors' note of the real server's VIP is taken away, and not a destination that is there again."""
-    locks_before_asking: bool = True
-    """The real server is locked before directors are asked, until it has given up the VIP."""
+    newer_keep_the_vip: bool = True
+    """A real server does not give up what a transaction wants that is newer than the removal."""
+    open_counts_as_newer: bool = True
 
 
 class Operation(NamedTuple):

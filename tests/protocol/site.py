@@ -1,8 +1,8 @@
 """A site of the model: hosts, commands that change several of them, and clients who finish what others began.
 
 Every message may come late, twice or never: it stays in `State.sent` for good, and whoever waits for its answer may
-give up at any time. Every lvs may die at any time, every lease end at any time, every host reboot (so often as `reboots`
-says), and any client may finish a transaction at any time: the one that began it may only have been stopped.
+give up at any time. Every lvs may die at any time, every lease end at any time, every host reboot (as often as
+`reboots` says), and any client may finish a transaction at any time: the one that began it may only have been stopped.
 """
 
 from __future__ import annotations
@@ -30,8 +30,16 @@ from tests.protocol.agent import (
 
 AUTHORITY = "A"
 
-Operations = dict[str, tuple[Operation, ...]]
-"""What each host is asked for: real servers first, then directors, the authority before others."""
+
+class Command(NamedTuple):
+    """What each host is asked for: real servers first, then directors, the authority before others.
+
+    validates is for add-backend, which has directors say what they would do, and leaves out what is in place.
+    """
+
+    operations: dict[str, tuple[Operation, ...]]
+    validates: bool = False
+
 
 # How a command can end; until then it is at a step, like "prepare A".
 DONE, UNDONE, NOTHING, OVER = "done", "undone", "nothing to do", "over"
@@ -83,34 +91,36 @@ Steps = Iterator[tuple[str, State]]
 
 def addition(
     real_servers: Sequence[str], server: str, directors: Sequence[str], *, hold_on_director: bool = False
-) -> Operations:
+) -> Command:
     """Return what `lvs add-backend` asks for; a director has the VIP where it is alone."""
     hold = Operation(f"VIP for {server}", THERE, (ABSENT, THERE), inert=True)
     make = Operation(server, THERE, (ABSENT, THERE), inert=True)
     adds = [Operation(f"{name} in {server}", TAKING, (ABSENT, TAKING), within=server) for name in real_servers]
     on_director = (make, *([hold] if hold_on_director else []), *adds)
-    return {**dict.fromkeys(real_servers, (hold,)), **dict.fromkeys(directors, on_director)}
+    asked = {**dict.fromkeys(real_servers, (hold,)), **dict.fromkeys(directors, on_director)}
+    return Command(asked, validates=True)
 
 
 class Site:
     """Commands that run at once, and the hosts that they change; `kernels` is what is there when they begin.
 
-    more is for how many other transactions there are records (removal.py).
+    Where every lvs is patient, none dies or gives up waiting: less can happen, which is enough to refute some rules.
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        commands: Sequence[Operations],
+        commands: Sequence[Command],
         *,
         rules: Rules,
         kernels: dict[str, Kernel] | None = None,
         reboots: int = 0,
-        more: int = 0,
+        patient: bool = False,
     ) -> None:
         self.names = tuple(names)
         self.commands = tuple(commands)
         self.rules = rules
+        self._patient = patient
         self.directors = [name for name in names if not is_real_server(name)]
         self.index = {name: number for number, name in enumerate(self.names)}
         verbs = ("prepare", "ready", "commit", "abort", "resolve")
@@ -125,8 +135,7 @@ class Site:
             for verb in verbs
             for name in self.names
         ]
-        self._records = range(len(commands) + more)
-        records = (None,) * len(self._records)
+        records = (None,) * len(commands)
         before = kernels or {}
         self.initial = State(
             (Coordinator(),) * len(commands),
@@ -142,7 +151,7 @@ class Site:
         number = self.index[name]
         dead = [
             message
-            for which, record in enumerate(agent.records[: len(self.commands)])
+            for which, record in enumerate(agent.records)
             if record is not None and record.decided and self.rules.tombstones
             for message in self._to[name, which]
             if message in state.sent
@@ -163,7 +172,7 @@ class Site:
                 if after is not state:
                     yield f"{message} arrives", after
         for name in self.names:
-            for number in self._records:
+            for number in range(len(self.commands)):
                 yield from self._by_itself(state, name, number)
 
     def _deliver(self, state: State, verb: str, number: int, name: str) -> State:
@@ -218,21 +227,26 @@ class Site:
             return
         verb, name = lvs.step.split()
         for what, after in self._await(state, number, verb, name):
-            yield f"lvs {number} asks {name} to {verb}: {what}", after
-        yield f"lvs {number} dies", self._end(state, number, OVER)
+            if not (self._patient and "no answer" in what):
+                yield f"lvs {number} asks {name} to {verb}: {what}", after
+        if not self._patient:
+            yield f"lvs {number} dies", self._end(state, number, OVER)
 
     def _plan(self, state: State, number: int) -> State:
-        """Plan for every host; what is in place is asked for, too, so that it is locked. If all is, it ends here."""
-        planned: dict[str, tuple[Change, ...]] = {}
-        for name, operations in self.commands[number].items():
-            changes = agents.plan(self.agent(state, name).kernel, operations)
-            if changes is None:
+        """Read every host and plan; what is refused, locked or in place everywhere ends here."""
+        command, planned = self.commands[number], dict[str, tuple[Change, ...]]()
+        for name, operations in command.operations.items():
+            agent = self.agent(state, name)
+            changes = agents.plan(agent.kernel, operations)
+            locked = command.validates and self.rules.preflight_heeds_locks
+            if changes is None or (locked and agents.conflicts(agent, changes, self.rules)):
                 return state.with_coordinator(number, Coordinator(NOTHING))
-            if not self.rules.asks_for_what_is_in_place and not is_real_server(name):
+            if not is_real_server(name) and (command.validates or not self.rules.asks_directors_alike):
                 changes = tuple(each for each in changes if each.made)
             if changes or name == AUTHORITY:
                 planned[name] = changes
-        if not any(change.made for changes in planned.values() for change in changes):
+        wanted = any(command.operations.values())
+        if wanted and not any(change.made for changes in planned.values() for change in changes):
             return state.with_coordinator(number, Coordinator(NOTHING))
         lvs = Coordinator(planned=tuple(planned.items()))
         return self._ask(state, number, lvs, self._order(lvs)[0])
@@ -282,7 +296,6 @@ class Site:
 
     def _await_decision(self, state: State, number: int, record: Record | None) -> Steps:
         """A commit without an answer is sent again, in vain perhaps; it is never aborted blindly."""
-        lvs = state.coordinators[number]
         if record is not None and record.state == COMMITTED:
             yield "decided" if record.settled else "not done yet", self._next(state, number, left=not record.settled)
         elif record is not None and record.state == ABORTED:
@@ -417,7 +430,7 @@ class Site:
     def is_as_wanted(self, state: State, name: str, number: int) -> bool:
         """Whether a host is as a command wants it."""
         agent = self.agent(state, name)
-        return all(agent.has(each.resource) == each.wanted for each in self.commands[number].get(name, ()))
+        return all(agent.has(each.resource) == each.wanted for each in self.commands[number].operations.get(name, ()))
 
     def is_quiet(self, state: State) -> bool:
         """Nothing is locked or left to do."""
