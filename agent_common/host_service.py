@@ -55,9 +55,9 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         leftovers: Callable[[], Sequence[tuple[VirtualServerKey, IpAddress]]] = lambda: (),
         problems: Callable[[], Sequence[str]] = lambda: (),
         read_server: ReadServer | None = None,
-        last_fence: Callable[[], int] = lambda: 0,
+        settled_fence: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._last_fence = last_fence
+        self._settled_fence = settled_fence
         self._read_server = read_server
         self._identity = identity
         self._addresses = addresses
@@ -119,7 +119,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             hostname=socket.gethostname(),
             ipvs_version=self._ipvs_version(),
             problems=self._problems(),
-            fence=self._last_fence(),
+            fence=self._settled_fence(),
         )
         for each in self._addresses.addresses():
             response.addresses.add(address=str(each.address), prefix_length=each.prefix_length, device=each.device)

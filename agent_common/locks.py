@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lvsagent.v1 import operation_pb2
 
 from agent_common import wire
+from agent_common.destination import DestinationKey
 from agent_common.errors import ConflictError, Reason
 from agent_common.operation import Change
 from agent_common.wire_vip import unpack_holder
@@ -50,9 +51,13 @@ def _claims_of(change: Change) -> Sequence[Claim]:
         case "destination":
             server_key = wire.unpack_key(change.destination.virtual_server)
             shared = Claim(resource=f"virtual server {server_key}", exclusive=False)
-            name = _destination_name(change.destination)
-            mine = Claim(resource=f"destination {name} in {server_key}", exclusive=change.made)
-            return (mine, shared) if name else (shared,)
+            destination = _destination_key(change.destination)
+            if destination is None:  # it is not there: nobody may be about to add it to whom that is said
+                address = change.destination.address
+                return (Claim(resource=f"destinations at {address} in {server_key}", exclusive=True), shared)
+            mine = Claim(resource=f"destination {destination} in {server_key}", exclusive=change.made)
+            beside = Claim(resource=f"destinations at {destination.address} in {server_key}", exclusive=False)
+            return (mine, beside, shared) if change.made else (mine, shared)
         case "vip":
             address = change.vip.after.address or change.vip.before.address
             # What puts a VIP back is nobody's hold, and waits for whoever takes or gives up one that is there.
@@ -63,11 +68,11 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             return ()
 
 
-def _destination_name(change: operation_pb2.DestinationChange) -> str:
+def _destination_key(change: operation_pb2.DestinationChange) -> DestinationKey | None:
     for side in ("after", "before"):
         if change.HasField(side):
-            return str(wire.unpack_destination_key(getattr(change, side).key))
-    return ""
+            return wire.unpack_destination_key(getattr(change, side).key)
+    return None
 
 
 class Locks:

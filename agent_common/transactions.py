@@ -277,6 +277,14 @@ class Transactions:
 
         await self._changes.exclusively(work, reserve=True)
 
+    def settled_fence(self) -> int:
+        """Return the fence up to which all that were prepared here are over; for the worker thread.
+
+        Of one that is open nobody can say yet that it will have come to the directors, so it counts as newer.
+        """
+        still = [each.fence for each in list(self._open.values()) if each.is_locking and each.fence]
+        return min(still) - 1 if still else self._records.last_fence()
+
     def lease_left(self, transaction: Transaction) -> float:
         """Return for how many seconds the lease still runs, or what follows may wait; 0 when it is over."""
         is_over = transaction.state.is_decided and not transaction.is_followed

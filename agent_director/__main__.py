@@ -36,7 +36,6 @@ from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.sqlite_state import SqliteState
 from agent_common.state import State, follow_room, if_intact
-from agent_common.transaction_records import TransactionRecords
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
 from agent_common.vip_service import VipServicer
@@ -191,7 +190,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
                 leftovers=destinations.leftovers,
                 read_server=lambda key: pack_server(virtual_servers, destinations, key),
                 problems=problems.texts,
-                last_fence=TransactionRecords(state).last_fence,
+                settled_fence=transactions.settled_fence,
             ),
         ),
     )

@@ -135,7 +135,9 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     repairs = Repairs(resources, changes, NoNeighbours(), locks, worker)
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
     watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
-    host = HostServicer(identity, addresses, sockets, worker, problems=problems.texts, last_fence=records.last_fence)
+    host = HostServicer(
+        identity, addresses, sockets, worker, problems=problems.texts, settled_fence=transactions.settled_fence
+    )
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),

@@ -274,7 +274,7 @@ class Coordinator:
             except Interrupted as error:
                 return self._failed_before(step, error)
             except LvsError as error:
-                found = await self._where_it_stands()
+                found = await (self._ended_by_force() if sent else self._where_it_stands())
                 if found is None:
                     break
                 if unpack_state(found) is not TransactionState.COMMITTED:
@@ -294,6 +294,18 @@ class Coordinator:
             )
         )
         return None
+
+    async def _ended_by_force(self) -> Transaction | None:
+        """Have the authority abort, unless it has decided; None if it does neither. Only then others may be undone.
+
+        An earlier commit that got no answer may still be on its way, and come before an abort.
+        """
+        found = await self._where_it_stands()
+        if found is None or unpack_state(found).is_decided:
+            return found
+        await self._undo(self._authority)
+        found = await self._where_it_stands()
+        return found if found is not None and unpack_state(found).is_decided else None
 
     async def _where_it_stands(self) -> Transaction | None:
         """Return where the authority stands after it answered the commit with an error; None if it does not say.

@@ -87,7 +87,7 @@ def plan(
         agents={each.agent: each.host.agent_id for each in directors}
         | {each.agent: each.host.agent_id for each in real_servers.values()},
         drain_timeout=request.drain_timeout or 0.0,
-        drains=tuple(_drain(request, facts, ours[facts.agent]) for facts in drains if _to_drain(facts, ours)),
+        drains=tuple(_drain(request, facts, keys) for facts in drains if (keys := _to_drain(facts, drains, ours))),
         waits=tuple(_wait(request, facts, key) for facts in drains for key in ours[facts.agent]),
         deletes=tuple(_delete(request, facts, ours[facts.agent]) for facts in directors if ours[facts.agent]),
         gone=tuple(step for facts in directors if (step := _gone(request, facts, ours[facts.agent])).operations),
@@ -140,17 +140,23 @@ def _is_ours(facts: DirectorFacts, key: DestinationKey) -> bool:
     return status is not None and status.managed
 
 
-def _to_drain(facts: DirectorFacts, ours: Mapping[AgentName, Sequence[DestinationKey]]) -> bool:
-    return any(not facts.destinations[key].destination.draining for key in ours[facts.agent])
+def _to_drain(
+    facts: DirectorFacts, directors: Sequence[DirectorFacts], ours: Mapping[AgentName, Sequence[DestinationKey]]
+) -> list[DestinationKey]:
+    """Return what a director has that does not drain on every one of them: where it does it is locked, and stays so."""
+    return [
+        key
+        for key in ours[facts.agent]
+        if any(key in ours[each.agent] and not each.destinations[key].destination.draining for each in directors)
+    ]
 
 
 def _drain(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[DestinationKey]) -> Step:
-    waiting = [key for key in keys if not facts.destinations[key].destination.draining]
     return Step(
         agent=facts.agent,
-        title=f"drain {_names(waiting)} in {request.backend.key}",
+        title=f"drain {_names(keys)} in {request.backend.key}",
         undo="end the drain",
-        operations=tuple(operations.update_destination(request.backend.key, key, draining=True) for key in waiting),
+        operations=tuple(operations.update_destination(request.backend.key, key, draining=True) for key in keys),
     )
 
 

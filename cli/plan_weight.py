@@ -163,8 +163,9 @@ def _wait_steps(
 
 
 def _director_steps(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
+    """Where one director has something to change, all are asked: there it is locked, and stays as it is."""
+    keys = [key for key in request.backend.real_servers if not all(_is_so(request, each, key) for each in directors)]
     for facts in directors:
-        keys = [key for key in request.backend.real_servers if not _is_so(request, facts, key)]
         if keys:
             names = ", ".join(str(key) for key in keys)
             yield Step(
@@ -189,7 +190,7 @@ def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:
 def _in_place(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:
     for facts in directors:
         for key in request.backend.real_servers:
-            if _is_so(request, facts, key):
+            if all(_is_so(request, each, key) for each in directors):
                 title = f"{key} in {request.backend.key}: {describe(request)}"
                 yield StepReport(agent=facts.agent, title=title, result=StepResult.IN_PLACE)
 

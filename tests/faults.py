@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 from collections.abc import Awaitable, Callable
@@ -112,6 +113,27 @@ class Wire:
                 await self.hold()
                 return answer
         return await send()
+
+
+class Gate:
+    """Holds one message back, the first of its name at an agent of that name, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, agent: str) -> None:
+        self.reached, self._opened = asyncio.Event(), asyncio.Event()
+        ask = AgentClient.ask
+
+        async def held(client: AgentClient, method: Any, request: Any) -> Any:
+            found = type(request).__name__.startswith(name) and agent in str(client.agent)
+            if found and not self.reached.is_set():
+                self.reached.set()
+                await self._opened.wait()
+            return await ask(client, method, request)
+
+        monkeypatch.setattr(AgentClient, "ask", held)
+
+    def open(self) -> None:
+        """Let it go on."""
+        self._opened.set()
 
 
 def _changes(request: Any) -> bool:

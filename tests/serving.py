@@ -53,7 +53,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
                 host.sockets,
                 run,
                 ipvs_version=host.ipvs.version,
-                last_fence=host.records.last_fence,
+                settled_fence=host.transactions.settled_fence,
                 leftovers=host.destinations.leftovers,
                 problems=host.problems.texts,
                 read_server=lambda key: pack_server(host.virtual_servers, host.destinations, key),
@@ -70,7 +70,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
                 host.sockets,
                 run,
                 problems=host.problems.texts,
-                last_fence=host.records.last_fence,
+                settled_fence=host.transactions.settled_fence,
             ),
         }
     return [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lvsagent.v1.transaction_service_pb2 import CommitTransactionRequest
 
 from agent_common.errors import ExhaustedError, NotFoundError, Reason
 from agent_common.sockets import Listener
@@ -15,7 +16,8 @@ from agent_common.transaction import TransactionState
 from agent_common.virtual_server import Protocol
 from cli import operations
 from cli.add_backend import add_backend
-from cli.errors import ExitStatus
+from cli.client import AgentClient
+from cli.errors import ExitStatus, NoAnswerError
 from cli.request import AddBackend
 from cli.single import change_each
 from cli.transactions import resolve_transactions
@@ -300,3 +302,35 @@ async def test_what_is_prepared_while_it_is_looked_for_is_not_missed(site: Site,
 
     site.director.transactions.get = too_early  # type: ignore[method-assign]
     assert (await resolve_transactions(known.id, await site.run())).status is ExitStatus.CONFLICT
+
+
+@pytest.mark.parametrize("site", [2], indirect=True)
+async def test_a_commit_that_is_still_on_its_way_is_not_undone_around(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets no answer, a second one an error; it arrives when the authority has said that nothing is decided."""
+    transactions, asked = site.director.transactions, AgentClient.ask
+    commit, get = transactions.commit, transactions.get
+    late: list[Callable[[], Any]] = []
+
+    async def slow(client: AgentClient, method: Any, request: Any) -> Any:
+        if isinstance(request, CommitTransactionRequest) and not late:
+            late.append(lambda: commit(request.transaction_id, request.fence))
+            raise NoAnswerError(str(client.agent), "it is slow", sent=True)
+        return await asked(client, method, request)
+
+    async def full(name: str, fence: int) -> Any:
+        raise ExhaustedError("cannot write the state: the disk is full", Reason.DISK_FULL)
+
+    async def arrives_after(name: str) -> Any:
+        answer = await get(name)
+        transactions.commit, transactions.get = commit, get  # type: ignore[method-assign]
+        await late[0]()
+        return answer
+
+    monkeypatch.setattr(AgentClient, "ask", slow)
+    transactions.commit, transactions.get = full, arrives_after  # type: ignore[method-assign]
+    outcome = await site.add(RS1)
+    assert outcome.status is ExitStatus.DONE, outcome.message
+    assert backends(site) == [{f"{RS1}:80"}] * 2
+    assert_safe(site)

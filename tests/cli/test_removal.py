@@ -21,7 +21,7 @@ from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2, table
 from tests.cli.test_coordinator import BOTH, assert_safe, backends, pass_leases, until
 from tests.director.ipvs_samples import destination
-from tests.faults import Died, Fault, Wire
+from tests.faults import Died, Fault, Gate, Wire
 from tests.hosts import VIP, WEB
 
 MESSAGES = {
@@ -250,3 +250,50 @@ async def test_a_message_that_comes_when_the_real_server_was_added_again(
     await wire.arrive()
     assert_safe(site)
     assert backends(site) == [BOTH] * len(site.directors)
+
+
+async def test_a_removal_does_not_take_the_vip_from_what_is_being_added(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds no destination yet, and the VIP; and it is so slow that the addition is over when it wants that."""
+    assert (await site.remove(RS1)).status is ExitStatus.DONE
+    decision = Gate(monkeypatch, "PrepareTransaction", "d1")
+    adding = asyncio.ensure_future(site.add(RS1))
+    await asyncio.wait_for(decision.reached.wait(), 5)
+    release = Gate(monkeypatch, "DeleteVip", "")
+    removing = asyncio.ensure_future(site.remove(RS1))
+    await asyncio.wait_for(release.reached.wait(), 5)
+    decision.open()
+    assert (await asyncio.wait_for(adding, 10)).status is ExitStatus.DONE
+    release.open()
+    await asyncio.wait_for(removing, 15)
+    assert backends(site) == [BOTH]
+    assert_safe(site)
+
+
+async def test_nobody_is_told_that_a_destination_is_gone_while_it_is_about_to_be_added(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real server may give up its VIP when it is gone."""
+    assert (await site.remove(RS1)).status is ExitStatus.DONE
+    decision = Gate(monkeypatch, "CommitTransaction", "d1")
+    adding = asyncio.ensure_future(site.add(RS1))
+    await asyncio.wait_for(decision.reached.wait(), 5)
+    gone = operations.delete_destination(WEB, destination(RS1).key, only_if_draining=True)
+    with pytest.raises(ConflictError):
+        await site.director.changes.apply(gone, "")
+    decision.open()
+    assert (await asyncio.wait_for(adding, 10)).status is ExitStatus.DONE
+
+
+@pytest.mark.parametrize("site", [2], indirect=True)
+async def test_the_end_of_a_drain_waits_for_a_director_that_has_not_heard_of_the_drain(site: Site, wire: Wire) -> None:
+    """Else that one would begin to drain when it hears of it, after lvs has ended with 0."""
+    wire.fault = (3, Fault.KILLED_BEFORE)
+    with pytest.raises(Died):
+        await site.remove(RS1)
+    wire.fault = None
+    assert (await site.weight(RS1, draining=False)).status is ExitStatus.DONE
+    assert (await resolve_transactions("", await site.run())).status is ExitStatus.DONE
+    for host in site.directors:
+        assert not table(host, WEB)[f"{RS1}:80"].draining

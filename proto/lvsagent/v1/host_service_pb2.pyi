@@ -207,7 +207,7 @@ class GetHostResponse(_message.Message):
     peer_address: _builtins.str
     """Address from which this call came, as the agent sees it; empty on a unix socket."""
     fence: _builtins.int
-    """Fence of the newest transaction that was prepared here; 0 if none was."""
+    """Fence up to which all transactions that were prepared here are over; 0 if none was."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___InterfaceAddress]:
         """Addresses of the host, all interfaces."""

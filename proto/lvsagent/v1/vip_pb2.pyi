@@ -243,7 +243,7 @@ class DeleteVipRequest(_message.Message):
     keep_if_used: _builtins.bool
     """Director: if a virtual server still uses the address, give up the hold and leave the address, instead of refusing."""
     fence: _builtins.int
-    """Real server: the newest transaction there that was known when this was decided (GetHostResponse.fence). If a newer one
+    """Real server: the newest transaction there that was over when this was decided (GetHostResponse.fence). If a newer one
     has asked for the VIP, for the same holder, the hold stays (made = false). Not set: it does not matter.
     """
     @_builtins.property
