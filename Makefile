@@ -31,7 +31,7 @@ test: lint ## lint, the tests that need no kernel, and those that run in the lab
 	$(BIN)/python -m pytest tests --ignore tests/lab --numprocesses auto
 	$(BIN)/python -m lab.suite
 
-faults: setup ## the protocol in its wide bounds, every fault at every step of add-backend, and all else of which `make test` runs a sample: an hour
+faults: setup ## every fault at every step, the protocol in wide bounds, and all else of which `make test` runs a sample
 	$(BIN)/python -m pytest tests/protocol --wide --numprocesses auto
 	$(BIN)/python -m lab.suite --guests 2 --timeout 6000 --faults all
 
