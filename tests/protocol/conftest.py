@@ -13,4 +13,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave wide bounds out, unless they are asked for: then only they run."""
     wide = config.getoption("--wide", default=False)
-    items[:] = [each for each in items if "protocol" not in each.nodeid or ("wide" in each.name) == wide]
+    items[:] = [each for each in items if not each.nodeid.startswith("tests/protocol") or ("wide" in each.name) == wide]
