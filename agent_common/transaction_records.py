@@ -51,12 +51,12 @@ class TransactionRecords:
         body = self._state.get("agent", "fence")
         return 0 if body is None else int(body["last"])
 
-    def newer_claim(self, address: IpAddress, holder: Holder, fence: int) -> str:
-        """Return the name of a transaction with a higher fence that wants a VIP held, and was not undone; or ""."""
+    def newer_claim(self, address: IpAddress, holder: Holder, fence: int) -> Transaction | None:
+        """Return a transaction with a higher fence that wants a VIP held, and was not undone; None if there is none."""
         for transaction in self.list_all():
             if transaction.fence > fence and transaction.state is not TransactionState.ABORTED:
                 for operation in transaction.operations:
                     wanted = operation.create_vip
                     if wanted.vip.address == str(address) and wire_vip.unpack_holder(wanted.holder) == holder:
-                        return transaction.id
-        return ""
+                        return transaction
+        return None

@@ -9,8 +9,9 @@ from lvsagent.v1 import vip_pb2
 
 from agent_common import wire_vip
 from agent_common.address import LOOPBACK, Addresses, Placement
-from agent_common.errors import InvalidInputError, Reason, RefusedError
+from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.sockets import Sockets
+from agent_common.transaction import Transaction
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_unicast
@@ -21,7 +22,7 @@ class LoopbackVips:
     """The policy of a real server for HeldVips.
 
     serves tells whether IPVS on this host itself serves a key; name_servers gives the resolver's addresses;
-    newer_claim names the transaction that wants a VIP held and has a higher fence than the one given, or is "".
+    newer_claim gives a transaction that wants a VIP held and has a higher fence than the one given.
     """
 
     placement = Placement.REAL_SERVER
@@ -33,7 +34,7 @@ class LoopbackVips:
         sockets: Sockets,
         serves: Callable[[VirtualServerKey], bool],
         name_servers: Callable[[], frozenset[IpAddress]],
-        newer_claim: Callable[[IpAddress, Holder, int], str],
+        newer_claim: Callable[[IpAddress, Holder, int], Transaction | None],
     ) -> None:
         self._silence = silence
         self._addresses = addresses
@@ -59,11 +60,23 @@ class LoopbackVips:
         return replace(current, device=LOOPBACK, mode=VipMode.AGENT)
 
     def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
-        """A real server gives up a hold when it is told to, unless it was asked for again since that was decided."""
+        """A real server gives up a hold when it is told to, unless it was asked for again since that was decided.
+
+        Raises ConflictError (LOCKED) while it is not decided whether that holds.
+        """
         if not request.HasField("fence"):
             return ""
         claim = self._newer_claim(parse_unicast(request.address, "address"), holder, request.fence)
-        return f"transaction {claim} has asked for it since" if claim else ""
+        if claim is None:
+            return ""
+        if not claim.state.is_decided:
+            raise ConflictError(
+                f"VIP {request.address} is wanted by transaction {claim.id}, which is not decided yet",
+                Reason.LOCKED,
+                transaction=claim.id,
+                authority=claim.authority,
+            )
+        return f"transaction {claim.id} has asked for it since"
 
     def plan_last(self, request: vip_pb2.DeleteVipRequest, current: Vip) -> str:
         """Nothing keeps a VIP here but its holders."""

@@ -84,6 +84,35 @@ def rs() -> RealServerHost:
     return RealServerHost()
 
 
+class TestRelease:
+    """What an older transaction has decided to take away stays with a newer one that wants it."""
+
+    RELEASE = operations.delete_vip(VIP, holder(WEB, "id"), fence=1)
+
+    @pytest.fixture
+    async def wanted_again(self, rs: RealServerHost) -> RealServerHost:
+        """The VIP is held, with fence 1, and a second transaction, which finds it in place, is prepared."""
+        await rs.transactions.prepare(preparation())
+        await rs.transactions.commit(T, 0)
+        await rs.transactions.prepare(preparation(name="again"))
+        return rs
+
+    async def test_it_waits_while_that_is_not_decided(self, wanted_again: RealServerHost) -> None:
+        with pytest.raises(ConflictError, match="wanted by transaction again") as caught:
+            await wanted_again.changes.apply(self.RELEASE, "")
+        assert (caught.value.reason, caught.value.metadata["transaction"]) == (Reason.LOCKED, "again")
+
+    async def test_it_stays_with_one_that_is_committed(self, wanted_again: RealServerHost) -> None:
+        await wanted_again.transactions.commit("again", 0)
+        change = await wanted_again.changes.apply(self.RELEASE, "")
+        assert (change.made, wanted_again.vips.get(VIP).present) == (False, True)
+
+    async def test_it_goes_once_that_is_undone(self, wanted_again: RealServerHost) -> None:
+        await wanted_again.transactions.abort("again")
+        await wanted_again.changes.apply(self.RELEASE, "")
+        assert not wanted_again.vips.get(VIP).present
+
+
 class Announcements(NoNeighbours):
     """Notes which VIPs the other hosts are told of."""
 

@@ -244,7 +244,8 @@ class DeleteVipRequest(_message.Message):
     """Director: if a virtual server still uses the address, give up the hold and leave the address, instead of refusing."""
     fence: _builtins.int
     """Real server: the newest transaction there that was over when this was decided (GetHostResponse.fence). If a newer one
-    has asked for the VIP, for the same holder, the hold stays (made = false). Not set: it does not matter.
+    has asked for the VIP, for the same holder, the hold stays (made = false), and as long as that one is not decided the
+    call is ABORTED (LOCKED). Not set: it does not matter.
     """
     @_builtins.property
     def holder(self) -> Global___VipHolder:
