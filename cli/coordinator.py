@@ -12,18 +12,17 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-from lvsagent.v1 import host_service_pb2
 from lvsagent.v1.transaction_pb2 import TRANSACTION_STATE_ABORTED
 
 from agent_common.errors import ConflictError, LvsError, NotFoundError, Reason
-from agent_common.operation import Change, Operation
-from agent_common.transaction import FAILED_OPERATION, Following, Participant, TransactionState, is_inert, tag
+from agent_common.operation import Change
+from agent_common.transaction import Following, Participant, TransactionState, is_inert
 from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
 from cli.errors import Failure, Interrupted, NoAnswerError, may_have_changed, text_of
 from cli.interrupt import Interrupt
+from cli.member import Member, following_of, members_of, participant
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step, report_made
 from cli.resolve import Resolution, resolve_one
@@ -34,11 +33,6 @@ from cli.waits import wait_as
 
 RENEWALS = 3
 """The lease is renewed so often while it runs."""
-
-_KINDS = {
-    Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
-    Role.REAL_SERVER: host_service_pb2.AGENT_KIND_REALSERVER,
-}
 
 
 class Ending:
@@ -52,42 +46,6 @@ class Ending:
         self.unknown = False
         self.failed: Failed | None = None
         self.left: list[Step] = []
-
-
-@dataclass(slots=True, kw_only=True)
-class Member:
-    """An agent that takes part, and its steps with operations; fence is 0 until it has prepared."""
-
-    agent: AgentName
-    agent_id: str
-    steps: tuple[Step, ...]
-    fence: int = 0
-    may_have_prepared: bool = False
-
-    @property
-    def operations(self) -> list[Operation]:
-        """Return all that it is asked for, in order."""
-        return [operation for step in self.steps for operation in step.operations]
-
-    @property
-    def etag(self) -> str:
-        """Return the tag of what it said that it would do; empty if it was not asked about all of it."""
-        planned = [change for step in self.steps for change in step.planned]
-        return tag(planned) if len(planned) == len(self.operations) else ""
-
-    def step_of(self, error: LvsError, otherwise: Step) -> Step:
-        """Return the step whose operation an agent has refused."""
-        number = int(error.metadata.get(FAILED_OPERATION, "-1"))
-        for step in self.steps:
-            if 0 <= number < len(step.operations):
-                return step
-            number -= len(step.operations)
-        return otherwise
-
-    def changes_of(self, step: Step, changes: Sequence[Change]) -> Sequence[Change]:
-        """Return those of one step, of the changes of all operations."""
-        first = sum(len(each.operations) for each in self.steps[: self.steps.index(step)])
-        return changes[first : first + len(step.operations)]
 
 
 class Coordinator:
@@ -119,8 +77,8 @@ class Coordinator:
         """Carry a plan out; whatever fails before the decision is undone."""
         self._purpose = plan.purpose
         self._directors_by_id = {name: agent for agent, name in plan.agents.items() if agent.role is Role.DIRECTOR}
-        self._members = _members(plan)
-        self._after = _after(plan)
+        self._members = members_of(plan)
+        self._after = following_of(plan)
         self._drain_timeout = plan.drain_timeout
         ending = Ending()
         async with self._renewing():
@@ -248,10 +206,7 @@ class Coordinator:
         return answer
 
     def _participants(self) -> list[Participant]:
-        return [
-            Participant(kind=_KINDS[each.agent.role], agent_id=each.agent_id, address=each.agent.name)
-            for each in self._members.values()
-        ]
+        return [participant(each.agent, each.agent_id) for each in self._members.values()]
 
     def _report_made(self, member: Member, step: Step, changes: Sequence[Change]) -> None:
         self._report(report_made(step, member.changes_of(step, changes)))
@@ -259,7 +214,7 @@ class Coordinator:
     async def _decide(self, ending: Ending) -> Failed | None:
         """Have the authority decide. An answer that is lost is asked for: it is never aborted blindly."""
         authority = self._authority
-        steps = _reserving(authority)
+        steps = authority.reserving
         step = steps[-1] if steps else Step(agent=authority.agent, title=f"decide to {self._purpose}")
         client, sent = self._client(authority), False
         for _ in range(TRIES):
@@ -326,7 +281,7 @@ class Coordinator:
 
     def _tell_committed(self, member: Member, answer: Transaction, ending: Ending) -> None:
         """Report the reserved steps of an agent that has committed: done, or decided and not yet possible."""
-        for step in _reserving(member):
+        for step in member.reserving:
             if answer.settled:
                 self._report_made(member, step, answer.changes)
             else:
@@ -344,7 +299,7 @@ class Coordinator:
             try:
                 answer = await again(lambda member=member: self._client(member).commit(self._name, member.fence))  # type: ignore[misc]
             except (LvsError, NoAnswerError) as error:
-                step = (_reserving(member) or member.steps)[-1]
+                step = (member.reserving or member.steps)[-1]
                 ending.left.append(step)
                 why = (text_of(error),)
                 self._report(StepReport(agent=step.agent, title=step.title, result=StepResult.UNKNOWN, details=why))
@@ -406,36 +361,3 @@ class Coordinator:
                 if member.fence:
                     with contextlib.suppress(LvsError, NoAnswerError):  # whoever needs it finds out
                         await self._client(member).renew(self._name, member.fence, self._lease)
-
-
-def _members(plan: Plan) -> dict[AgentName, Member]:
-    """Return the authority and everybody who has operations: it first, then other directors, then real servers."""
-    members = {
-        agent: Member(
-            agent=agent,
-            agent_id=agent_id,
-            steps=tuple(step for step in plan.whole if step.agent == agent and step.operations),
-        )
-        for agent, agent_id in plan.agents.items()
-    }
-    authority = next(iter(members))
-    return {agent: each for agent, each in members.items() if agent == authority or each.steps}
-
-
-def _after(plan: Plan) -> list[Following]:
-    """Return what is left for whoever finishes, as the authority keeps it."""
-    return [
-        Following(
-            agent=Participant(
-                kind=_KINDS[step.agent.role], agent_id=plan.agents.get(step.agent, ""), address=step.agent.name
-            ),
-            title=step.title,
-            operations=step.operations,
-        )
-        for step in plan.after
-    ]
-
-
-def _reserving(member: Member) -> list[Step]:
-    """Return the steps that are done by the commit."""
-    return [step for step in member.steps if not all(is_inert(operation) for operation in step.operations)]
