@@ -28,7 +28,7 @@ from cli.site import AgentName, Site
 from cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from cli.transactions import Known
+    from cli.transactions import Found
     from cli.workflow import Run
 
 _T = TypeVar("_T")
@@ -130,21 +130,25 @@ def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool
     from cli import transaction_tables
     from cli.transactions import get_transactions, read_transactions
 
-    async def read(clients: Clients, interrupt: Interrupt) -> list[Known]:
+    async def read(clients: Clients, interrupt: Interrupt) -> Found:
         return await (get_transactions(clients, name) if name else read_transactions(clients, decided=decided))
 
-    found = _run(site, terminal, read)
+    answers = _run(site, terminal, read)
+    found = answers.known
+    for error in answers.silent.values():
+        terminal.say(f"lvs: {text_of(error)}")
+    status = int(ExitStatus.DONE if answers.worst is None else status_of(answers.worst))
     if terminal.json:
         terminal.document({"transactions": [transaction_tables.transaction_as_json(each) for each in found]})
-        return int(ExitStatus.REFUSED) if name and not found else 0
+        return status or (int(ExitStatus.REFUSED) if name and not found else 0)
     for line in transaction_tables.transaction_lines(found, whole=bool(name)):
         terminal.data(line)
     if name and not found:
-        terminal.say(f"lvs: no agent knows transaction {name}")
-        return int(ExitStatus.REFUSED)
+        terminal.say(f"lvs: no agent that answers knows transaction {name}")
+        return status or int(ExitStatus.REFUSED)
     if not found:
-        terminal.data("no transactions")
-    return 0
+        terminal.data("no transactions" if not status else "no transactions at the agents that answer")
+    return status
 
 
 async def _read_site(

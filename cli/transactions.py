@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from lvsagent.v1 import host_service_pb2
 
-from agent_common.errors import LvsError
+from agent_common.errors import LvsError, NotFoundError
 from agent_common.transaction import TransactionState
 from agent_common.virtual_server import parse_address
 from agent_common.wire_transaction import unpack_state
 from cli.client import Clients
 from cli.drain import QUIET_SECONDS
-from cli.errors import ExitStatus, Interrupted, NoAnswerError, text_of
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, status_of, text_of
 from cli.follow import as_steps, connections_left, follow
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepReport
-from cli.reading import read_all
+from cli.reading import Reading, read_all
 from cli.resolve import Resolution, Resolved, agent_of, resolve_one
-from cli.site import AgentName, real_server
+from cli.site import AgentName, Role, real_server
 from cli.transaction_client import Transaction, TransactionClient
 from cli.typed import SAME_AGAIN, NextCommand
 from cli.workflow import Run, refused, reporter
+
+_T = TypeVar("_T")
 
 _PATIENCE_SECONDS = QUIET_SECONDS + 1.0
 """So long whoever does not wait looks whether connections have ended."""
@@ -37,6 +40,23 @@ class Known:
 
     agent: AgentName
     transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the agents that answer have, and the errors of those that do not."""
+
+    known: list[Known] = field(default_factory=list)
+    silent: dict[AgentName, LvsError | NoAnswerError] = field(default_factory=dict)
+
+    @property
+    def worst(self) -> LvsError | NoAnswerError | None:
+        """Return the error of a director that cannot be read; real servers that took part once may be gone for good."""
+        return next((error for agent, error in self.silent.items() if agent.role is Role.DIRECTOR), None)
+
+    def __add__(self, other: Found) -> Found:
+        """Return both."""
+        return Found(known=self.known + other.known, silent=self.silent | other.silent)
 
 
 async def directors_by_id(clients: Clients) -> dict[str, AgentName]:
@@ -54,12 +74,14 @@ async def resolve_transactions(
     report = reporter(run, outcome)
     try:
         directors = await run.interrupt.during(directors_by_id(run.clients))
-        found = await run.interrupt.during(_find(name, run.clients))
+        answers = await run.interrupt.during(_find(name, run.clients))
+        found = _one_record_each(answers.known)
+        outcome.warnings.extend(f"what it has open is not known: {text_of(each)}" for each in answers.silent.values())
         if name and not found:
             found = await _bury(name, run.clients, directors.values())
         if name and not found:
             outcome.message = f"no agent has heard of {name}: nothing to resolve"
-            return outcome
+            return _conclude(outcome, [], answers.worst)
         resolved = []
         for each in found:
             ended = await resolve_one(run.clients, each.transaction, directors, report, assume)
@@ -75,7 +97,7 @@ async def resolve_transactions(
             resolved.append(ended)
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
-    return _conclude(outcome, resolved)
+    return _conclude(outcome, resolved, answers.worst)
 
 
 async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> list[Known]:
@@ -122,15 +144,15 @@ async def _follow(
     return ended
 
 
-async def read_transactions(clients: Clients, *, decided: bool = False) -> list[Known]:
+async def read_transactions(clients: Clients, *, decided: bool = False) -> Found:
     """Return the transactions of every agent that answers: directors, and all real servers that ever took part in one.
 
     A real server may still wait for a decision that the director has long since come to.
     """
     remembered = await _list(clients, clients.site.director_names(), decided=True)
-    found = [each for each in remembered if decided or is_open(each.transaction)]
-    agents = {*(real_server(each) for each in clients.site.rs_agents), *_real_servers(remembered)}
-    return found + await _list(clients, sorted(agents, key=str), decided=decided)
+    known = [each for each in remembered.known if decided or is_open(each.transaction)]
+    agents = {*(real_server(each) for each in clients.site.rs_agents), *_real_servers(remembered.known)}
+    return replace(remembered, known=known) + await _list(clients, sorted(agents, key=str), decided=decided)
 
 
 def is_open(transaction: Transaction) -> bool:
@@ -138,17 +160,20 @@ def is_open(transaction: Transaction) -> bool:
     return not (unpack_state(transaction).is_decided and transaction.settled) or bool(transaction.following)
 
 
-async def get_transactions(clients: Clients, name: str) -> list[Known]:
+async def get_transactions(clients: Clients, name: str) -> Found:
     """Return one transaction as every agent has it that takes part and answers."""
     found = await _get(clients, [*clients.site.director_names(), *map(real_server, clients.site.rs_agents)], name)
-    known = {each.agent for each in found}
-    others = [agent for agent in _real_servers(found) if agent not in known]
+    asked = {*(each.agent for each in found.known), *found.silent}
+    others = [agent for agent in _real_servers(found.known) if agent not in asked]
     return found + await _get(clients, others, name)
 
 
-async def _find(name: str, clients: Clients) -> list[Known]:
+async def _find(name: str, clients: Clients) -> Found:
+    return await (get_transactions(clients, name) if name else read_transactions(clients))
+
+
+def _one_record_each(found: Sequence[Known]) -> list[Known]:
     """Return one record of each transaction that is to be resolved."""
-    found = await (get_transactions(clients, name) if name else read_transactions(clients))
     by_name = {each.transaction.id: each for each in found}
     for each in found:  # a record that says who takes part is worth more than a tombstone
         if each.transaction.participants:
@@ -165,16 +190,19 @@ async def _slept(interrupt: Interrupt, lease_left: float) -> bool:
     return True
 
 
-def _conclude(outcome: Outcome, resolved: list[Resolved]) -> Outcome:
+def _conclude(outcome: Outcome, resolved: list[Resolved], unread: LvsError | NoAnswerError | None) -> Outcome:
     by_resolution = {each: [one for one in resolved if one.resolution is each] for each in Resolution}
     finished = [f"{one.name} is {one.state}" for one in by_resolution[Resolution.FINISHED]]
     running = [f"{one.name} may still go on for {one.lease_left:.0f} s" for one in by_resolution[Resolution.RUNNING]]
     stuck = [f"{one.name}: {'; '.join(one.problems)}" for one in by_resolution[Resolution.STUCK]]
-    outcome.message = "; ".join([*stuck, *running, *finished]) or "nothing to resolve"
+    outcome.message = "; ".join([*stuck, *running, *finished]) or outcome.message or "nothing to resolve"
     if stuck:
         outcome.status = ExitStatus.UNFINISHED
     elif running:
         outcome.status = ExitStatus.CONFLICT
+    elif unread is not None:
+        outcome.status = ExitStatus.UNFINISHED if finished else status_of(unread)
+        outcome.message = f"cannot tell whether that is all: {text_of(unread)}; elsewhere: {outcome.message}"
     if stuck or running:
         outcome.commands.append(NextCommand(purpose="to go on", command=SAME_AGAIN))
     return outcome
@@ -191,11 +219,19 @@ def _real_servers(found: Iterable[Known]) -> list[AgentName]:
     return [real_server(parse_address(each, "participant")) for each in sorted(addresses)]
 
 
-async def _list(clients: Clients, agents: Iterable[AgentName], *, decided: bool) -> list[Known]:
+async def _list(clients: Clients, agents: Iterable[AgentName], *, decided: bool) -> Found:
     readings = await read_all(clients, agents, lambda client: TransactionClient(client).list_all(decided=decided))
-    return [Known(agent=each.agent, transaction=one) for each in readings for one in each.answer or ()]
+    known = [Known(agent=each.agent, transaction=one) for each in readings for one in each.answer or ()]
+    return Found(known=known, silent=_silent(readings))
 
 
-async def _get(clients: Clients, agents: Iterable[AgentName], name: str) -> list[Known]:
+async def _get(clients: Clients, agents: Iterable[AgentName], name: str) -> Found:
     readings = await read_all(clients, agents, lambda client: TransactionClient(client).get(name))
-    return [Known(agent=each.agent, transaction=each.answer) for each in readings if each.answer is not None]
+    known = [Known(agent=each.agent, transaction=each.answer) for each in readings if each.answer is not None]
+    return Found(known=known, silent=_silent(readings))
+
+
+def _silent(readings: Iterable[Reading[_T]]) -> dict[AgentName, LvsError | NoAnswerError]:
+    """Return the errors of agents that do not say what they have; "not known here" says it."""
+    errors = ((each.agent, each.error) for each in readings)
+    return {agent: error for agent, error in errors if error is not None and not isinstance(error, NotFoundError)}

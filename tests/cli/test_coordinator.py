@@ -334,3 +334,23 @@ async def test_a_commit_that_is_still_on_its_way_is_not_undone_around(
     assert outcome.status is ExitStatus.DONE, outcome.message
     assert backends(site) == [{f"{RS1}:80"}] * 2
     assert_safe(site)
+
+
+@pytest.mark.parametrize("site", [2], indirect=True)
+@pytest.mark.parametrize("name", ["", "somebody-else"])
+async def test_a_director_that_does_not_answer_may_have_something_open(site: Site, name: str) -> None:
+    """Then nobody says that there is nothing to resolve, and ends with 0."""
+    await site.served.kill("d2")
+    outcome = await resolve_transactions(name, await site.run())
+    assert outcome.status is ExitStatus.UNREACHABLE
+    assert outcome.message.startswith("cannot tell whether that is all: ")
+    assert "d2.sock" in outcome.message
+
+
+async def test_a_real_server_that_does_not_answer_is_a_warning(site: Site) -> None:
+    """It may be gone for good, long after it took part in anything."""
+    assert (await site.add(RS1)).status is ExitStatus.DONE
+    await site.served.kill(RS1)
+    outcome = await resolve_transactions("", await site.run())
+    assert (outcome.status, outcome.message) == (ExitStatus.DONE, "nothing to resolve")
+    assert [f"{RS1}.sock" in each for each in outcome.warnings] == [True]

@@ -154,7 +154,7 @@ class Attempt:
     def open_transactions(self) -> list[str]:
         async def go() -> list[str]:
             async with AgentClients(self.agents(), lambda call: None) as clients:
-                found = await read_transactions(clients)
+                found = (await read_transactions(clients)).known
                 return [f"{each.agent} {each.transaction.id} {each.transaction.state}" for each in found]
 
         return asyncio.run(go())

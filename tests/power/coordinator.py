@@ -98,7 +98,7 @@ async def run(order: dict[str, Any]) -> dict[str, Any]:
     site = AgentSite(directors=(director,), rs_agents={}, insecure=True, timeout=order["timeout"])
     async with Clients(site, lambda call: None) as clients:
         if order["workflow"] == "open":
-            found = await read_transactions(clients)
+            found = (await read_transactions(clients)).known
             return {"open": [f"{each.agent} {each.transaction.id} {each.transaction.state}" for each in found]}
         run = Run(clients=clients, interrupt=Interrupt(), lease=order["lease"])
         outcome = await workflow(order)(run)
