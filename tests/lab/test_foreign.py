@@ -10,6 +10,8 @@ import pytest
 from lab.host import Host
 from tests.lab.operator import PORT, Operator
 
+ONE_FAMILY = True
+
 
 def ip(host: Host, family: int, *argv: str) -> None:
     host.run("ip", f"-{family}", *argv)

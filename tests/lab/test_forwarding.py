@@ -17,6 +17,7 @@ from lab.traffic import ask_all, ask_udp
 from tests.lab.operator import PORT, Operator, address_of
 
 WEB = 8080
+ONE_FAMILY = True
 
 
 def endpoint(address: str, port: int) -> str:

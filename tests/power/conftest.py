@@ -17,7 +17,7 @@ from tests.power.site import PowerSite
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--faults and --seed, as in tests/lab."""
-    parser.addoption("--faults", default="2", metavar="N|all", help="a sample of so many power cuts, or all")
+    parser.addoption("--faults", default="1", metavar="N|all", help="a sample of so many power cuts, or all")
     parser.addoption("--seed", type=int, default=int(time.time()), help="which sample")
 
 
