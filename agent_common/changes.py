@@ -17,7 +17,15 @@ from typing import Protocol, TypeVar
 
 from lvsagent.v1 import operation_pb2
 
-from agent_common.errors import UNFINISHED, ConflictError, InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.errors import (
+    UNFINISHED,
+    ConflictError,
+    InvalidInputError,
+    LvsError,
+    NotFoundError,
+    Reason,
+    RefusedError,
+)
 from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks
 from agent_common.operation import Change, Operation
@@ -93,10 +101,14 @@ class NoNeighbours:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
-    """For which transaction something is made, past whose locks, and what failpoints call the step."""
+    """For which transaction something is made, past whose locks, and what failpoints call the step.
+
+    is_decided: it only goes forward, and what somebody has removed meanwhile is not changed any more.
+    """
 
     owner: str = ""
     step: str = "change"
+    is_decided: bool = False
 
 
 class BatchError(Exception):
@@ -274,7 +286,13 @@ class Changes:
         return ended
 
     async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change], errand: Errand) -> None:
-        change = await self._plan(operation, change_id, ())
+        try:
+            change = await self._plan(operation, change_id, ())
+        except NotFoundError as error:
+            if not errand.is_decided or operation.WhichOneof("operation") != "update_destination":
+                raise
+            begun.append(Change(id=change_id, gone=True, warnings=[error.message]))
+            return
         self._locks.check([change], errand.owner)
         if not change.made:
             begun.append(change)

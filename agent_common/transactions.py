@@ -186,6 +186,8 @@ class Transactions:
                     await self._changes.announce(transaction.changes)
             with self._state.reserve():
                 transaction = await self._complete(transaction)
+                for each in [one for one in self._open.values() if one.is_followed]:  # before its drain begins anew
+                    await self._give_up_if_cancelled(each)
             self._failpoints.reply("commit")
             return transaction
 
@@ -380,16 +382,15 @@ class Transactions:
         if transaction.settled:
             return transaction
         self._tried[transaction.id] = self._clock()
-        try:
-            await self._changes.make(
-                transaction.due,
-                _change_name(transaction),
-                lambda made: self._write(_completed(transaction, made)),
-                errand=Errand(owner=transaction.id, step="commit"),
-            )
-        except BatchError as failure:
-            _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, failure.error.message)
-            transaction = replace(transaction, problems=(failure.error.message,))
+        error = await self._make_due(transaction)
+        if (
+            error is not None and not transaction.problems
+        ):  # somebody may have removed what was prepared: all of it then
+            transaction = replace(transaction, problems=(error.message,))
+            error = await self._make_due(transaction)
+        if error is not None:
+            _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, error.message)
+            transaction = replace(transaction, problems=(error.message,))
             with contextlib.suppress(LvsError):  # a full disk: it is decided all the same, and will be tried again
                 await self._run(lambda: self._write(transaction))
             self._note(transaction)
@@ -401,6 +402,19 @@ class Transactions:
         if transaction.problems:  # then what was prepared may have been made anew
             await self._changes.announce(done.changes)
         return done
+
+    async def _make_due(self, transaction: Transaction) -> LvsError | None:
+        """Make what is due, and record that it is; return what forbids it."""
+        try:
+            await self._changes.make(
+                transaction.due,
+                _change_name(transaction),
+                lambda made: self._write(_completed(transaction, made)),
+                errand=Errand(owner=transaction.id, step="commit", is_decided=True),
+            )
+        except BatchError as failure:
+            return failure.error
+        return None
 
     async def _abort(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:
         if transaction.state is not TransactionState.ABORTED:
@@ -436,6 +450,7 @@ class Transactions:
                 await self._abort(transaction)
         elif self._clock() - self._tried.get(name, 0.0) >= RETRY_SECONDS:
             if not transaction.is_locking:
+                self._tried[name] = self._clock()
                 await self._give_up_if_cancelled(transaction)
             elif transaction.state is TransactionState.COMMITTED:
                 await self._complete(transaction)
@@ -444,7 +459,6 @@ class Transactions:
 
     async def _give_up_if_cancelled(self, transaction: Transaction) -> None:
         """Where a destination that is to go takes connections again, somebody has ended its drain: nothing follows."""
-        self._tried[transaction.id] = self._clock()
         for each in transaction.following:
             if each.agent.agent_id == self._member.agent_id:
                 try:

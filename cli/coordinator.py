@@ -24,7 +24,7 @@ from cli.errors import Failure, Interrupted, NoAnswerError, may_have_changed, te
 from cli.interrupt import Interrupt
 from cli.member import Member, following_of, members_of, participant
 from cli.outcome import StepReport, StepResult
-from cli.plan import Plan, Step, report_made
+from cli.plan import Plan, Step, edited_meanwhile, report_made
 from cli.resolve import Resolution, resolve_one
 from cli.runner import TRIES, Failed, again
 from cli.site import AgentName, Role
@@ -39,13 +39,15 @@ class Ending:
     """How a transaction ended.
 
     failed: the step before the decision that failed. unknown: nobody knows whether it was decided. Neither: the
-    authority has recorded it. left: agents that have not done their part, or may not have undone it.
+    authority has recorded it. left: agents that have not done their part, or may not have undone it. edited: what
+    somebody has removed or added by hand between preparation and commit, a line each.
     """
 
     def __init__(self) -> None:
         self.unknown = False
         self.failed: Failed | None = None
         self.left: list[Step] = []
+        self.edited: list[str] = []
 
 
 class Coordinator:
@@ -284,6 +286,8 @@ class Coordinator:
         for step in member.reserving:
             if answer.settled:
                 self._report_made(member, step, answer.changes)
+                edited = edited_meanwhile(step, member.changes_of(step, answer.changes))
+                ending.edited.extend(f"{step.agent}: {line}" for line in edited)
             else:
                 ending.left.append(step)
                 self._report(

@@ -31,6 +31,12 @@ class DirectorFacts:
         """Return how the director reaches an address that preflight asked about."""
         return next(route for route in self.host.routes if route.destination == str(address))
 
+    def check_answer(self) -> None:
+        """Raise what the director refuses of what is planned, with its name."""
+        if self.error is not None:
+            self.error.message = f"{self.agent}: {self.error.message}"
+            raise self.error
+
     def settings(self) -> dict[str, int]:
         """Return its network settings by their path below /proc/sys/net."""
         return {each.name: each.value for each in self.host.settings}

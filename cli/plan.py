@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from lvsagent.v1 import host_service_pb2
 
+from agent_common import wire
 from agent_common.destination import DestinationKey
 from agent_common.operation import Change, Operation
 from agent_common.virtual_server import VirtualServerKey
@@ -40,13 +41,24 @@ class Step:
 
 def report_made(step: Step, changes: Sequence[Change]) -> StepReport:
     """Return the report of a step whose operations an agent has carried out."""
+    result = StepResult.ABSENT if any(change.gone for change in changes) else StepResult.IN_PLACE
     return StepReport(
         agent=step.agent,
         title=step.title,
-        result=StepResult.DONE if any(change.made for change in changes) else StepResult.IN_PLACE,
+        result=StepResult.DONE if any(change.made for change in changes) else result,
         details=tuple(line for change in changes for line in change.actions),
         warnings=tuple(line for change in changes for line in change.warnings),
     )
+
+
+def edited_meanwhile(step: Step, changes: Sequence[Change]) -> list[str]:
+    """Return what somebody has removed or added by hand since an agent planned the step, a line each."""
+    lines = [line for change in changes if change.gone for line in change.warnings]
+    for planned, change in zip(step.planned, changes, strict=False):  # not every step was planned by its agent
+        if planned.made and change.foreign and not change.made:
+            key = wire.unpack_destination_key(change.destination.after.key)
+            lines.append(f"{key} was added by somebody else, and stays as it is")
+    return lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from agent_common import wire
 from agent_common.destination import DestinationKey, Forwarding
 from agent_common.errors import Reason, RefusedError
+from agent_common.operation import Operation
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
@@ -82,12 +83,16 @@ def plan(
         asked.check(address)
     ours = {facts.agent: [key for key in request.backend.real_servers if _is_ours(facts, key)] for facts in directors}
     drains = [facts for facts in directors if ours[facts.agent]] if request.drain_timeout is not None else []
+    for facts in directors:
+        facts.check_answer()
     return Removal(
         purpose=f"remove {_names(request.backend.real_servers)} from {request.backend.key}",
         agents={each.agent: each.host.agent_id for each in directors}
         | {each.agent: each.host.agent_id for each in real_servers.values()},
         drain_timeout=request.drain_timeout or 0.0,
-        drains=tuple(_drain(request, facts, keys) for facts in drains if (keys := _to_drain(facts, drains, ours))),
+        drains=tuple(
+            _drain(request, facts, keys) for facts in drains if (keys := _to_drain(request, directors, facts))
+        ),
         waits=tuple(_wait(request, facts, key) for facts in drains for key in ours[facts.agent]),
         deletes=tuple(_delete(request, facts, ours[facts.agent]) for facts in directors if ours[facts.agent]),
         gone=tuple(step for facts in directors if (step := _gone(request, facts, ours[facts.agent])).operations),
@@ -98,6 +103,18 @@ def plan(
         commands=tuple(_commands(request, directors, real_servers)),
         removed=tuple(key for key in request.backend.real_servers if any(key in each for each in ours.values())),
     )
+
+
+def decided_operations(
+    request: RemoveBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts
+) -> list[Operation]:
+    """Return what a director is asked for by the decision: to drain, or without a drain to remove."""
+    key = request.backend.key
+    if request.drain_timeout is not None:
+        return [
+            operations.update_destination(key, each, draining=True) for each in _to_drain(request, directors, facts)
+        ]
+    return _deletions(request, facts, [each for each in request.backend.real_servers if _is_ours(facts, each)])
 
 
 def asks_real_server(request: RemoveBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
@@ -140,14 +157,13 @@ def _is_ours(facts: DirectorFacts, key: DestinationKey) -> bool:
     return status is not None and status.managed
 
 
-def _to_drain(
-    facts: DirectorFacts, directors: Sequence[DirectorFacts], ours: Mapping[AgentName, Sequence[DestinationKey]]
-) -> list[DestinationKey]:
+def _to_drain(request: RemoveBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts) -> list[DestinationKey]:
     """Return what a director has that does not drain on every one of them: where it does it is locked, and stays so."""
     return [
         key
-        for key in ours[facts.agent]
-        if any(key in ours[each.agent] and not each.destinations[key].destination.draining for each in directors)
+        for key in request.backend.real_servers
+        if _is_ours(facts, key)
+        and any(_is_ours(each, key) and not each.destinations[key].destination.draining for each in directors)
     ]
 
 
@@ -157,6 +173,7 @@ def _drain(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[Destinat
         title=f"drain {_names(keys)} in {request.backend.key}",
         undo="end the drain",
         operations=tuple(operations.update_destination(request.backend.key, key, draining=True) for key in keys),
+        planned=facts.changes,
     )
 
 
@@ -171,15 +188,21 @@ def _wait(request: RemoveBackend, facts: DirectorFacts, key: DestinationKey) -> 
 
 def _delete(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[DestinationKey]) -> Step:
     """Remove destinations; until its agent has answered, the director remembers that a real server holds the VIP."""
-    deletions = [
+    return Step(
+        agent=facts.agent,
+        title=f"remove {_names(keys)}",
+        operations=tuple(_deletions(request, facts, keys)),
+        planned=facts.changes if request.drain_timeout is None else (),
+    )
+
+
+def _deletions(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[DestinationKey]) -> list[Operation]:
+    return [
         operations.delete_destination(
-            request.backend.key,
-            key,
-            real_server_keeps_vip=_real_server_keeps_vip(facts, key),
+            request.backend.key, key, real_server_keeps_vip=_real_server_keeps_vip(facts, key)
         )
         for key in keys
     ]
-    return Step(agent=facts.agent, title=f"remove {_names(keys)}", operations=tuple(deletions))
 
 
 def _gone(request: RemoveBackend, facts: DirectorFacts, ours: Sequence[DestinationKey]) -> Step:

@@ -47,6 +47,14 @@ def plan(
     )
 
 
+def director_operations(request: SetWeight, directors: Sequence[DirectorFacts]) -> list[Operation]:
+    """Return what every director is asked for: where one has something to change it is locked on all, and stays so."""
+    return [
+        operations.update_destination(request.backend.key, key, weight=request.weight, draining=request.draining)
+        for key in _to_change(request, directors)
+    ]
+
+
 def describe(request: SetWeight) -> str:
     """Return in a word or two what was asked for."""
     if request.draining is None:
@@ -117,15 +125,14 @@ def _check(request: SetWeight, facts: DirectorFacts) -> None:
             raise NotFoundError(
                 f"{facts.agent}: there is no destination {destination} in {key}", Reason.DESTINATION_NOT_FOUND
             )
-    if not is_zero(request):
-        return
-    if any(facts.destinations[destination].current_weight for destination in request.backend.real_servers):
+    if is_zero(request) and any(facts.destinations[each].current_weight for each in request.backend.real_servers):
         check_zero(facts, request.backend)
         if not request.force and last_destination(facts, request.backend.real_servers):
             raise RefusedError(
                 f"{facts.agent}: {key} would have no destination left that takes connections; use --force",
                 Reason.LAST_DESTINATION,
             )
+    facts.check_answer()
 
 
 def _real_server_steps(
@@ -163,22 +170,26 @@ def _wait_steps(
 
 
 def _director_steps(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
-    """Where one director has something to change, all are asked: there it is locked, and stays as it is."""
-    keys = [key for key in request.backend.real_servers if not all(_is_so(request, each, key) for each in directors)]
-    for facts in directors:
-        if keys:
-            names = ", ".join(str(key) for key in keys)
-            yield Step(
-                agent=facts.agent,
-                title=f"{_verb(request)} {names} in {request.backend.key}",
-                undo="put back what was",
-                operations=tuple(
-                    operations.update_destination(
-                        request.backend.key, key, weight=request.weight, draining=request.draining
-                    )
-                    for key in keys
-                ),
-            )
+    names = ", ".join(str(key) for key in _to_change(request, directors))
+    for facts in directors if names else ():
+        yield Step(
+            agent=facts.agent,
+            title=f"{_verb(request)} {names} in {request.backend.key}",
+            undo="put back what was",
+            operations=tuple(director_operations(request, directors)),
+            planned=facts.changes,
+            details=tuple(action for change in facts.changes for action in change.actions),
+        )
+
+
+def _to_change(request: SetWeight, directors: Sequence[DirectorFacts]) -> list[DestinationKey]:
+    """Return the destinations that are not as asked on every director; none of those that one does not have."""
+    return [
+        key
+        for key in request.backend.real_servers
+        if all(key in each.destinations for each in directors)
+        and not all(_is_so(request, each, key) for each in directors)
+    ]
 
 
 def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:

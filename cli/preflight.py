@@ -40,7 +40,9 @@ async def read_director(
 async def validate_director(
     client: AgentClient, facts: DirectorFacts, operations: Sequence[Operation]
 ) -> DirectorFacts:
-    """Have a director check the operations, and return its facts with what it said."""
+    """Have a director check the operations, if there are any, and return its facts with what it said."""
+    if not operations:
+        return facts
     changes, error = await client.try_all(operations, "", validate_only=True)
     return DirectorFacts(
         agent=facts.agent,

@@ -14,7 +14,7 @@ from cli.follow import Followed, follow
 from cli.outcome import Outcome, StepReport, StepResult
 from cli.plan import Step
 from cli.plan_remove import Removal
-from cli.preflight import read_real_server
+from cli.preflight import read_real_server, validate_director
 from cli.request import RemoveBackend
 from cli.runner import again
 from cli.site import Role, real_server
@@ -62,6 +62,10 @@ async def plan_remove_backend(request: RemoveBackend, run: Run) -> Removal:
     addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
     asked = [each for each in addresses if plan_remove.asks_real_server(request, directors, each)]
     found = await together(_read_real_server(request, run, directors, each) for each in asked)
+    directors = await together(
+        validate_director(run.clients[each.agent], each, plan_remove.decided_operations(request, directors, each))
+        for each in directors
+    )
     answers = {address: facts for address, facts in zip(asked, found, strict=True) if facts is not None}
     return plan_remove.plan(request, directors, answers)
 

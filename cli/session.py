@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_common.operation import Operation
@@ -114,7 +113,7 @@ def run_drift(site: Site, terminal: Terminal) -> int:
     found: list[Reading[Any]] = [*directors]
     found += real_servers
     if terminal.json:
-        _document(terminal, agents=[replace(each, answer=each.answer and each.answer.drift) for each in found])
+        terminal.document({"agents": [tables.drift_as_json(each) for each in found]})
     else:
         lines = [line for each in found for line in tables.drift_lines(each.agent, each.answer)]
         for line in lines or ["nothing differs from what was committed"]:

@@ -8,7 +8,7 @@ from cli.drain import wait_until_drained
 from cli.errors import ExitStatus, Interrupted, NoAnswerError
 from cli.outcome import Outcome
 from cli.plan import Plan
-from cli.preflight import read_real_server
+from cli.preflight import read_real_server, validate_director
 from cli.request import SetWeight
 from cli.site import real_server
 from cli.together import together
@@ -56,7 +56,9 @@ async def plan_set_weight(request: SetWeight, run: Run) -> Plan:
         )
         for each in asked
     )
-    return plan_weight.plan(request, directors, dict(zip(asked, found, strict=True)))
+    wanted = plan_weight.director_operations(request, directors)
+    validated = await together(validate_director(run.clients[facts.agent], facts, wanted) for facts in directors)
+    return plan_weight.plan(request, validated, dict(zip(asked, found, strict=True)))
 
 
 async def _wait(request: SetWeight, run: Run, outcome: Outcome) -> Outcome:

@@ -44,6 +44,15 @@ def reading_as_json(reading: Reading[Any]) -> dict[str, Any]:
     return {**document, "answer": _plain(reading.answer)}
 
 
+def drift_as_json(reading: Reading[DirectorState] | Reading[RealServerState]) -> dict[str, Any]:
+    """Return what differs at an agent; problems are why it may not be able to tell."""
+    state = reading.answer
+    if state is None:
+        return reading_as_json(reading)
+    document = reading_as_json(Reading(agent=reading.agent, answer=state.drift))
+    return {**document, "problems": list(state.host.problems)}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Message):
         return as_json(value)

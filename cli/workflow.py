@@ -135,6 +135,10 @@ async def carry_out(plan: Plan, run: Run, outcome: Outcome, done: str) -> Outcom
         outcome.message = "nobody knows whether it was decided: the first director does not answer"
     elif ending.left:
         outcome.message = f"decided, but not yet done everywhere: {failures(outcome)}"
+    elif ending.edited and not plan.after:  # what is to be removed may be gone
+        outcome.status = ExitStatus.UNFINISHED
+        outcome.message = f"decided, but changed by hand meanwhile: {'; '.join(ending.edited)}"
+        outcome.commands.append(NextCommand(purpose="to see what was changed by hand", command="lvs drift"))
     if ending.unknown or ending.left:
         outcome.status = ExitStatus.UNFINISHED
         outcome.commands.append(to_resolve(run.transaction))

@@ -79,6 +79,9 @@ class SiteInMemory:
         directors = self._directors(request.backend)
         asked = [a for a in _addresses(request.backend) if plan_remove.asks_real_server(request, directors, a)]
         found = {each: self._real_server(each, request.backend.key.address, None) for each in asked}
+        directors = [
+            self._validated(each, plan_remove.decided_operations(request, directors, each)) for each in directors
+        ]
         return plan_remove.plan(request, directors, found)
 
     def weight(self, request: SetWeight) -> Plan:
@@ -91,6 +94,8 @@ class SiteInMemory:
             for each in _addresses(request.backend)
             if plan_weight.raises_from_zero(request, directors, each)
         }
+        wanted = plan_weight.director_operations(request, directors)
+        directors = [self._validated(each, wanted) for each in directors]
         return plan_weight.plan(request, directors, found)
 
     def run(self, steps: Iterable[Step]) -> None:

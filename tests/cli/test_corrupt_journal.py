@@ -83,7 +83,9 @@ async def test_commands_end_with_a_refusal_that_names_it_and_change_no_host(site
         await site.remove(RS1, prune=True, force=True),
     ]
     if broken == "d1":
-        outcomes += [await site.weight(RS1, weight=5), await site.weight(RS1, draining=True, force=True)]
+        weighed = [await site.weight(RS1, weight=5), await site.weight(RS1, draining=True, force=True)]
+        assert [each.status for each in weighed] == [ExitStatus.REFUSED] * 2
+        outcomes += weighed
     for outcome in outcomes:
         assert outcome.status in (ExitStatus.REFUSED, ExitStatus.ROLLED_BACK), outcome.message
         assert "the journal is corrupt" in outcome.message
@@ -102,6 +104,8 @@ async def test_the_kernel_is_shown_as_foreign_and_the_agents_as_degraded(site: S
     assert f"tcp/{VIP}:80  wlc, foreign" in text
     assert state.virtual_servers[0].destinations[0].destination.key.address == RS1
     assert any("degraded" in line for line in tables.drift_lines(director, state))
+    document = tables.drift_as_json(reading.Reading(agent=director, answer=state))
+    assert (document["answer"], document["problems"]) == ([], [f"the journal is corrupt ({BROKEN})"])
     (agent,) = reading.real_servers_of([state])
     found = await reading.read_real_server(clients[agent])
     assert tables.real_server_word(found, str(VIP)) == "DEGRADED: see lvs rs show"

@@ -19,7 +19,9 @@ from agent_realserver.arp import ArpName
 from cli.add_backend import add_backend
 from cli.errors import ExitStatus
 from cli.outcome import StepReport, StepResult
-from cli.request import AddBackend
+from cli.plan import Plan
+from cli.request import AddBackend, SetWeight
+from cli.set_weight import set_weight
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2, backend, table
 from tests.director.ipvs_samples import destination
@@ -175,9 +177,11 @@ class TestAdd:
         def lose(step: StepReport) -> None:
             if step.title.startswith(f"add {RS1}") and step.result is StepResult.DONE:
                 second.ipvs.remove_virtual_server(WEB)
+                second.ipvs.schedulers = frozenset()
 
         request = AddBackend(backend=backend(RS1), ready_timeout=None)
         outcome = await add_backend(request, replace(await site.run(), on_step=lose))
+        second.ipvs.schedulers = FakeIpvs().schedulers
         assert outcome.status is ExitStatus.UNFINISHED
         assert outcome.message.startswith("decided, but not yet done everywhere: director ")
         assert [each.command for each in outcome.commands] == [f"lvs txn resolve {outcome.transaction} --wait"]
@@ -361,6 +365,41 @@ class TestWeight:
         await site.add(RS1)
         outcome = await site.weight(RS2, weight=3)
         assert outcome.status is ExitStatus.REFUSED
+
+    async def test_a_weight_that_somebody_set_since_it_was_read_is_read_again(self, site: Site) -> None:
+        await site.add(RS1)
+        plans: list[Plan] = []
+
+        def edit(plan: Plan) -> None:
+            if not plans:
+                site.director.ipvs.edit_destination(WEB, destination(RS1, weight=9))
+            plans.append(plan)
+
+        request = SetWeight(backend=backend(RS1), weight=5)
+        outcome = await set_weight(request, replace(await site.run(), on_plan=edit))
+        assert outcome.status is ExitStatus.DONE
+        assert [plan.steps[0].details for plan in plans] == [
+            (f"set weight of {RS1}:80 in {WEB} from {before} to 5",) for before in (1, 9)
+        ]
+
+    @two_directors
+    async def test_what_somebody_has_removed_meanwhile_on_one_director_is_told(self, site: Site) -> None:
+        await site.add(RS1, RS2)
+        second = site.hosts["d2"]
+        assert isinstance(second, DirectorHost)
+
+        def lose(step: StepReport) -> None:
+            if step.result is StepResult.DONE:
+                second.ipvs.remove_destination(WEB, destination(RS1).key)
+
+        request = SetWeight(backend=backend(RS1), weight=5)
+        outcome = await set_weight(request, replace(await site.run(), on_step=lose))
+        assert outcome.status is ExitStatus.UNFINISHED
+        assert [step.result for step in outcome.steps] == [StepResult.DONE, StepResult.ABSENT]
+        assert "changed by hand meanwhile: director " in outcome.message
+        assert outcome.message.endswith(f": there is no destination {RS1}:80 in {WEB}")
+        assert [each.command for each in outcome.commands] == ["lvs drift"]
+        assert table(site.director, WEB)[f"{RS1}:80"].weight == 5
 
     async def test_a_foreign_destination_on_the_director_itself_is_no_obstacle(self, site: Site) -> None:
         """A sorry server on the loopback address, as other programs add it."""

@@ -22,6 +22,7 @@ from agent_common.proposal import Proposal
 from agent_common.transaction import Following, Participant, Transaction, TransactionState, from_body, to_body
 from agent_common.transactions import KEPT_TRANSACTIONS, RETRY_SECONDS
 from agent_common.virtual_server import parse_key
+from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
 from tests.director.ipvs_samples import destination
 from tests.hosts import VIP, WEB, DirectorHost, RealServerHost, holder
@@ -153,8 +154,9 @@ class TestAnnouncement:
     async def test_by_whoever_completes_it_after_the_agent_died(self) -> None:
         director = DirectorHost(neighbours=Announcements())
         await director.transactions.prepare(addition())
-        director.ipvs.remove_virtual_server(WEB)  # the commit fails after the decision
+        lose_scheduler(director)  # the commit fails after the decision
         await director.transactions.commit(T, 0)
+        director.ipvs.schedulers = FakeIpvs().schedulers
         neighbours = Announcements()
         director.neighbours = neighbours
         again = director.restarted()
@@ -258,12 +260,12 @@ class TestOutcome:
         assert await director.transactions.list_all(decided=True) == []
 
     async def test_where_the_kernel_refuses_after_the_decision_it_is_tried_again(self, director: DirectorHost) -> None:
-        """Somebody has cleared the table meanwhile: what was made before comes again, too."""
         await director.transactions.prepare(addition())
-        director.ipvs.remove_virtual_server(WEB)
+        lose_scheduler(director)
         transaction = await director.transactions.commit(T, 0)
         assert (transaction.state, transaction.settled) == (COMMITTED, False)
-        assert "no virtual server" in transaction.problems[0]
+        assert "scheduler" in transaction.problems[0]
+        director.ipvs.schedulers = FakeIpvs().schedulers
         director.clock.now += 4.9
         await director.transactions.go_on()
         assert await state_of(director) == (COMMITTED, False)
@@ -271,6 +273,33 @@ class TestOutcome:
         await director.transactions.go_on()
         assert await state_of(director) == (COMMITTED, True)
         assert backends(director) == {str(WEB): [str(RS1)]}
+
+    async def test_what_somebody_removed_after_the_preparation_is_made_again(self, director: DirectorHost) -> None:
+        await director.transactions.prepare(addition())
+        director.ipvs.remove_virtual_server(WEB)
+        transaction = await director.transactions.commit(T, 0)
+        assert (transaction.settled, transaction.problems) == (True, ())
+        assert backends(director) == {str(WEB): [str(RS1)]}
+
+    async def test_of_what_somebody_removed_after_the_preparation_no_weight_is_set(
+        self, director: DirectorHost
+    ) -> None:
+        """It stays removed, and the commit says so; the other destination gets its weight, and nothing is locked."""
+        for name, rs in ((T, "192.168.0.104"), ("add-2", "192.168.0.105")):
+            await director.transactions.prepare(addition(name, rs))
+            await director.transactions.commit(name, 0)
+        weights = [operations.update_destination(WEB, each, weight=5) for each in (RS1, RS2)]
+        await director.transactions.prepare(proposal(*weights, name="weight-1"))
+        director.ipvs.remove_destination(WEB, RS1)
+        transaction = await director.transactions.commit("weight-1", 0)
+        assert transaction.settled
+        assert [(each.gone, each.made) for each in transaction.changes] == [(True, False), (False, True)]
+        assert list(transaction.changes[0].warnings) == [f"there is no destination {RS1} in {WEB}"]
+        assert [(each.destination.key, each.current_weight) for each in director.ipvs.destinations(WEB)] == [(RS2, 5)]
+        assert await director.transactions.list_all() == []
+        director.ipvs.remove_destination(WEB, RS2)
+        with pytest.raises(NotFoundError):  # before the decision it is an error
+            await director.transactions.prepare(proposal(weights[1], name="weight-2"))
 
     async def test_a_full_disk_at_the_commit_decides_nothing(self, director: DirectorHost) -> None:
         await director.transactions.prepare(addition())
@@ -529,6 +558,12 @@ def leave(host: DirectorHost, state: TransactionState, name: str = T) -> None:
     host.state.put("transaction", name, {**body, "state": state.value, "settled": False})
 
 
+def lose_scheduler(host: DirectorHost) -> None:
+    """Clear the table, and have the kernel refuse to make it anew."""
+    host.ipvs.remove_virtual_server(WEB)
+    host.ipvs.schedulers = frozenset()
+
+
 async def refuse(change: object) -> None:
     raise RefusedError("another host answers for it", Reason.VIP_TAKEN)
 
@@ -592,11 +627,18 @@ class TestFollowing:
         drained.clock.now += 10
         await drained.transactions.go_on()
         assert await drained.transactions.list_all() != []
-        undrain = operations.update_destination(WEB, RS1, draining=False)
-        await drained.transactions.prepare(proposal(undrain, name="undrain-1"))
-        await drained.transactions.commit("undrain-1", 0)
+        await drained.changes.apply(operations.update_destination(WEB, RS1, draining=False), "")
         drained.clock.now += 10
         await drained.transactions.go_on()
+        assert await drained.transactions.list_all() == []
+        assert "takes connections" in (await drained.transactions.get("remove-1")).problems[0]
+
+    async def test_a_drain_right_after_an_undrain_is_not_the_earlier_one(self, drained: DirectorHost) -> None:
+        """What an lvs that died wanted removed is only drained now: nobody has asked again for its removal."""
+        for draining in (False, True):
+            operation = operations.update_destination(WEB, RS1, draining=draining)
+            await drained.transactions.prepare(proposal(operation, name=f"drain-{draining}"))
+            await drained.transactions.commit(f"drain-{draining}", 0)
         assert await drained.transactions.list_all() == []
         assert "takes connections" in (await drained.transactions.get("remove-1")).problems[0]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 
 from agent_common.destination import Forwarding
-from agent_common.virtual_server import SCHEDULERS
+from agent_common.virtual_server import SCHEDULERS, Persistence
 from cli.outcome import StepReport, StepResult
 from lab.process import Process
 from lab.site import VIP, VIP6, Sources
@@ -132,32 +133,57 @@ def sources(operator: Operator) -> Sources:
     return operator.site.client_sources(100)
 
 
-SCHEDULER_CASES = [(scheduler, family) for scheduler in sorted(SCHEDULERS - {"twos"}) for family in (4, 6)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """How a virtual server chooses; if it is persistent, clients had the newcomer before and left templates behind."""
+
+    scheduler: str
+    family: int
+    flags: str = "none"
+    persistent: bool = False
+
+    def __str__(self) -> str:
+        flags = "" if self.flags == "none" else f"-{self.flags}"
+        return f"{self.scheduler}{flags}{'-persistent' if self.persistent else ''}-ipv{self.family}"
+
+
+def all_served() -> list[Served]:
+    """Every scheduler with each family, with its flags, and persistent."""
+    flags = {"sh": ("sh-fallback", "sh-port"), "mh": ("mh-fallback", "mh-port")}
+    return [
+        Served(scheduler=scheduler, family=family, **more)  # type: ignore[arg-type]
+        for scheduler in sorted(SCHEDULERS - {"twos"})
+        for family in (4, 6)
+        for more in ({}, {"persistent": True}, *({"flags": each} for each in flags.get(scheduler, ())))
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every scheduler with each family in `make faults`, a sample in `make test`; those that hash always over IPv4."""
-    if "scheduler" not in metafunc.fixturenames:
+    """All of them in `make faults`, a sample in `make test`; those that hash always over IPv4."""
+    if "served" not in metafunc.fixturenames:
         return
-    cases = SCHEDULER_CASES
+    cases = all_served()
     if metafunc.config.getoption("--faults") != "all":
-        hashing = [("dh", 4), ("mh", 4), ("sh", 4)]
+        hashing = [Served(scheduler=scheduler, family=4) for scheduler in ("dh", "mh", "sh")]
         others = [case for case in cases if case not in hashing]
         cases = hashing + random.Random(metafunc.config.getoption("--seed")).sample(others, 5)  # noqa: S311  # repeatable
-    metafunc.parametrize(("scheduler", "family"), cases)
+    metafunc.parametrize("served", cases, ids=str)
 
 
 def test_a_rolled_back_addition_changes_the_answer_of_no_client(
-    operator: Operator, one_server: Process, sources: Sources, scheduler: str, family: int
+    operator: Operator, one_server: Process, sources: Sources, served: Served
 ) -> None:
     """100 source addresses, asked before, during and after an add-backend that fails, get the answers that they got."""
     site = operator.site
-    first, second = operator.rs(family)
-    vip = operator.vip(family, WEB)
-    assert operator.add(vip, [first], scheduler=scheduler).status == 0
+    first, second = operator.rs(served.family)
+    vip = operator.vip(served.family, WEB)
+    persistence = Persistence(timeout=300) if served.persistent else None
+    assert operator.add(vip, [first], scheduler=served.scheduler, persistence=persistence).status == 0
+    if served.flags != "none":
+        operator.lvs("service", "edit", f"tcp/{vip}", "--scheduler-flags", served.flags)
 
     def answers() -> list[str]:
-        if family == 4:
+        if served.family == 4:
             return ask_all(site.client, VIP, WEB, sources.ipv4)
         return ask_all(site.client, VIP6, WEB, sources.ipv6)
 
@@ -167,6 +193,12 @@ def test_a_rolled_back_addition_changes_the_answer_of_no_client(
         if step.result is StepResult.FAILED:  # the real server is prepared, and nothing is undone yet
             during.append(answers())
 
+    if served.persistent:
+        newcomer = site.serve_http(site.real_servers[1], WEB, address="::")
+        assert operator.add(vip, [second]).status == 0
+        assert set(answers()) == {"rs1", "rs2"}
+        assert operator.remove(vip, [second], drain_timeout=None).status == 0
+        newcomer.stop()
     asked_before = answers()
     outcome = operator.add(vip, [second], ready_timeout=0.0, on_step=ask)
     assert outcome.status == 10, outcome.message

@@ -333,12 +333,17 @@ class Change(_message.Message):
     ARP_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Name of the change, for RevertChange."""
     made: _builtins.bool
     """Whether anything was changed. If not, all was in place already and there is nothing to revert."""
     foreign: _builtins.bool
     """What is in place was not made by this agent, and stays foreign."""
+    gone: _builtins.bool
+    """In a transaction that is decided: what was to be changed is not there any more. Somebody has removed it since it was
+    prepared, and it stays so; the warnings say what it is.
+    """
     @_builtins.property
     def virtual_server(self) -> Global___VirtualServerChange:
         """A virtual server."""
@@ -375,10 +380,11 @@ class Change(_message.Message):
         arp: Global___ArpChange | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        gone: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "id", b"id", "made", b"made", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "id", b"id", "made", b"made", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
