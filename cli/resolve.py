@@ -48,14 +48,18 @@ async def resolve_one(
     report: Callable[[StepReport], None],
     assume: TransactionState | None = None,
 ) -> Resolved:
-    """Carry the decision of one transaction to everybody; assume stands for an authority that is gone for good.
+    """Carry the decision of one transaction to everybody; assume stands for an authority that cannot tell any more.
 
     While the lease runs where it was found, the coordinator may live: the authority is only read then. It may have
     decided; if it has not heard of the transaction yet, the resolver's question would make it decide to abort.
     """
     participants = list(found.participants)
     state = assume
-    if state is None:
+    if state is not None:
+        contradiction = await _contradiction(clients, found, directors, state)
+        if contradiction:
+            return _stuck(found.id, f"{contradiction}; go on without --assume")
+    else:
         left = found.lease_left.ToTimedelta().total_seconds()
         lives = not unpack_state(found).is_decided and left > 0
         authority = directors.get(found.authority)
@@ -79,18 +83,49 @@ async def resolve_one(
     problems = []
     for participant in sorted(participants, key=lambda each: each.agent_id != found.authority):
         agent = agent_of(participant, directors)
-        if agent is None:
+        is_needed = assume is None or participant.agent_id != found.authority
+        if agent is not None:
+            problems.extend(await _carry(clients, agent, found.id, state, report, is_needed=is_needed))
+        elif is_needed:
             problems.append(f"{participant.address} is not among the directors given")
-        else:
-            problems.extend(await _carry(clients, agent, found.id, state, report))
     resolution = Resolution.STUCK if problems else Resolution.FINISHED
     return Resolved(name=found.id, resolution=resolution, state=state, problems=problems)
 
 
+async def _contradiction(
+    clients: Clients, found: Transaction, directors: dict[str, AgentName], assumed: TransactionState
+) -> str:
+    """Return who knows better than the operator: an authority that answers, or another agent that has been told."""
+    for participant in found.participants:
+        agent = agent_of(participant, directors)
+        if agent is None:
+            continue
+        is_authority = participant.agent_id == found.authority
+        try:
+            state = unpack_state(await TransactionClient(clients[agent]).get(found.id))
+        except NotFoundError:
+            if is_authority:
+                return f"{agent}, the authority, answers"
+        except (LvsError, NoAnswerError):
+            pass  # it cannot tell
+        else:
+            if is_authority:
+                return f"{agent}, the authority, answers: it is {state} there"
+            if state.is_decided and state is not assumed:
+                return f"{agent} has it as {state}"
+    return ""
+
+
 async def _carry(
-    clients: Clients, agent: AgentName, name: str, state: TransactionState, report: Callable[[StepReport], None]
+    clients: Clients,
+    agent: AgentName,
+    name: str,
+    state: TransactionState,
+    report: Callable[[StepReport], None],
+    *,
+    is_needed: bool,
 ) -> list[str]:
-    """Have one agent follow the decision; return what keeps it from that."""
+    """Have one agent follow the decision; return what keeps it from that, if its part is needed."""
     client = TransactionClient(clients[agent])
     verb = "commit" if state is TransactionState.COMMITTED else "abort"
     try:
@@ -103,6 +138,8 @@ async def _carry(
         return []  # it was forgotten, so it was over
     except (LvsError, NoAnswerError) as error:
         report(StepReport(agent=agent, title=f"{verb} {name}", result=StepResult.UNKNOWN, details=(text_of(error),)))
+        if not is_needed:
+            return []
         return [str(error) if isinstance(error, NoAnswerError) else f"{agent}: {error.message}"]
     problems = list(answer.problems)
     result = StepResult.DONE if answer.settled else StepResult.FAILED

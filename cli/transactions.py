@@ -97,7 +97,7 @@ async def resolve_transactions(
             resolved.append(ended)
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
-    return _conclude(outcome, resolved, answers.worst)
+    return _conclude(outcome, resolved, None if name else answers.worst)
 
 
 async def _bury(name: str, clients: Clients, directors: Iterable[AgentName]) -> list[Known]:

@@ -13,6 +13,7 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
@@ -51,10 +52,14 @@ def cut_power(timeout: int, more: list[str]) -> subprocess.CompletedProcess[str]
 
 
 def told(title: str, argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and print its output."""
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    print(f"--- {title} ---\n{done.stdout}", end="", flush=True)
-    return done
+    """Run a program to its end and print its output; where that can be read meanwhile is said first."""
+    with tempfile.NamedTemporaryFile("w+", prefix="lvs-agents-", suffix=".log") as log:
+        print(f"{title}: tail -f {log.name}", flush=True)
+        status = subprocess.run(argv, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        log.seek(0)
+        output = log.read()
+    print(f"--- {title} ---\n{output}", end="", flush=True)
+    return subprocess.CompletedProcess(argv, status, output)
 
 
 def count(output: str, word: str) -> int:

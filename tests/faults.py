@@ -40,14 +40,15 @@ async def _nothing() -> None:
 class Wire:
     """The messages of transactions, and of what follows them, on their way to agents; one of them meets a fault.
 
-    While a message is held, `hold` happens. With dies_of_silence the coordinator dies with the first agent that does
-    not answer.
+    sent are their names, without those that renew a lease; has_met tells whether the fault came about. While a message
+    is held, `hold` happens. With dies_of_silence the coordinator dies with the first agent that does not answer.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hold: Callable[[], Awaitable[None]] = _nothing
         self.dies_of_silence = False
         self.sent: list[str] = []
+        self.has_met = False
         self.fault: tuple[int, Fault] | None = None
         """The number of a message, and what happens to it."""
         self._hanging: AgentName | None = None
@@ -58,8 +59,10 @@ class Wire:
             name = type(request).__name__
             if "Transaction" not in name and not _changes(request):
                 return await ask(client, method, request)
-            self.sent.append(name.removesuffix("TransactionRequest"))
-            return await self._pass(client, lambda: send(client, method, request))
+            is_counted = not name.startswith("Renew")  # those come by the clock
+            if is_counted:
+                self.sent.append(name.removesuffix("TransactionRequest"))
+            return await self._pass(client, lambda: send(client, method, request), is_counted=is_counted)
 
         async def send(client: AgentClient, method: Any, request: Any) -> Any:
             try:
@@ -74,6 +77,7 @@ class Wire:
     def meet(self, number: int, fault: Fault) -> None:
         """Have a fault happen to a message, counted from 0 and from now on."""
         self.sent.clear()
+        self.has_met = False
         self.fault = (number, fault)
 
     async def arrive(self) -> None:
@@ -83,10 +87,11 @@ class Wire:
             with contextlib.suppress(LvsError, NoAnswerError):
                 await self._late.pop(0)()
 
-    async def _pass(self, client: AgentClient, send: Callable[[], Awaitable[Any]]) -> Any:
+    async def _pass(self, client: AgentClient, send: Callable[[], Awaitable[Any]], *, is_counted: bool = True) -> Any:
         fault = None
-        if self.fault and len(self.sent) - 1 == self.fault[0]:
+        if self.fault and is_counted and len(self.sent) - 1 == self.fault[0]:
             fault = self.fault[1]
+            self.has_met = True
             self._hanging = client.agent if fault is Fault.LATE else None
         if self.fault and client.agent == self._hanging:
             fault = Fault.LATE

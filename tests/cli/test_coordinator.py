@@ -201,12 +201,27 @@ async def test_an_authority_that_is_gone_for_good_is_replaced_by_the_operators_w
     stuck = await resolve_transactions(name, await site.run())
     assert stuck.status is ExitStatus.UNFINISHED
     assumed = await resolve_transactions(name, await site.run(), assume=TransactionState.ABORTED)
-    assert assumed.status is ExitStatus.UNFINISHED  # the director itself is not told
+    assert assumed.status is ExitStatus.DONE
     assert [site.rs(each).vips.list_all() for each in (RS1, RS2)] == [[], []]
     await site.served.start("d1", site.director)
     await site.director.transactions.start()
     await pass_leases(site)
     assert site.snapshot() == before
+
+
+async def test_an_authority_that_is_there_is_not_overruled(site: Site, wire: Wire) -> None:
+    """It has decided to commit, and says so to whoever assumes otherwise; the real server keeps the VIP."""
+    wire.fault = (MESSAGES[1] - 2, Fault.KILLED_BEFORE)  # right after the commit at the authority
+    with pytest.raises(Died):
+        await site.add(RS1, RS2)
+    wire.fault = None
+    (name,) = {each.id for each in await site.rs(RS1).transactions.list_all()}
+    await pass_leases(site)
+    assumed = await resolve_transactions(name, await site.run(), assume=TransactionState.ABORTED)
+    assert assumed.status is ExitStatus.UNFINISHED
+    assert "the authority, answers: it is committed there; go on without --assume" in assumed.message
+    assert (await resolve_transactions(name, await site.run())).status is ExitStatus.DONE
+    assert table(site.director, WEB).keys() == {f"{RS1}:80", f"{RS2}:80"}
 
 
 @pytest.mark.parametrize("site", [1, 2], indirect=True)

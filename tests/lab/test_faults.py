@@ -143,13 +143,15 @@ class Attempt:
             return None
         finally:
             self._wire.fault = None
+            assert case.fault is None or self._wire.has_met, f"there was no message {case.message}: {self._wire.sent}"
 
     def start_victims(self) -> None:
         for agent in self.victims:
-            (STATE / agent.host.name / "failpoint").unlink(missing_ok=True)
-            time.sleep(0.1)  # after_reply comes a moment after the reply
-            if not agent.is_running:
-                agent.start()
+            deadline = time.monotonic() + 5.0  # after_reply comes a moment after the reply
+            while agent.is_running:
+                assert time.monotonic() < deadline, f"{agent.host.name} never came to {self.case.failpoint}"
+                time.sleep(0.02)
+            agent.start()
 
     def open_transactions(self) -> list[str]:
         async def go() -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -12,6 +14,7 @@ from agent_common import wire
 from agent_common.vip import VipMode
 from agent_common.virtual_server import parse_key
 from lab.site import VIP, Site
+from tests.lab.attempt import Lvs
 from tests.lab.conftest import UsualSite
 from tests.lab.operator import PORT, Operator
 
@@ -91,6 +94,37 @@ def test_a_removal_that_one_director_misses_leaves_the_vip_on_the_real_server(op
     assert f"{VIP}/32" in rs.out("ip", "-o", "addr", "show", "dev", "lo")
     second.start()
     assert operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None).status == 0
+    assert operator.differences(before) == ""
+
+
+@pytest.mark.parametrize("word", ["commit", "abort"])
+def test_the_operators_word_stands_for_an_authority_that_is_gone(operator: Operator, word: str) -> None:
+    """lvs and the first director die before the decision; the other director and the real server do what is assumed."""
+    before = operator.snapshots()
+    first, second = (operator.agents[each.name] for each in operator.site.directors)
+    rs = operator.site.real_servers[0]
+    both = ("--director", first.address, "--director", second.address)
+    pair = ("--vip", operator.vip(4), "--rs", rs.ipv4)
+    lvs = Lvs(operator, "--debug", *both, "add-backend", *pair, "--lease", "5")
+    lvs.until("ReadyTransaction")
+    lvs.send(signal.SIGKILL)
+    lvs.end()
+    first.kill()
+    time.sleep(6)
+    left = ("--director", second.address)
+    (known,) = {each["id"] for each in operator.lvs_json(*left, "txn", "list")["transactions"]}
+    assert "its authority" in operator.lvs(*left, "txn", "resolve", known, status=11).stderr
+    operator.lvs(*left, "txn", "resolve", known, f"--assume={word}")
+    assert operator.lvs_json(*left, "txn", "list")["transactions"] == []
+    served = f"-r {rs.ipv4}:{PORT} " in operator.site.directors[1].out("ipvsadm", "-Sn")
+    assert served is (f"{VIP}/32" in rs.out("ip", "-o", "addr", "show", "dev", "lo")) is (word == "commit")
+    first.start()
+    operator.lvs(
+        *both, "txn", "resolve", "--wait"
+    )  # it comes back all the same: of what it has not decided nothing is left
+    assert rules(operator)[0] == ""
+    if word == "commit":
+        assert operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None).status == 0
     assert operator.differences(before) == ""
 
 
