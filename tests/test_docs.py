@@ -15,9 +15,11 @@ from cli.app import app
 from cli.settings import DEFAULTS
 from docs import generate_api, generate_cli
 from tests.lab import console
+from tests.lab.fault_cases import PLACES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
+TRANSACTIONS = CHECKOUT / "docs/explanation/transactions.md"
 AGENTS = {"lvs-director": 9710, "lvs-realserver": 9711}
 
 Row = tuple[str, str, str, str]
@@ -46,6 +48,12 @@ def test_the_command_line_reference_is_what_the_program_says() -> None:
 def test_the_api_reference_is_what_the_protos_say() -> None:
     """docs/reference/api.md has every RPC, message and error reason; `make docs` writes it."""
     assert generate_api.TARGET.read_text(encoding="utf-8") == generate_api.render(), "run: make docs"
+
+
+def test_every_failpoint_has_a_row_of_what_comes_of_it() -> None:
+    """docs/explanation/transactions.md, in the order of the steps."""
+    rows = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", TRANSACTIONS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(f"{step}.{place}" for step, places in PLACES.items() for place in places)
 
 
 def settings_rows(program: str) -> list[Row]:
