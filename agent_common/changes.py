@@ -28,6 +28,7 @@ from agent_common.errors import (
 )
 from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks
+from agent_common.neighbours import Neighbours
 from agent_common.operation import Change, Operation
 from agent_common.records import from_record, to_record
 from agent_common.state import State
@@ -71,32 +72,6 @@ class Resources(Protocol):
 
     def revert(self, change: Change) -> Reverted:
         """Take back what of the change still stands, each thing by itself."""
-
-
-class Neighbours(Protocol):
-    """The other hosts on the wire, who are asked before an address is added and told afterwards."""
-
-    async def ask(self, change: Change) -> None:
-        """Raise RefusedError if another host has an address that the change would add."""
-
-    async def confirm(self, change: Change) -> None:
-        """Raise RefusedError if an address that the change added turns out to be a duplicate."""
-
-    async def announce(self, change: Change) -> None:
-        """Tell them of an address that the change added, in the background, and from then on."""
-
-
-class NoNeighbours:
-    """For changes that no other host can notice, such as a silenced VIP on lo."""
-
-    async def ask(self, change: Change) -> None:
-        """Nobody to ask."""
-
-    async def confirm(self, change: Change) -> None:
-        """Nobody has it, too."""
-
-    async def announce(self, change: Change) -> None:
-        """Nobody to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

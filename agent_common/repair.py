@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent_common.changes import Changes, Neighbours
+from agent_common.changes import Changes
 from agent_common.drift import Drift, DriftKind, Resource
 from agent_common.errors import ConflictError, InvalidInputError, LvsError, Reason
 from agent_common.locks import Locks
+from agent_common.neighbours import Neighbours
 from agent_common.operation import Change
 from agent_common.transaction import tag
 from agent_common.worker import Run

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from agent_common.changes import Neighbours
 from agent_common.errors import ConflictError, LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
+from agent_common.neighbours import Neighbours
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.virtual_server import IpAddress, parse_address

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from agent_common import transaction_rules as rules
 from agent_common.changes import BatchError, Changes, Errand, Outcome
 from agent_common.errors import (
     UNFINISHED,
@@ -160,7 +161,7 @@ class Transactions:
             transaction = await self._known(name, fence)
             match transaction.state:
                 case TransactionState.ABORTED:
-                    raise _aborted(transaction)
+                    raise rules.already_aborted(transaction)
                 case TransactionState.PREPARED:
                     ready = await self._put(replace(transaction, state=TransactionState.READY), "ready")
                     self._failpoints.reply("ready")
@@ -176,7 +177,7 @@ class Transactions:
         async def work() -> Transaction:
             transaction = await self._known(name, fence)
             if transaction.state is TransactionState.ABORTED:
-                raise _aborted(transaction)
+                raise rules.already_aborted(transaction)
             if transaction.state is not TransactionState.COMMITTED:
                 # Where it was decided already it must be recorded; the decision itself may still be none.
                 is_mine = transaction.authority == self._member.agent_id
@@ -202,7 +203,7 @@ class Transactions:
             transaction = await self._find(name)
             if transaction is None:
                 return await self._bury(name, authority, participants), ()
-            _check_fence(transaction, fence)
+            rules.check_fence(transaction, fence)
             if transaction.state is TransactionState.COMMITTED:
                 raise ConflictError(
                     f"cannot abort transaction {name}: it was committed", Reason.TRANSACTION_COMMITTED, transaction=name
@@ -231,7 +232,7 @@ class Transactions:
         async def work() -> Transaction:
             transaction = await self._known(name, fence)
             if transaction.state is TransactionState.ABORTED:
-                raise _aborted(transaction)
+                raise rules.already_aborted(transaction)
             if transaction.state is TransactionState.COMMITTED:
                 return transaction
             expires = self._clock() + lease
@@ -301,11 +302,11 @@ class Transactions:
             raise InvalidInputError("following", "following: is for the authority, and this agent is another one")
         known = await self._find(proposal.id)
         if known is not None:
-            return _same(known, proposal), tag(known.changes)
+            return rules.check_same(known, proposal), tag(known.changes)
         await self._run(self._state.check_room)
         planned = await self._plan(proposal)
         if proposal.etag and proposal.etag != tag(planned):
-            raise _changed(proposal)
+            raise rules.changed_meanwhile(proposal)
         self._locks.check(planned)
         transaction = replace(self._begin(proposal, planned), fence=await self._run(self._records.last_fence) + 1)
         self._failpoints.reach("prepare", "before_journal")
@@ -313,8 +314,8 @@ class Transactions:
         try:
             made = await self._changes.make(
                 inert,
-                _change_name(transaction),
-                lambda made: self._write(replace(transaction, changes=_merge(proposal, planned, made))),
+                rules.change_name(transaction),
+                lambda made: self._write(replace(transaction, changes=rules.merge(proposal, planned, made))),
                 errand=Errand(owner=proposal.id, step="prepare"),
             )
         except BatchError as failure:
@@ -334,7 +335,7 @@ class Transactions:
                 failed = inert[len(failure.earlier)]
                 failure.error.metadata[FAILED_OPERATION] = str(proposal.operations.index(failed))
             raise failure.error from failure
-        transaction = replace(transaction, changes=_merge(proposal, planned, made))
+        transaction = replace(transaction, changes=rules.merge(proposal, planned, made))
         self._failpoints.reach("prepare", "after_journal")
         self._note(transaction)
         self._failpoints.reply("prepare")
@@ -346,7 +347,7 @@ class Transactions:
         except BatchError as failure:
             failure.error.metadata[FAILED_OPERATION] = str(len(failure.earlier))
             if proposal.etag and isinstance(failure.error, NotFoundError | DiffersError):  # it was planned, and went
-                raise _changed(proposal, f": {failure.error.message}") from failure
+                raise rules.changed_meanwhile(proposal, f": {failure.error.message}") from failure
             raise failure.error from failure
 
     def _begin(self, proposal: Proposal, planned: Sequence[Change]) -> Transaction:
@@ -408,8 +409,8 @@ class Transactions:
         try:
             await self._changes.make(
                 transaction.due,
-                _change_name(transaction),
-                lambda made: self._write(_completed(transaction, made)),
+                rules.change_name(transaction),
+                lambda made: self._write(rules.completed(transaction, made)),
                 errand=Errand(owner=transaction.id, step="commit", is_decided=True),
             )
         except BatchError as failure:
@@ -462,7 +463,7 @@ class Transactions:
         for each in transaction.following:
             if each.agent.agent_id == self._member.agent_id:
                 try:
-                    await self._changes.plan(tuple(each.operations), _change_name(transaction))
+                    await self._changes.plan(tuple(each.operations), rules.change_name(transaction))
                 except BatchError as failure:
                     if failure.error.reason is Reason.NOT_DRAINING:
                         _log.info("transaction %s is given up: %s", transaction.id, failure.error.message)
@@ -481,7 +482,7 @@ class Transactions:
         transaction = await self._find(name)
         if transaction is None:
             raise NotFoundError(f"transaction {name} is not known here", Reason.TRANSACTION_NOT_FOUND, transaction=name)
-        _check_fence(transaction, fence)
+        rules.check_fence(transaction, fence)
         return transaction
 
     async def _find(self, name: str) -> Transaction | None:
@@ -531,56 +532,3 @@ class Transactions:
     def _load(self) -> None:
         for transaction in self._records.list_all():
             self._note(transaction)
-
-
-def _change_name(transaction: Transaction) -> str:
-    """Return the name of the change that a transaction makes; it is on record only while it is made."""
-    return f"transaction {transaction.id} {transaction.fence}"
-
-
-def _same(known: Transaction, proposal: Proposal) -> Transaction:
-    """Return a known transaction to whoever asks for it again; raises what forbids that."""
-    if known.state is TransactionState.ABORTED:
-        raise _aborted(known)
-    if (known.authority, known.operations) != (proposal.authority, proposal.operations):
-        raise DiffersError(
-            f"transaction {known.id} is known here, with other operations",
-            Reason.TRANSACTION_DIFFERS,
-            transaction=known.id,
-        )
-    return known
-
-
-def _changed(proposal: Proposal, how: str = "") -> ConflictError:
-    return ConflictError(
-        f"this host has changed since the change was planned{how}", Reason.CHANGED_MEANWHILE, transaction=proposal.id
-    )
-
-
-def _aborted(transaction: Transaction) -> ConflictError:
-    return ConflictError(
-        f"transaction {transaction.id} was aborted", Reason.TRANSACTION_ABORTED, transaction=transaction.id
-    )
-
-
-def _check_fence(transaction: Transaction, fence: int) -> None:
-    """Raise ConflictError for a message to an earlier transaction of the same name; 0 is not compared."""
-    if fence and fence != transaction.fence:
-        raise ConflictError(
-            f"transaction {transaction.id} has fence {transaction.fence} here, not {fence}",
-            Reason.STALE_FENCE,
-            transaction=transaction.id,
-        )
-
-
-def _merge(proposal: Proposal, planned: Sequence[Change], made: Sequence[Change]) -> tuple[Change, ...]:
-    """Return the changes of a prepared transaction: what was made, and what is planned for the commit."""
-    left = list(made)
-    return tuple(
-        left.pop(0) if is_inert(operation) else change
-        for operation, change in zip(proposal.operations, planned, strict=True)
-    )
-
-
-def _completed(transaction: Transaction, made: Sequence[Change]) -> Transaction:
-    return replace(transaction, changes=transaction.with_made(made), settled=True, problems=())

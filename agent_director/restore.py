@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from agent_common.changes import Changes, Neighbours
+from agent_common.changes import Changes
 from agent_common.destination import Destination
 from agent_common.drift import Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
+from agent_common.neighbours import Neighbours
 from agent_common.restore import Problems, Restored, restore_vips
 from agent_common.vip_watch import Gone
 from agent_common.virtual_server import IpAddress, VirtualServer, VirtualServerKey

@@ -19,7 +19,7 @@ from lvsagent.v1 import (
 from agent_common.agent import AgentSettings, Beside, agent_id, read_settings, run_agent, serve
 from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
-from agent_common.changes import Changes, NoNeighbours
+from agent_common.changes import Changes
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
@@ -28,6 +28,7 @@ from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
 from agent_common.locks import Locks
+from agent_common.neighbours import NoNeighbours
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets

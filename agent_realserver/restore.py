@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from agent_common.changes import Changes, NoNeighbours
+from agent_common.changes import Changes
 from agent_common.drift import ArpInterface, Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
+from agent_common.neighbours import NoNeighbours
 from agent_common.restore import Problems, Restored, restore_vips
 from agent_common.vip_watch import Gone
 from agent_common.worker import Run

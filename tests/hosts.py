@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
-from agent_common.changes import Changes, Neighbours, NoNeighbours
+from agent_common.changes import Changes
 from agent_common.drift_watch import DriftWatch
 from agent_common.endpoint import Endpoint
 from agent_common.fake_address import FakeAddresses
@@ -17,6 +17,7 @@ from agent_common.fake_sockets import FakeSockets
 from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
+from agent_common.neighbours import Neighbours, NoNeighbours
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.state import if_intact

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from lvsagent.v1 import host_service_pb2, virtual_server_pb2
 
-from agent_common.changes import NoNeighbours
 from agent_common.errors import DiffersError, InternalError, LvsError, Reason, RefusedError
+from agent_common.neighbours import NoNeighbours
 from agent_common.operation import Change, Operation
 from agent_common.sockets import Listener
 from agent_common.virtual_server import Protocol, VirtualServer, VirtualServerKey, parse_key

@@ -8,7 +8,6 @@ from agent_common.changes import (
     KEPT_CHANGES,
     BatchError,
     Changes,
-    NoNeighbours,
     Outcome,
     Reverted,
 )
@@ -25,6 +24,7 @@ from agent_common.errors import (
     RefusedError,
 )
 from agent_common.fake_state import FakeState
+from agent_common.neighbours import NoNeighbours
 from agent_common.operation import Change, Operation
 from agent_common.vip import VipMode
 from agent_common.virtual_server import VirtualServer, VirtualServerKey, parse_key

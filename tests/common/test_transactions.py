@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from agent_common.changes import NoNeighbours
 from agent_common.errors import (
     ConflictError,
     DiffersError,
@@ -17,6 +16,7 @@ from agent_common.errors import (
     Reason,
     RefusedError,
 )
+from agent_common.neighbours import NoNeighbours
 from agent_common.operation import Change, Operation
 from agent_common.proposal import Proposal
 from agent_common.transaction import Following, Participant, Transaction, TransactionState, from_body, to_body

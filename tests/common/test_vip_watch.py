@@ -10,8 +10,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from agent_common.changes import NoNeighbours
 from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.neighbours import NoNeighbours
 from agent_common.netlink_notices import RTM_DELADDR, RTM_DELROUTE, NetlinkNotices, gone_in
 from agent_common.operation import Change
 from agent_common.proposal import Proposal

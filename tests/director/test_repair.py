@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from agent_common.changes import NoNeighbours
 from agent_common.destination import effective
 from agent_common.drift import ArpInterface, DestinationName, Drift, DriftKind, Resource
 from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
+from agent_common.neighbours import NoNeighbours
 from agent_common.operation import Change
 from agent_common.proposal import Proposal
 from agent_common.repair import Repair, Repaired

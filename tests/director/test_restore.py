@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent_common.changes import NoNeighbours
 from agent_common.errors import Reason, RefusedError
 from agent_common.fake_address import FakeAddresses
+from agent_common.neighbours import NoNeighbours
 from agent_common.operation import Change
 from agent_common.virtual_server import VirtualServer, parse_key
 from agent_director.fake_ipvs import FakeIpvs

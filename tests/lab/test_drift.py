@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from lab.agents import Agent
 from lab.host import Host
 from lab.site import VIP
-from tests.lab.operator import PORT, Operator
+from tests.lab.operator import LVS, PORT, Operator
 
 AT_ONCE_SECONDS = 9.0
 """It takes a director less than a second on an idle machine; the poll's two readings take ten, on any."""
@@ -66,6 +71,65 @@ def test_what_was_changed_and_added_by_hand_is_told_and_left(serving: Operator) 
     director.run("ipvsadm", "-d", "-t", vip, "-r", f"192.168.0.99:{PORT}")
     director.run("ipvsadm", "-e", "-t", vip, "-r", f"{first}:{PORT}", "-g", "-w", "1")
     until(lambda: "nothing differs" in serving.lvs("drift").stdout)
+
+
+def weigh_by_hand(operator: Operator, weight: int) -> None:
+    argv = ("-e", "-t", operator.vip(4), "-r", f"{operator.rs(4)[0]}:{PORT}", "-g", "-w", str(weight))
+    operator.site.director.run("ipvsadm", *argv)
+
+
+def weight(operator: Operator) -> int:
+    """That of the first real server, by ipvsadm."""
+    rules = operator.site.director.out("ipvsadm", "-Sn")
+    found = re.search(rf"-r {re.escape(operator.rs(4)[0])}:{PORT} -g -w (\d+)", rules)
+    assert found is not None, rules
+    return int(found[1])
+
+
+def reconcile_at_a_terminal(operator: Operator, answer: str) -> tuple[int, str]:
+    """Type lvs reconcile and an answer; its status, and what it said."""
+    terminal, keyboard = pty.openpty()
+    try:
+        process = operator.site.director.popen(
+            str(LVS), "--insecure", "reconcile", stdin=keyboard, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        os.write(terminal, f"{answer}\n".encode())
+        said = process.communicate(timeout=PATIENCE_SECONDS)[1]
+        return process.returncode, said
+    finally:
+        os.close(terminal)
+        os.close(keyboard)
+
+
+def test_reconcile_shows_what_it_would_do_and_does_it_when_it_may(serving: Operator) -> None:
+    """Off a terminal it wants --yes."""
+    before = serving.snapshots()
+    weigh_by_hand(serving, 5)
+    status, said = reconcile_at_a_terminal(serving, "n")
+    assert (status, weight(serving)) == (10, 5)
+    assert "weight 5" in said
+    assert "repair this? [y/N]" in said
+    assert "yes: nobody can be asked here" in serving.lvs("reconcile", status=2).stderr
+    assert weight(serving) == 5
+    status, said = reconcile_at_a_terminal(serving, "y")
+    assert (status, weight(serving)) == (0, 1), said
+    assert serving.differences(before) == ""
+
+
+def test_an_agent_that_enforces_takes_back_what_somebody_does_by_hand(serving: Operator) -> None:
+    """A weight; a virtual server that was never ours stays."""
+    agent = serving.agents["lb1"]
+    agent.stop()
+    enforcing = Agent(agent.host, agent.role, (*agent.argv, "--enforce"), None)
+    try:
+        weigh_by_hand(serving, 5)
+        agent.host.run("ipvsadm", "-A", "-t", f"{VIP}:9", "-s", "rr")
+        until(lambda: weight(serving) == 1)
+        assert f"-A -t {VIP}:9 -s rr" in agent.host.out("ipvsadm", "-Sn")
+        agent.host.run("ipvsadm", "-D", "-t", f"{VIP}:9")
+    finally:
+        enforcing.stop()
+        agent.start()
 
 
 def test_a_vip_and_a_route_that_are_gone_are_back_at_once_unless_another_host_has_them(serving: Operator) -> None:
