@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_sampled(item: pytest.Item) -> bool:
     """Whether a test is one of many alike, of which only a sample runs each time: a fault, a scheduler, a family."""
     assert isinstance(item, pytest.Function)
-    return not {"case", "scheduler"}.isdisjoint(item.fixturenames) or _has_one_family(item)
+    return not {"case", "served"}.isdisjoint(item.fixturenames) or _has_one_family(item)
 
 
 def _has_one_family(item: pytest.Item) -> bool:
