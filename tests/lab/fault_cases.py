@@ -17,8 +17,13 @@ PLACES = {
 }
 """The failpoints of an agent (agent_common/failpoint.py)."""
 
-LAYOUTS = [(4, directors, rs) for directors in (1, 2) for rs in (1, 2, 3)] + [(6, 1, 1), (6, 2, 2)]
-"""Family, directors, real servers."""
+LAYOUTS = [(4, directors, rs) for directors in (1, 2) for rs in (1, 2, 3)] + [(6, 1, 1)]
+"""Family, directors, real servers: everywhere an agent dies at each failpoint, and lvs after each message."""
+
+WITH_LOSSES = [(4, 1, 1), (4, 2, 2), (6, 1, 1)]
+"""Where each message is lost, too, or late, or comes twice."""
+
+LOSSES = (Fault.LOST, Fault.ANSWER_LOST, Fault.TWICE, Fault.LATE)
 
 
 class Command(enum.StrEnum):
@@ -35,6 +40,9 @@ STEPS = {
     (Command.REMOVE, "realserver"): ("change",),
 }
 """The steps that a role takes in a command."""
+
+NOTHING_IN_THE_KERNEL = {(Command.ADD, "realserver", "commit"), (Command.REMOVE, "director", "prepare")}
+"""A real server has all of it by then; what is to be removed is only reserved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +65,7 @@ class Case:
 
 
 def all_cases() -> list[Case]:
-    """Every failpoint of every agent, and every message, of both commands on every layout."""
+    """Every failpoint of every agent, and every message, of both commands."""
     return [
         case
         for family, directors, real_servers in LAYOUTS
@@ -79,10 +87,11 @@ def _cases(command: Command, family: int, directors: int, real_servers: int) -> 
             if step == "abort" and directors + real_servers > 3:
                 continue
             for place in PLACES[step]:
-                if not (role == "realserver" and step == "commit" and "kernel" in place):  # nothing is reserved there
+                if "kernel" not in place or (command, role, step) not in NOTHING_IN_THE_KERNEL:
                     yield case(victim=name, failpoint=f"{role}.{step}.{place}")
+    losses = LOSSES if (family, directors, real_servers) in WITH_LOSSES else ()
     for number in range(messages(command, directors, real_servers)):
-        for fault in Fault:
+        for fault in (Fault.KILLED_AFTER, *losses):
             yield case(message=number, fault=fault)
 
 

@@ -148,9 +148,10 @@ class Attempt:
     def start_victims(self) -> None:
         for agent in self.victims:
             deadline = time.monotonic() + 5.0  # after_reply comes a moment after the reply
-            while agent.is_running:
-                assert time.monotonic() < deadline, f"{agent.host.name} never came to {self.case.failpoint}"
+            while agent.is_running and time.monotonic() < deadline:
                 time.sleep(0.02)
+            (STATE / agent.host.name / "failpoint").unlink(missing_ok=True)
+            assert not agent.is_running, f"{agent.host.name} never came to {self.case.failpoint}"
             agent.start()
 
     def open_transactions(self) -> list[str]:
