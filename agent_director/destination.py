@@ -111,6 +111,9 @@ class Destinations:
         after = replace(before, **{field: getattr(wanted, field) for field in fields}).check(server)
         change = destination_change(server, before, after, describe_update(server, before, after, fields))
         change.foreign = not current.managed
+        if current.managed and not change.made and self._committed(server, wanted.key) != after:
+            change.made = True
+            change.actions.append(f"keep {after.key} in {server} as somebody set it: weight {after.weight}")
         return change
 
     def plan_delete(self, request: destination_pb2.DeleteDestinationRequest) -> Change:

@@ -48,10 +48,11 @@ def plan(
 
 
 def director_operations(request: SetWeight, directors: Sequence[DirectorFacts]) -> list[Operation]:
-    """Return what every director is asked for: where one has something to change it is locked on all, and stays so."""
+    """Return what every director is asked what it would do about, in the order of the request."""
     return [
         operations.update_destination(request.backend.key, key, weight=request.weight, draining=request.draining)
-        for key in _to_change(request, directors)
+        for key in request.backend.real_servers
+        if all(key in each.destinations for each in directors)
     ]
 
 
@@ -170,26 +171,26 @@ def _wait_steps(
 
 
 def _director_steps(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
-    names = ", ".join(str(key) for key in _to_change(request, directors))
-    for facts in directors if names else ():
+    """Where one director has something to change, all are asked: there it is locked, and stays as it is."""
+    numbers = _to_change(directors)
+    wanted = director_operations(request, directors)
+    names = ", ".join(str(request.backend.real_servers[number]) for number in numbers)
+    for facts in directors if numbers else ():
+        planned = tuple(facts.changes[number] for number in numbers)
         yield Step(
             agent=facts.agent,
             title=f"{_verb(request)} {names} in {request.backend.key}",
             undo="put back what was",
-            operations=tuple(director_operations(request, directors)),
-            planned=facts.changes,
-            details=tuple(action for change in facts.changes for action in change.actions),
+            operations=tuple(wanted[number] for number in numbers),
+            planned=planned,
+            details=tuple(action for change in planned for action in change.actions),
         )
 
 
-def _to_change(request: SetWeight, directors: Sequence[DirectorFacts]) -> list[DestinationKey]:
-    """Return the destinations that are not as asked on every director; none of those that one does not have."""
-    return [
-        key
-        for key in request.backend.real_servers
-        if all(key in each.destinations for each in directors)
-        and not all(_is_so(request, each, key) for each in directors)
-    ]
+def _to_change(directors: Sequence[DirectorFacts]) -> list[int]:
+    """Return the numbers of the destinations that a director would change."""
+    answers = zip(*(each.changes for each in directors), strict=True)
+    return [number for number, changes in enumerate(answers) if any(change.made for change in changes)]
 
 
 def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:
@@ -199,18 +200,12 @@ def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:
 
 
 def _in_place(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:
+    changed = _to_change(directors)
     for facts in directors:
-        for key in request.backend.real_servers:
-            if all(_is_so(request, each, key) for each in directors):
+        for number, key in enumerate(request.backend.real_servers):
+            if number not in changed:
                 title = f"{key} in {request.backend.key}: {describe(request)}"
                 yield StepReport(agent=facts.agent, title=title, result=StepResult.IN_PLACE)
-
-
-def _is_so(request: SetWeight, facts: DirectorFacts, key: DestinationKey) -> bool:
-    destination = facts.destinations[key].destination
-    if request.draining is not None:
-        return destination.draining is request.draining
-    return destination.weight == request.weight
 
 
 def _stays_at_zero(request: SetWeight, draining: bool) -> bool:

@@ -145,12 +145,13 @@ class TestUndrain:
         for request in (undrain(RS1), undrain(RS1, force=True)):
             assert refused(site, request, Reason.ARP_NOT_SILENT).startswith(f"real server {RS1}: ")
 
-    def test_a_drain_that_was_ended_by_hand_is_in_place(self) -> None:
+    def test_a_drain_that_was_ended_by_hand_is_over_with_the_weight_that_was_set(self) -> None:
         site = serving(RS1, RS2, weight=7)
         do(site, drain(RS1))
         site.director.ipvs.edit_destination(WEB, destination(weight=3))
-        assert do(site, undrain(RS1)) == []
+        assert do(site, undrain(RS1)) == [f"director {D1}: end the drain of {RS1}:80 in {WEB}"]
         assert weights(site)[f"{RS1}:80"] == (3, False)
+        assert do(site, undrain(RS1)) == []
 
     def test_with_wait_the_application_is_asked_before(self) -> None:
         site = serving(RS1, RS2)

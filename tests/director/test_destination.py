@@ -290,8 +290,18 @@ class TestDrain:
         update(host, draining=True)
         by_hand(host, weight=3)
         assert weights(host) == (3, False, 3)
+        assert list(update(host, draining=False).actions) == [f"keep {RS} in {WEB} as somebody set it: weight 3"]
         assert not update(host, draining=False).made
         assert not plan_create(host, message(weight=3)).made
+
+    def test_a_weight_that_somebody_set_is_committed_by_whoever_asks_for_it(self, host: DirectorHost) -> None:
+        create(host, weight=7)
+        by_hand(host, weight=3)
+        assert [each.weight for each in host.destinations.committed()[WEB]] == [7]
+        assert update(host, weight=3).made
+        assert [each.weight for each in host.destinations.committed()[WEB]] == [3]
+        assert not update(host, weight=3).made
+        assert weights(host) == (3, False, 3)
 
     def test_a_weight_that_was_changed_by_hand_is_the_weight(self, host: DirectorHost) -> None:
         create(host, weight=7)

@@ -112,7 +112,7 @@ def test_the_operators_word_stands_for_an_authority_that_is_gone(operator: Opera
     first.kill()
     time.sleep(6)
     left = ("--director", second.address)
-    (known,) = {each["id"] for each in operator.lvs_json(*left, "txn", "list")["transactions"]}
+    (known,) = {each["transaction"]["id"] for each in operator.lvs_json(*left, "txn", "list")["transactions"]}
     assert "its authority" in operator.lvs(*left, "txn", "resolve", known, status=11).stderr
     operator.lvs(*left, "txn", "resolve", known, f"--assume={word}")
     assert operator.lvs_json(*left, "txn", "list")["transactions"] == []
