@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 
@@ -13,8 +12,7 @@ from lvsagent.v1 import vip_pb2, vip_service_pb2_grpc
 from agent_common import wire
 from agent_common.vip import VipMode
 from agent_common.virtual_server import parse_key
-from lab.site import VIP, Site
-from tests.lab.attempt import Lvs
+from lab.site import STATE, VIP, Site
 from tests.lab.conftest import UsualSite
 from tests.lab.operator import PORT, Operator
 
@@ -99,17 +97,14 @@ def test_a_removal_that_one_director_misses_leaves_the_vip_on_the_real_server(op
 
 @pytest.mark.parametrize("word", ["commit", "abort"])
 def test_the_operators_word_stands_for_an_authority_that_is_gone(operator: Operator, word: str) -> None:
-    """lvs and the first director die before the decision; the other director and the real server do what is assumed."""
+    """It dies before it writes the decision down; the other director and the real server do what is assumed."""
     before = operator.snapshots()
     first, second = (operator.agents[each.name] for each in operator.site.directors)
     rs = operator.site.real_servers[0]
     both = ("--director", first.address, "--director", second.address)
     pair = ("--vip", operator.vip(4), "--rs", rs.ipv4)
-    lvs = Lvs(operator, "--debug", *both, "add-backend", *pair, "--lease", "5")
-    lvs.until("ReadyTransaction")
-    lvs.send(signal.SIGKILL)
-    lvs.end()
-    first.kill()
+    (STATE / first.host.name / "failpoint").write_text("director.commit.before_journal")
+    operator.lvs(*both, "add-backend", *pair, "--lease", "5", status=11)
     time.sleep(6)
     left = ("--director", second.address)
     (known,) = {each["transaction"]["id"] for each in operator.lvs_json(*left, "txn", "list")["transactions"]}
