@@ -19,18 +19,20 @@ Hosts = dict[str, dict[str, str]]
 
 SECONDS = {
     "test_removal.py": 200,
-    "test_transactions.py": 200,
+    "test_transactions.py": 170,
     "test_failures_steps.py": 155,
     "test_failures_interrupt.py": 140,
     "test_failures_left.py": 140,
     "test_agents.py": 135,
     "test_forwarding.py": 120,
     "test_refusals.py": 105,
-    "test_drift.py": 100,
+    "test_drift.py": 135,
     "tutorial.md": 95,
     "test_network.py": 90,
-    "test_two_directors.py": 85,
-    "test_faults.py": 80,
+    "test_two_directors.py": 100,
+    "test_faults.py": 65,
+    "test_edited_meanwhile.py": 60,
+    "test_restart.py": 60,
     "test_restore.py": 70,
     "test_rerun.py": 65,
     "README.md": 60,
@@ -57,7 +59,7 @@ _FAMILY = re.compile(r"\bipv[46]\b")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--share K/N, for several guests at once (lab/suite.py); --faults and --seed, for what runs as a sample."""
     parser.addoption(
-        "--faults", default="8", metavar="N|all", help="a sample of so many faults, or all that runs as a sample else"
+        "--faults", default="6", metavar="N|all", help="a sample of so many faults, or all that runs as a sample else"
     )
     parser.addoption("--seed", type=int, default=int(time.time()), help="which sample")
     parser.addoption("--share", default="1/1", metavar="K/N", help="run the Kth of N shares of the test files")
@@ -77,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--faults") == "all":
         items[:] = [item for item in items if is_sampled(item)][number - 1 :: shares]
         return
-    items[:] = _one_family(items, random.Random(config.getoption("--seed")))  # noqa: S311  # a sample, no secret
+    items[:] = _one_of_each(items, random.Random(config.getoption("--seed")))  # noqa: S311  # a sample, no secret
     loads = [0] * shares
     mine: set[str] = set()
     for part in sorted({_part(item) for item in items}, key=lambda part: (-_seconds(part), part)):
@@ -89,24 +91,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_sampled(item: pytest.Item) -> bool:
-    """Whether a test is one of many alike, of which only a sample runs each time: a fault, a scheduler, a family."""
+    """Whether a test is one of many alike, of which only a sample runs each time: a fault, a scheduler, a variant."""
     assert isinstance(item, pytest.Function)
-    return not {"case", "served"}.isdisjoint(item.fixturenames) or _has_one_family(item)
+    return not {"case", "served"}.isdisjoint(item.fixturenames) or _name(item) != item.nodeid
 
 
-def _has_one_family(item: pytest.Item) -> bool:
-    """Whether the module says ONE_FAMILY: of its tests for both families, one or the other runs each time."""
+def _name(item: pytest.Item) -> str:
+    """What a test has in common with those alike: where its module says ONE_EACH, or for its families ONE_FAMILY."""
     assert isinstance(item, pytest.Function)
-    return getattr(item.module, "ONE_FAMILY", False) and _FAMILY.search(item.nodeid) is not None
+    if getattr(item.module, "ONE_EACH", False):
+        return item.nodeid.partition("[")[0]
+    return _FAMILY.sub("", item.nodeid) if getattr(item.module, "ONE_FAMILY", False) else item.nodeid
 
 
-def _one_family(items: Sequence[pytest.Item], choose: random.Random) -> list[pytest.Item]:
-    """Leave out of each such test one of the families."""
-    pairs: dict[str, list[pytest.Item]] = {}
+def _one_of_each(items: Sequence[pytest.Item], choose: random.Random) -> list[pytest.Item]:
+    """Of those alike, keep one."""
+    alike: dict[str, list[pytest.Item]] = {}
     for item in items:
-        name = _FAMILY.sub("", item.nodeid) if _has_one_family(item) else item.nodeid
-        pairs.setdefault(name, []).append(item)
-    return [choose.choice(pair) for pair in pairs.values()]
+        alike.setdefault(_name(item), []).append(item)
+    return [choose.choice(each) for each in alike.values()]
 
 
 def _makes_a_site(item: pytest.Item) -> bool:

@@ -23,6 +23,7 @@ from tests.lab.kernel_view import KernelView
 from tests.lab.operator import Operator, told
 
 PREPARED, COMMITTED, PLANNED = "PrepareTransaction", "CommitTransaction", "BatchApply"
+ONE_EACH = True
 
 
 @pytest.fixture

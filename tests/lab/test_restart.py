@@ -13,6 +13,8 @@ from tests.lab.load import under_load
 from tests.lab.operator import Operator
 from tests.state_files import downgrade
 
+ONE_EACH = True
+
 
 @pytest.fixture
 def serving(pristine: Operator) -> Iterator[Operator]:

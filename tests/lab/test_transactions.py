@@ -26,6 +26,7 @@ from tests.lab.kernel_view import KernelView
 from tests.lab.operator import PORT, Operator
 
 LEASE = 5
+ONE_EACH = True
 
 CALLS = ("PrepareTransaction", "ReadyTransaction", "CommitTransaction")
 

@@ -16,6 +16,8 @@ from lab.site import STATE, VIP, Site
 from tests.lab.conftest import UsualSite
 from tests.lab.operator import PORT, Operator
 
+ONE_EACH = True
+
 
 @pytest.fixture(scope="module")
 def operator(usual_site: UsualSite) -> Iterator[Operator]:
