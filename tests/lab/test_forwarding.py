@@ -135,7 +135,7 @@ def sources(operator: Operator) -> Sources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """How a virtual server chooses; if it is persistent, clients had the newcomer before and left templates behind."""
+    """How a virtual server chooses."""
 
     scheduler: str
     family: int
@@ -193,12 +193,6 @@ def test_a_rolled_back_addition_changes_the_answer_of_no_client(
         if step.result is StepResult.FAILED:  # the real server is prepared, and nothing is undone yet
             during.append(answers())
 
-    if served.persistent:
-        newcomer = site.serve_http(site.real_servers[1], WEB, address="::")
-        assert operator.add(vip, [second]).status == 0
-        assert set(answers()) == {"rs1", "rs2"}
-        assert operator.remove(vip, [second], drain_timeout=None).status == 0
-        newcomer.stop()
     asked_before = answers()
     outcome = operator.add(vip, [second], ready_timeout=0.0, on_step=ask)
     assert outcome.status == 10, outcome.message
