@@ -384,9 +384,8 @@ class Transactions:
             return transaction
         self._tried[transaction.id] = self._clock()
         error = await self._make_due(transaction)
-        if (
-            error is not None and not transaction.problems
-        ):  # somebody may have removed what was prepared: all of it then
+        if error is not None and not transaction.problems:
+            # Somebody may have removed what was prepared: all of it is made.
             transaction = replace(transaction, problems=(error.message,))
             error = await self._make_due(transaction)
         if error is not None:

@@ -11,6 +11,7 @@ from agent_common.destination import DestinationKey, DestinationStatus, Forwardi
 from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress, VirtualServer
+from cli.errors import naming
 from cli.request import AddBackend
 from cli.site import AgentName
 
@@ -34,8 +35,8 @@ class DirectorFacts:
     def check_answer(self) -> None:
         """Raise what the director refuses of what is planned, with its name."""
         if self.error is not None:
-            self.error.message = f"{self.agent}: {self.error.message}"
-            raise self.error
+            with naming(self.agent):
+                raise self.error
 
     def settings(self) -> dict[str, int]:
         """Return its network settings by their path below /proc/sys/net."""
@@ -69,8 +70,8 @@ class RealServerFacts:
                 real_server=str(address),
             )
         if self.error is not None:
-            self.error.message = f"{self.agent}: {self.error.message}"
-            raise self.error
+            with naming(self.agent):
+                raise self.error
 
     def settings(self) -> dict[str, int]:
         """Return its network settings by their path below /proc/sys/net."""

@@ -109,11 +109,8 @@ def decided_operations(
     request: RemoveBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts
 ) -> list[Operation]:
     """Return what a director is asked for by the decision: to drain, or without a drain to remove."""
-    key = request.backend.key
     if request.drain_timeout is not None:
-        return [
-            operations.update_destination(key, each, draining=True) for each in _to_drain(request, directors, facts)
-        ]
+        return _drains(request, _to_drain(request, directors, facts))
     return _deletions(request, facts, [each for each in request.backend.real_servers if _is_ours(facts, each)])
 
 
@@ -172,9 +169,13 @@ def _drain(request: RemoveBackend, facts: DirectorFacts, keys: Sequence[Destinat
         agent=facts.agent,
         title=f"drain {_names(keys)} in {request.backend.key}",
         undo="end the drain",
-        operations=tuple(operations.update_destination(request.backend.key, key, draining=True) for key in keys),
+        operations=tuple(_drains(request, keys)),
         planned=facts.changes,
     )
+
+
+def _drains(request: RemoveBackend, keys: Sequence[DestinationKey]) -> list[Operation]:
+    return [operations.update_destination(request.backend.key, key, draining=True) for key in keys]
 
 
 def _wait(request: RemoveBackend, facts: DirectorFacts, key: DestinationKey) -> Step:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lvsagent.v1 import host_service_pb2
 
-from agent_common.errors import LvsError, NotFoundError
+from agent_common.errors import LvsError, NotFoundError, Reason, RefusedError
 from agent_common.transaction import Participant, TransactionState
 from agent_common.virtual_server import parse_address
 from agent_common.wire_transaction import unpack_state
@@ -20,6 +20,7 @@ from cli.errors import NoAnswerError, text_of
 from cli.outcome import StepReport, StepResult
 from cli.site import AgentName, real_server
 from cli.transaction_client import Transaction, TransactionClient
+from cli.typed import suggest
 
 
 class Resolution(enum.Enum):
@@ -50,36 +51,16 @@ async def resolve_one(
 ) -> Resolved:
     """Carry the decision of one transaction to everybody; assume stands for an authority that cannot tell any more.
 
-    While the lease runs where it was found, the coordinator may live: the authority is only read then. It may have
-    decided; if it has not heard of the transaction yet, the resolver's question would make it decide to abort.
+    Raises RefusedError, before anything is changed, if somebody answers who knows better than who assumes.
     """
-    participants = list(found.participants)
-    state = assume
-    if state is not None:
-        contradiction = await _contradiction(clients, found, directors, state)
-        if contradiction:
-            return _stuck(found.id, f"{contradiction}; go on without --assume")
+    if assume is None:
+        answer = await _ask_authority(clients, found, directors)
+        if isinstance(answer, Resolved):
+            return answer
+        participants, state = list(answer.participants) or list(found.participants), unpack_state(answer)
     else:
-        left = found.lease_left.ToTimedelta().total_seconds()
-        lives = not unpack_state(found).is_decided and left > 0
-        authority = directors.get(found.authority)
-        if authority is None and lives:
-            return Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
-        if authority is None:
-            where = next((each.address for each in participants if each.agent_id == found.authority), found.authority)
-            return _stuck(found.id, f"its authority does not answer, or is not among the directors given: {where}")
-        client = TransactionClient(clients[authority])
-        try:
-            answer = await (client.get(found.id) if lives else client.resolve(found.id))
-        except (LvsError, NoAnswerError) as error:
-            if lives:
-                return Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
-            return _stuck(found.id, text_of(error))
-        participants = list(answer.participants) or participants
-        state = unpack_state(answer)
-        if not state.is_decided:
-            left = answer.lease_left.ToTimedelta().total_seconds()
-            return Resolved(name=found.id, resolution=Resolution.RUNNING, state=state, lease_left=left)
+        await _check_assumption(clients, found, directors, assume)
+        participants, state = list(found.participants), assume
     problems = []
     for participant in sorted(participants, key=lambda each: each.agent_id != found.authority):
         agent = agent_of(participant, directors)
@@ -92,10 +73,39 @@ async def resolve_one(
     return Resolved(name=found.id, resolution=resolution, state=state, problems=problems)
 
 
-async def _contradiction(
+async def _ask_authority(
+    clients: Clients, found: Transaction, directors: dict[str, AgentName]
+) -> Transaction | Resolved:
+    """Return the transaction as its authority has decided it, or how it ends here because there is no decision.
+
+    While the lease runs where it was found, the coordinator may live: the authority is only read then. It may have
+    decided; if it has not heard of the transaction yet, the resolver's question would make it decide to abort.
+    """
+    left = found.lease_left.ToTimedelta().total_seconds()
+    lives = not unpack_state(found).is_decided and left > 0
+    running = Resolved(name=found.id, resolution=Resolution.RUNNING, lease_left=left)
+    authority = directors.get(found.authority)
+    if authority is None:
+        addresses = (each.address for each in found.participants if each.agent_id == found.authority)
+        where = next(addresses, found.authority)
+        why = f"its authority does not answer, or is not among the directors given: {where}"
+        return running if lives else _stuck(found.id, why)
+    client = TransactionClient(clients[authority])
+    try:
+        answer = await (client.get(found.id) if lives else client.resolve(found.id))
+    except (LvsError, NoAnswerError) as error:
+        return running if lives else _stuck(found.id, text_of(error))
+    state = unpack_state(answer)
+    if state.is_decided:
+        return answer
+    left = answer.lease_left.ToTimedelta().total_seconds()
+    return replace(running, state=state, lease_left=left)
+
+
+async def _check_assumption(
     clients: Clients, found: Transaction, directors: dict[str, AgentName], assumed: TransactionState
-) -> str:
-    """Return who knows better than the operator: an authority that answers, or another agent that has been told."""
+) -> None:
+    """Raise RefusedError if the authority answers, or another agent has been told of another decision."""
     for participant in found.participants:
         agent = agent_of(participant, directors)
         if agent is None:
@@ -105,15 +115,19 @@ async def _contradiction(
             state = unpack_state(await TransactionClient(clients[agent]).get(found.id))
         except NotFoundError:
             if is_authority:
-                return f"{agent}, the authority, answers"
+                raise _known_better(found.id, f"{agent} decides, and answers: it has not heard of it") from None
         except (LvsError, NoAnswerError):
             pass  # it cannot tell
         else:
             if is_authority:
-                return f"{agent}, the authority, answers: it is {state} there"
+                raise _known_better(found.id, f"{agent} decides, and answers: it is {state} there")
             if state.is_decided and state is not assumed:
-                return f"{agent} has it as {state}"
-    return ""
+                raise _known_better(found.id, f"{agent} was told that it is {state}")
+
+
+def _known_better(name: str, who: str) -> LvsError:
+    error = RefusedError(f"cannot assume how {name} ended: {who}", Reason.TRANSACTION_DIFFERS, transaction=name)
+    return suggest(error, "to do what was decided", f"lvs txn resolve {name} --wait")
 
 
 async def _carry(

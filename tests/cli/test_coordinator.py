@@ -218,8 +218,9 @@ async def test_an_authority_that_is_there_is_not_overruled(site: Site, wire: Wir
     (name,) = {each.id for each in await site.rs(RS1).transactions.list_all()}
     await pass_leases(site)
     assumed = await resolve_transactions(name, await site.run(), assume=TransactionState.ABORTED)
-    assert assumed.status is ExitStatus.UNFINISHED
-    assert "the authority, answers: it is committed there; go on without --assume" in assumed.message
+    assert assumed.status is ExitStatus.REFUSED
+    assert assumed.message.endswith("decides, and answers: it is committed there; nothing was changed")
+    assert [each.command for each in assumed.commands] == [f"lvs txn resolve {name} --wait"]
     assert (await resolve_transactions(name, await site.run())).status is ExitStatus.DONE
     assert table(site.director, WEB).keys() == {f"{RS1}:80", f"{RS2}:80"}
 

@@ -116,9 +116,8 @@ def test_the_operators_word_stands_for_an_authority_that_is_gone(operator: Opera
     served = f"-r {rs.ipv4}:{PORT} " in operator.site.directors[1].out("ipvsadm", "-Sn")
     assert served is (f"{VIP}/32" in rs.out("ip", "-o", "addr", "show", "dev", "lo")) is (word == "commit")
     first.start()
-    operator.lvs(
-        *both, "txn", "resolve", "--wait"
-    )  # it comes back all the same: of what it has not decided nothing is left
+    # It comes back all the same: of what it has not decided nothing is left.
+    operator.lvs(*both, "txn", "resolve", "--wait")
     assert rules(operator)[0] == ""
     if word == "commit":
         assert operator.remove(operator.vip(4), [rs.ipv4], prune=True, drain_timeout=None).status == 0
