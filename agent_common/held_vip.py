@@ -118,6 +118,11 @@ class HeldVips:
         record = self._records.get(address)
         return record is not None and record.made_address
 
+    def is_tentative(self, address: IpAddress) -> bool:
+        """Whether the address is there, and nobody knows yet that no other host has it, or one has (dadfailed)."""
+        found = find_address(self._addresses.addresses(), address)
+        return found is not None and found.tentative
+
     def plan_restore(self, address: IpAddress, *, asked: bool = False) -> Change:
         """Plan to put back what is missing of a VIP of ours: silence, address, route. Nobody's hold changes.
 

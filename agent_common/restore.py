@@ -140,7 +140,8 @@ class _Restoring:
 
     def _is_missing(self, address: IpAddress) -> bool:
         try:
-            return self._vips.plan_restore(address).made
+            # A tentative address is one that a further try has just added: what came of the last one still holds.
+            return self._vips.plan_restore(address).made or self._vips.is_tentative(address)
         except LvsError:
             return True
 

@@ -106,6 +106,25 @@ async def test_a_vip_that_another_host_has_by_now_stays_away_until_somebody_mend
     assert host.problems.texts() == []
 
 
+async def test_a_vip_that_another_host_has_is_a_problem_also_while_it_is_tried_again() -> None:
+    """Each try has the address on the interface, tentative, for a second or two."""
+    told: list[list[str]] = []
+
+    class Detecting(NoNeighbours):
+        async def confirm(self, change: Change) -> None:
+            told.append(host.problems.texts())
+            raise RefusedError("another host (duplicate address detection) answers for it", Reason.VIP_TAKEN)
+
+    before = DirectorHost()
+    await before.changes.apply(operations.create_vip(VIP6, holder(WEB6)), "")
+    addresses = FakeAddresses([own_address("2001:db8::10", 64)], duplicates=[VIP6])
+    host = DirectorHost(addresses=addresses, state=before.state, neighbours=Detecting())
+    await host.restore.start(new_boot=True)
+    await host.restore.mend(host.restore.drift())
+    assert told == [[], host.problems.texts()]
+    assert len(host.problems.texts()) == 1
+
+
 async def test_an_agent_that_is_restarted_restores_a_table_that_was_lost_as_a_whole() -> None:
     """The module was unloaded, or somebody typed ipvsadm -C: nobody removes everything one by one."""
     before = await site()
