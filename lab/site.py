@@ -53,6 +53,10 @@ class Sources:
     ipv4: tuple[str, ...]
     ipv6: tuple[str, ...]
 
+    def of(self, family: int) -> tuple[str, ...]:
+        """Those of IP version 4 or 6."""
+        return self.ipv4 if family == 4 else self.ipv6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:

@@ -24,7 +24,7 @@ SECONDS = {
     "test_failures_interrupt.py": 140,
     "test_failures_left.py": 140,
     "test_agents.py": 135,
-    "test_forwarding.py": 120,
+    "test_schedulers.py": 110,
     "test_refusals.py": 105,
     "test_drift.py": 135,
     "tutorial.md": 95,
@@ -47,6 +47,7 @@ SECONDS = {
     "nat.md": 30,
     "test_ipvs_kernel.py": 13,
     "test_ipvs_adapter.py": 12,
+    "test_forwarding.py": 40,
     "test_sockets.py": 5,
 }
 """How long files take in a guest beside three others, and pages of the documentation; it only decides who runs them."""

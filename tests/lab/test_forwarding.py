@@ -1,20 +1,14 @@
-"""add-backend beyond DR with TCP: NAT, UDP, other schedulers, and what a rollback does to clients."""
+"""add-backend beyond DR with TCP: NAT and UDP."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-
-import pytest
 
 from agent_common.destination import Forwarding
-from agent_common.virtual_server import SCHEDULERS, Persistence
-from cli.outcome import StepReport, StepResult
-from lab.process import Process
-from lab.site import VIP, VIP6, Sources
-from lab.traffic import ask_all, ask_udp
+from cli.outcome import StepReport
+from lab.site import VIP, VIP6
+from lab.traffic import ask_udp
 from tests.lab.operator import PORT, Operator, address_of
 
 WEB = 8080
@@ -125,87 +119,3 @@ def test_the_director_still_reaches_the_real_servers_own_ipv6_address(unchanged:
     assert f"src {operator.site.director.ipv6}" in route
     assert operator.site.director.run("ping", "-6", "-c", "1", "-W", "2", rs).returncode == 0
     assert operator.remove(operator.vip(6), [rs], prune=True, drain_timeout=None).status == 0
-
-
-@pytest.fixture(scope="module")
-def sources(operator: Operator) -> Sources:
-    """100 addresses of the client in each family."""
-    return operator.site.client_sources(100)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """How a virtual server chooses."""
-
-    scheduler: str
-    family: int
-    flags: str = "none"
-    persistent: bool = False
-
-    def __str__(self) -> str:
-        flags = "" if self.flags == "none" else f"-{self.flags}"
-        return f"{self.scheduler}{flags}{'-persistent' if self.persistent else ''}-ipv{self.family}"
-
-
-def all_served() -> list[Served]:
-    """Every scheduler with each family, with its flags, and persistent."""
-    flags = {"sh": ("sh-fallback", "sh-port"), "mh": ("mh-fallback", "mh-port")}
-    return [
-        Served(scheduler=scheduler, family=family, **more)  # type: ignore[arg-type]
-        for scheduler in sorted(SCHEDULERS - {"twos"})
-        for family in (4, 6)
-        for more in ({}, {"persistent": True}, *({"flags": each} for each in flags.get(scheduler, ())))
-    ]
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """All of them in `make faults`, a sample in `make test`; those that hash always over IPv4."""
-    if "served" not in metafunc.fixturenames:
-        return
-    cases = all_served()
-    if metafunc.config.getoption("--faults") != "all":
-        hashing = [Served(scheduler=scheduler, family=4) for scheduler in ("dh", "mh", "sh")]
-        others = [case for case in cases if case not in hashing]
-        cases = hashing + random.Random(metafunc.config.getoption("--seed")).sample(others, 5)  # noqa: S311  # repeatable
-    metafunc.parametrize("served", cases, ids=str)
-
-
-def test_a_rolled_back_addition_changes_the_answer_of_no_client(
-    operator: Operator, one_server: Process, sources: Sources, served: Served
-) -> None:
-    """100 source addresses, asked before, during and after an add-backend that fails, get the answers that they got."""
-    site = operator.site
-    first, second = operator.rs(served.family)
-    vip = operator.vip(served.family, WEB)
-    persistence = Persistence(timeout=300) if served.persistent else None
-    assert operator.add(vip, [first], scheduler=served.scheduler, persistence=persistence).status == 0
-    if served.flags != "none":
-        operator.lvs("service", "edit", f"tcp/{vip}", "--scheduler-flags", served.flags)
-
-    def answers() -> list[str]:
-        if served.family == 4:
-            return ask_all(site.client, VIP, WEB, sources.ipv4)
-        return ask_all(site.client, VIP6, WEB, sources.ipv6)
-
-    during: list[list[str]] = []
-
-    def ask(step: StepReport) -> None:
-        if step.result is StepResult.FAILED:  # the real server is prepared, and nothing is undone yet
-            during.append(answers())
-
-    asked_before = answers()
-    outcome = operator.add(vip, [second], ready_timeout=0.0, on_step=ask)
-    assert outcome.status == 10, outcome.message
-    assert (during, answers()) == ([asked_before], asked_before)
-    assert asked_before == ["rs1"] * 100
-    assert operator.remove(vip, [first], prune=True, drain_timeout=None).status == 0
-
-
-@pytest.fixture(scope="module")
-def one_server(operator: Operator) -> Iterator[Process]:
-    """A web server on port 8080 of the first real server only; the VIPs stay, so that the wire is asked once."""
-    for vip in (VIP, VIP6):
-        operator.lvs("vip", "add", vip)
-    yield operator.site.serve_http(operator.site.real_servers[0], WEB, address="::")
-    for vip in (VIP, VIP6):
-        operator.lvs("vip", "remove", vip)
