@@ -53,6 +53,8 @@ class Reason(enum.StrEnum):
     STALE_FENCE = enum.auto()
     NOT_DRAINING = enum.auto()
     JOURNAL_CORRUPT = enum.auto()
+    SYNC_DAEMON_NOT_FOUND = enum.auto()
+    SYNC_DAEMON_DIFFERS = enum.auto()
 
 
 class LvsError(Exception):

@@ -211,7 +211,7 @@ def _note_boot(state: State, boot: str) -> None:
 
 def _ipvs_version(ipvs: Ipvs) -> str:
     try:
-        return ipvs.version()
+        return ipvs.info().version
     except RefusedError:
         return ""
 
@@ -228,7 +228,7 @@ def _virtual_servers(ipvs: Ipvs) -> list[VirtualServer]:
 
 def _warn_without_ipvs(ipvs: Ipvs) -> None:
     try:
-        ipvs.version()
+        ipvs.info()
     except RefusedError as error:
         _log.warning("not serving: %s", error.message)
 

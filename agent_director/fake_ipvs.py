@@ -15,11 +15,16 @@ from agent_common.destination import (
     Forwarding,
     TunnelType,
 )
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import KERNEL_TIMEOUTS, Timeouts
 from agent_common.virtual_server import SCHEDULERS, VirtualServer, VirtualServerKey, family_of
 from agent_director import ipvs_codec as codec
+from agent_director.ipvs import Info
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal
 
 _BROADCAST = IPv4Address("255.255.255.255")
+_SYNC_GROUP = IPv4Address("224.0.0.81")
+_MTU = 1500
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,18 +36,22 @@ class _Entry:
 class FakeIpvs:
     """An Ipvs whose table is a dictionary; what the kernel would refuse is refused in the kernel's order.
 
-    `schedulers` are those whose module can be loaded, `loaded` says whether the kernel has IPVS; both can be set.
+    `schedulers` are those whose module can be loaded, `loaded` says whether the kernel has IPVS, `interfaces` are those
+    that a sync daemon can use; all can be set.
     """
 
     def __init__(self, *, schedulers: frozenset[str] = SCHEDULERS, loaded: bool = True) -> None:
         self.schedulers = schedulers
         self.loaded = loaded
+        self.interfaces = {"lo", "eth0"}
         self._table: dict[VirtualServerKey, _Entry] = {}
+        self._timeouts = KERNEL_TIMEOUTS
+        self._daemons: dict[SyncRole, SyncDaemon] = {}
 
-    def version(self) -> str:
-        """Return the version that Linux has had since 2008."""
+    def info(self) -> Info:
+        """Return the version that Linux has had since 2008, and the size that it has unless it is told another."""
         self._ask(Request(verb="read the version of IPVS"))
-        return "1.2.1"
+        return Info(version="1.2.1", connection_table_size=4096)
 
     def virtual_servers(self) -> list[VirtualServer]:
         """Return all virtual servers."""
@@ -104,6 +113,54 @@ class FakeIpvs:
         entry = self._find(request, key)
         self._find_destination(request, entry, destination)
         del entry.destinations[destination]
+
+    def zero(self, key: VirtualServerKey | None = None) -> None:
+        """Do nothing: there are no counters."""
+        if key is None:
+            self._ask(Request(verb="zero all counters"))
+        else:
+            self._find(Request(verb="zero the counters of", key=key), key)
+
+    def timeouts(self) -> Timeouts:
+        """Return the timeouts."""
+        self._ask(Request(verb="read the timeouts"))
+        return self._timeouts
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """Set the timeouts."""
+        codec.pack_timeouts(timeouts)  # what has no place in a message is refused by the codec
+        self._ask(Request(verb=f"set the timeouts to {timeouts}"))
+        self._timeouts = timeouts
+
+    def sync_daemons(self) -> list[SyncDaemon]:
+        """Return the sync daemons that run."""
+        self._ask(Request(verb="list the sync daemons"))
+        return list(self._daemons.values())
+
+    def start_sync_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a sync daemon."""
+        request = Request(verb="start", daemon=daemon)
+        codec.pack_sync_daemon(daemon)
+        self._ask(request)
+        if daemon.role in self._daemons:
+            raise refusal(request, errno.EEXIST)
+        if daemon.interface not in self.interfaces:
+            raise refusal(request, errno.ENODEV)
+        self._daemons[daemon.role] = dataclasses.replace(
+            daemon,
+            max_length=daemon.fitted_length or _MTU - daemon.headers,
+            group=daemon.group or _SYNC_GROUP,
+            port=daemon.port or 8848,
+            ttl=daemon.ttl or 1,
+        )
+
+    def stop_sync_daemon(self, role: SyncRole) -> None:
+        """Stop a sync daemon."""
+        request = Request(verb="stop", daemon=role)
+        self._ask(request)
+        if role not in self._daemons:
+            raise refusal(request, errno.ESRCH)
+        del self._daemons[role]
 
     def close(self) -> None:
         """Do nothing: there is nothing open."""

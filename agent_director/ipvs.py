@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
 
@@ -30,6 +32,14 @@ class Statistics:
     byte_rate_out: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What the kernel says of IPVS itself: its version ("1.2.1"), and the buckets of its table of connections."""
+
+    version: str
+    connection_table_size: int
+
+
 class Ipvs(Protocol):
     """The IPVS table of one network namespace; one thread at a time.
 
@@ -40,8 +50,8 @@ class Ipvs(Protocol):
     of no drain: a destination is written as agent_common.destination.effective says.
     """
 
-    def version(self) -> str:
-        """Return the version of IPVS in the kernel, such as "1.2.1"."""
+    def info(self) -> Info:
+        """Return what the kernel says of IPVS itself."""
 
     def virtual_servers(self) -> list[VirtualServer]:
         """Return all virtual servers, in no order."""
@@ -86,6 +96,31 @@ class Ipvs(Protocol):
 
     def remove_destination(self, key: VirtualServerKey, destination: DestinationKey) -> None:
         """Remove a destination; raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND, DESTINATION_NOT_FOUND)."""
+
+    def zero(self, key: VirtualServerKey | None = None) -> None:
+        """Set the counters of a virtual server and its destinations to 0; without a key all, the totals too.
+
+        Raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND).
+        """
+
+    def timeouts(self) -> Timeouts:
+        """Return how long connections of which nothing is heard are kept."""
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """Set all three; connections that are there have the new ones from their next packet on."""
+
+    def sync_daemons(self) -> list[SyncDaemon]:
+        """Return the daemons that run, with what the kernel chose filled in."""
+
+    def start_sync_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a daemon.
+
+        Raises DiffersError (SYNC_DAEMON_DIFFERS) where one of its role runs, an equal one too; RefusedError (NO_DEVICE;
+        KERNEL_REFUSED, with EINVAL also where an IPv6 virtual server has an IPv4 destination or the other way round).
+        """
+
+    def stop_sync_daemon(self, role: SyncRole) -> None:
+        """Stop a daemon; raises NotFoundError (SYNC_DAEMON_NOT_FOUND)."""
 
     def close(self) -> None:
         """Give back what is held open; nothing in the kernel's table changes."""

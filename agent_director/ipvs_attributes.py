@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
 from agent_common.virtual_server import Family, IpAddress
-from agent_director.netlink_frames import CodecError, payload_end, walk
+from agent_director.netlink_frames import CodecError, pack_attribute, payload_end, walk
 
 T = TypeVar("T")
 
@@ -36,6 +36,30 @@ def look_up(table: Mapping[int, T], number: int, what: str) -> T:
     if member is None:
         raise CodecError(f"cannot read {what} {number}: it is unknown")
     return member
+
+
+def pack_u32(kind: int, number: int) -> bytes:
+    """Write an attribute of four bytes."""
+    return _pack_number(U32, kind, number)
+
+
+def pack_u16(kind: int, number: int) -> bytes:
+    """Write an attribute of two bytes in the host's order."""
+    return _pack_number(U16, kind, number)
+
+
+def _pack_number(layout: struct.Struct, kind: int, number: int) -> bytes:
+    try:
+        return pack_attribute(kind, layout.pack(number))
+    except struct.error as error:
+        raise CodecError(f"cannot write attribute {kind}: {number} does not fit") from error
+
+
+def pack_name(kind: int, name: str, limit: int) -> bytes:
+    """Write an attribute with a name that takes fewer than `limit` bytes."""
+    if not (name and name.isascii() and "\0" not in name and len(name) < limit):
+        raise CodecError(f"cannot write {name!r} as a name: 1 to {limit - 1} ASCII characters fit")
+    return pack_attribute(kind, name.encode("ascii") + b"\0")
 
 
 def place(found: Mapping[int, int], kind: int) -> int:

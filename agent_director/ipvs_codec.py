@@ -12,9 +12,11 @@ from typing import Final
 
 from agent_director import ipvs_numbers as n
 from agent_director.destination_codec import pack_destination, pack_destination_key, unpack_destination
-from agent_director.ipvs import Statistics
+from agent_director.ipvs import Info, Statistics
 from agent_director.ipvs_attributes import place, u32, walk_nested
 from agent_director.netlink_frames import CodecError, payload_end, walk
+from agent_director.sync_daemon_codec import pack_sync_daemon, pack_sync_role, unpack_sync_daemon
+from agent_director.timeouts_codec import pack_timeouts, unpack_timeouts
 from agent_director.virtual_server_codec import pack_key, pack_virtual_server, unpack_virtual_server
 
 __all__ = [
@@ -22,10 +24,15 @@ __all__ = [
     "pack_destination",
     "pack_destination_key",
     "pack_key",
+    "pack_sync_daemon",
+    "pack_sync_role",
+    "pack_timeouts",
     "pack_virtual_server",
     "unpack_destination",
     "unpack_destination_statistics",
-    "unpack_version",
+    "unpack_info",
+    "unpack_sync_daemon",
+    "unpack_timeouts",
     "unpack_virtual_server",
     "unpack_virtual_server_statistics",
 ]
@@ -49,11 +56,14 @@ _STATS64_SIZES: Final = dict.fromkeys(_COUNTERS, 8)
 _STATS_SIZES: Final = dict.fromkeys(_COUNTERS, 4) | {n.IPVS_STATS_ATTR_INBYTES: 8, n.IPVS_STATS_ATTR_OUTBYTES: 8}
 
 
-def unpack_version(data: bytes, start: int, end: int) -> str:
-    """Read the version, as "1.2.1", from an answer to GET_INFO (the kernel packs it by NVERSION, a byte a part)."""
-    found = walk(data, start, end, {n.IPVS_INFO_ATTR_VERSION: 4})
+def unpack_info(data: bytes, start: int, end: int) -> Info:
+    """Read an answer to GET_INFO; the kernel packs the version by NVERSION, a byte a part."""
+    found = walk(data, start, end, {n.IPVS_INFO_ATTR_VERSION: 4, n.IPVS_INFO_ATTR_CONN_TAB_SIZE: 4})
     number = u32(data, found, n.IPVS_INFO_ATTR_VERSION)
-    return f"{number >> 16}.{number >> 8 & 0xFF}.{number & 0xFF}"
+    return Info(
+        version=f"{number >> 16}.{number >> 8 & 0xFF}.{number & 0xFF}",
+        connection_table_size=u32(data, found, n.IPVS_INFO_ATTR_CONN_TAB_SIZE),
+    )
 
 
 def unpack_virtual_server_statistics(data: bytes, start: int, end: int) -> Statistics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from typing import Final
 
 from agent_common.destination import DestinationKey
 from agent_common.errors import (
@@ -15,6 +16,7 @@ from agent_common.errors import (
     Reason,
     RefusedError,
 )
+from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
 
@@ -26,8 +28,11 @@ class Request:
     key: VirtualServerKey | None = None
     destination: DestinationKey | None = None
     virtual_server: VirtualServer | None = None
+    daemon: SyncDaemon | SyncRole | None = None
 
     def __str__(self) -> str:
+        if self.daemon is not None:
+            return f"{self.verb} sync daemon {self.daemon}"
         if self.destination is not None:
             return f"{self.verb} destination {self.destination} of {self.key}"
         if self.key is not None:
@@ -80,12 +85,22 @@ def refusal(request: Request, number: int, detail: str = "") -> LvsError:
             return NotFoundError(message, Reason.DESTINATION_NOT_FOUND, **names)
         case errno.ENOENT if request.virtual_server is not None:
             return _module_missing(request, request.virtual_server)
+        case _ if request.daemon is not None and number in _DAEMON_ERRORS:
+            kind, reason_word, why = _DAEMON_ERRORS[number]
+            return kind(f"cannot {request}: {why}", reason_word)
         case errno.ETIMEDOUT | errno.ENOBUFS:  # the answer is lost, and nobody knows whether it was done
             message = "the kernel's answer is lost; read the table to see whether it was done"
             return InternalError(f"cannot {request}: {message}", Reason.INTERNAL, **names)
     name = errno.errorcode.get(number, str(number))
     reason = f"the kernel refused with {name}" + (f": {detail}" if detail else "")
     return RefusedError(f"cannot {request}: {reason}", Reason.KERNEL_REFUSED, errno=name, **names)
+
+
+_DAEMON_ERRORS: Final[dict[int, tuple[type[LvsError], Reason, str]]] = {
+    errno.EEXIST: (DiffersError, Reason.SYNC_DAEMON_DIFFERS, "one of its role runs already; stop it first"),
+    errno.ESRCH: (NotFoundError, Reason.SYNC_DAEMON_NOT_FOUND, "none runs"),
+    errno.ENODEV: (RefusedError, Reason.NO_DEVICE, "there is no such interface"),
+}
 
 
 def _module_missing(request: Request, virtual_server: VirtualServer) -> RefusedError:

@@ -7,7 +7,7 @@ from typing import Final
 IPVS_GENL_NAME: Final = "IPVS"
 IPVS_GENL_VERSION: Final = 1
 
-# enum: Generic Netlink command attributes. 17 (FLUSH) ends it; 9 to 13 are the sync daemon's and the timeouts'.
+# enum: Generic Netlink command attributes.
 IPVS_CMD_NEW_SERVICE: Final = 1
 IPVS_CMD_SET_SERVICE: Final = 2
 IPVS_CMD_DEL_SERVICE: Final = 3
@@ -16,12 +16,23 @@ IPVS_CMD_NEW_DEST: Final = 5
 IPVS_CMD_SET_DEST: Final = 6
 IPVS_CMD_DEL_DEST: Final = 7
 IPVS_CMD_GET_DEST: Final = 8
+IPVS_CMD_NEW_DAEMON: Final = 9
+IPVS_CMD_DEL_DAEMON: Final = 10
+IPVS_CMD_GET_DAEMON: Final = 11
+IPVS_CMD_SET_CONFIG: Final = 12
+IPVS_CMD_GET_CONFIG: Final = 13
 IPVS_CMD_SET_INFO: Final = 14
 IPVS_CMD_GET_INFO: Final = 15
+IPVS_CMD_ZERO: Final = 16
+IPVS_CMD_FLUSH: Final = 17
 
 # enum: Attributes used in the first level of commands.
 IPVS_CMD_ATTR_SERVICE: Final = 1
 IPVS_CMD_ATTR_DEST: Final = 2
+IPVS_CMD_ATTR_DAEMON: Final = 3
+IPVS_CMD_ATTR_TIMEOUT_TCP: Final = 4
+IPVS_CMD_ATTR_TIMEOUT_TCP_FIN: Final = 5
+IPVS_CMD_ATTR_TIMEOUT_UDP: Final = 6
 
 # enum: Attributes used to describe a service.
 IPVS_SVC_ATTR_AF: Final = 1
@@ -68,6 +79,20 @@ IPVS_STATS_ATTR_OUTBPS: Final = 10
 
 # enum: Attributes used in response to IPVS_CMD_GET_INFO command.
 IPVS_INFO_ATTR_VERSION: Final = 1
+IPVS_INFO_ATTR_CONN_TAB_SIZE: Final = 2
+
+# enum: Attributes used to describe a sync daemon.
+IPVS_DAEMON_ATTR_STATE: Final = 1
+IPVS_DAEMON_ATTR_MCAST_IFN: Final = 2
+IPVS_DAEMON_ATTR_SYNC_ID: Final = 3
+IPVS_DAEMON_ATTR_SYNC_MAXLEN: Final = 4
+IPVS_DAEMON_ATTR_MCAST_GROUP: Final = 5
+IPVS_DAEMON_ATTR_MCAST_GROUP6: Final = 6
+IPVS_DAEMON_ATTR_MCAST_PORT: Final = 7
+IPVS_DAEMON_ATTR_MCAST_TTL: Final = 8
+
+IP_VS_IFNAME_MAXLEN: Final = 16
+"""Bytes of an interface's name with the NUL at its end."""
 
 # Virtual Service Flags. HASHED is the kernel's own business: it sets it, and keeps it through an edit.
 IP_VS_SVC_F_PERSISTENT: Final = 0x0001

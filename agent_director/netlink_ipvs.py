@@ -6,11 +6,14 @@ import errno
 from collections.abc import Callable
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
-from agent_common.errors import NotFoundError
+from agent_common.errors import InternalError, NotFoundError
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_director import ipvs_codec as codec
 from agent_director import ipvs_numbers as n
 from agent_director.generic_netlink import DumpInterruptedError, GenericNetlink, Message, NetlinkError
+from agent_director.ipvs import Info
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal, table_changed
 from agent_director.netlink_socket import TIMEOUT, NetlinkSocket
 
@@ -30,10 +33,9 @@ class NetlinkIpvs:
         """Close the socket."""
         self._netlink.close()
 
-    def version(self) -> str:
-        """Return the version of IPVS in the kernel."""
-        message = self._read(Request(verb="read the version of IPVS"), n.IPVS_CMD_GET_INFO)
-        return codec.unpack_version(*message)
+    def info(self) -> Info:
+        """Return what the kernel says of IPVS itself."""
+        return codec.unpack_info(*self._read(Request(verb="read the version of IPVS"), n.IPVS_CMD_GET_INFO))
 
     def virtual_servers(self) -> list[VirtualServer]:
         """Return all virtual servers."""
@@ -83,6 +85,43 @@ class NetlinkIpvs:
         """Remove a destination."""
         request = Request(verb="remove", key=key, destination=destination)
         self._call(request, n.IPVS_CMD_DEL_DEST, codec.pack_key(key) + codec.pack_destination_key(destination))
+
+    def zero(self, key: VirtualServerKey | None = None) -> None:
+        """Set counters to 0."""
+        attributes = b"" if key is None else codec.pack_key(key)
+        verb = "zero all counters" if key is None else "zero the counters of"
+        self._call(Request(verb=verb, key=key), n.IPVS_CMD_ZERO, attributes)
+
+    def timeouts(self) -> Timeouts:
+        """Return the timeouts."""
+        return codec.unpack_timeouts(*self._read(Request(verb="read the timeouts"), n.IPVS_CMD_GET_CONFIG))
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """Set the timeouts."""
+        request = Request(verb=f"set the timeouts to {timeouts}")
+        self._call(request, n.IPVS_CMD_SET_CONFIG, codec.pack_timeouts(timeouts))
+
+    def sync_daemons(self) -> list[SyncDaemon]:
+        """Return the sync daemons that run."""
+        messages = self._dump(Request(verb="list the sync daemons"), n.IPVS_CMD_GET_DAEMON)
+        return [codec.unpack_sync_daemon(*message) for message in messages]
+
+    def start_sync_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a sync daemon."""
+        request = Request(verb="start", daemon=daemon)
+        self._call(request, n.IPVS_CMD_NEW_DAEMON, codec.pack_sync_daemon(daemon))
+
+    def stop_sync_daemon(self, role: SyncRole) -> None:
+        """Stop a sync daemon.
+
+        Of one whose thread has never run the kernel's result is EINTR (kthread_stop), to which netlink gives no answer
+        (netlink_rcv_skb): so a lost answer is looked up.
+        """
+        try:
+            self._call(Request(verb="stop", daemon=role), n.IPVS_CMD_DEL_DAEMON, codec.pack_sync_role(role))
+        except InternalError:
+            if any(daemon.role is role for daemon in self.sync_daemons()):
+                raise
 
     def _call(self, request: Request, command: int, attributes: bytes) -> None:
         self._ask(request, lambda family: self._netlink.call(family, command, attributes))

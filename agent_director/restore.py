@@ -154,7 +154,7 @@ class DirectorRestore:
 
     def _cannot_read(self) -> bool:
         try:
-            self._ipvs.version()
+            self._ipvs.info()
         except LvsError:
             return True
         return False

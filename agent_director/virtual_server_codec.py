@@ -31,6 +31,8 @@ from agent_director.ipvs_attributes import (
     U32,
     address,
     look_up,
+    pack_name,
+    pack_u32,
     place,
     u32,
     walk_nested,
@@ -67,14 +69,14 @@ def pack_virtual_server(virtual_server: VirtualServer) -> bytes:
     flags = _pack_flags(virtual_server)
     parts = [
         _key_attributes(virtual_server.key),
-        _pack_name(n.IPVS_SVC_ATTR_SCHED_NAME, virtual_server.scheduler, n.IP_VS_SCHEDNAME_MAXLEN),
+        pack_name(n.IPVS_SVC_ATTR_SCHED_NAME, virtual_server.scheduler, n.IP_VS_SCHEDNAME_MAXLEN),
         # Only the flags that we know: on an edit the kernel keeps those outside the mask.
         pack_attribute(n.IPVS_SVC_ATTR_FLAGS, _FLAGS.pack(flags, _OUR_FLAGS)),
-        _pack_u32(n.IPVS_SVC_ATTR_TIMEOUT, persistence.timeout if persistence else 0),
+        pack_u32(n.IPVS_SVC_ATTR_TIMEOUT, persistence.timeout if persistence else 0),
         pack_attribute(n.IPVS_SVC_ATTR_NETMASK, _pack_netmask(family, persistence)),
     ]
     if persistence is not None and persistence.engine:
-        parts.append(_pack_name(n.IPVS_SVC_ATTR_PE_NAME, persistence.engine, n.IP_VS_PENAME_MAXLEN))
+        parts.append(pack_name(n.IPVS_SVC_ATTR_PE_NAME, persistence.engine, n.IP_VS_PENAME_MAXLEN))
     return pack_attribute(n.IPVS_CMD_ATTR_SERVICE | NLA_F_NESTED, b"".join(parts))
 
 
@@ -106,7 +108,7 @@ def unpack_virtual_server(data: bytes, start: int, end: int) -> VirtualServer:
 def _key_attributes(key: VirtualServerKey) -> bytes:
     family = pack_attribute(n.IPVS_SVC_ATTR_AF, U16.pack(key.family))
     if isinstance(key, FirewallMark):
-        return family + _pack_u32(n.IPVS_SVC_ATTR_FWMARK, key.mark)
+        return family + pack_u32(n.IPVS_SVC_ATTR_FWMARK, key.mark)
     return b"".join(
         (
             family,
@@ -123,19 +125,6 @@ def _pack_flags(virtual_server: VirtualServer) -> int:
     flags = sum(bit for is_set, bit in wanted if is_set)
     flags |= n.IP_VS_SVC_F_PERSISTENT if virtual_server.persistence is not None else 0
     return flags | (n.IP_VS_SVC_F_ONEPACKET if virtual_server.one_packet else 0)
-
-
-def _pack_name(kind: int, name: str, limit: int) -> bytes:
-    if not (name and name.isascii() and "\0" not in name and len(name) < limit):
-        raise CodecError(f"cannot write {name!r} as a name: 1 to {limit - 1} ASCII characters fit")
-    return pack_attribute(kind, name.encode("ascii") + b"\0")
-
-
-def _pack_u32(kind: int, number: int) -> bytes:
-    try:
-        return pack_attribute(kind, U32.pack(number))
-    except struct.error as error:
-        raise CodecError(f"cannot write attribute {kind}: {number} does not fit") from error
 
 
 def _pack_netmask(family: Family, persistence: Persistence | None) -> bytes:

@@ -52,7 +52,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
                 host.addresses,
                 host.sockets,
                 run,
-                ipvs_version=host.ipvs.version,
+                ipvs_version=lambda: host.ipvs.info().version,
                 settled_fence=host.transactions.settled_fence,
                 leftovers=host.destinations.leftovers,
                 problems=host.problems.texts,

@@ -17,6 +17,7 @@ from agent_common.destination import (
     TunnelChecksum,
     TunnelType,
 )
+from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.virtual_server import Persistence, SchedulerFlags, VirtualServer, VirtualServerKey, parse_key
 
 SH = VirtualServer(
@@ -151,5 +152,54 @@ SENT_DESTINATION_KEY = bytes.fromhex(
     "2800 0280 0600 0b00 0200 0000 1400 0100 c0a80068 000000000000000000000000 0600 0200 0050 0000"
 )
 """The key of GUE."""
-VERSION = bytes.fromhex("0800 0100 01020100 0800 0200 00100000")
+INFO = bytes.fromhex("0800 0100 01020100 0800 0200 00100000")
 """The answer to GET_INFO: 1.2.1, 4096 buckets."""
+
+TIMEOUTS = bytes.fromhex("0800 0400 201c0000 0800 0500 3c000000 0800 0600 90010000")
+"""The answer to GET_CONFIG after ipvsadm --set 7200 60 400, and what we send for the same."""
+
+_BACKUP6 = SyncDaemon(
+    role=SyncRole.BACKUP,
+    interface="lo",
+    sync_id=255,
+    max_length=1400,
+    group=ip_address("ff02::7"),
+    port=9000,
+    ttl=3,
+)
+_MASTER = SyncDaemon(
+    role=SyncRole.MASTER,
+    interface="eth0",
+    sync_id=7,
+    max_length=1472,
+    group=ip_address("224.0.0.81"),
+    port=8848,
+    ttl=1,
+)
+_DUMPED_SYNC_DAEMONS = [
+    (
+        _MASTER,
+        "4000 0300 0800 0100 01000000 0900 0200 6574683000 000000 0800 0300 07000000 0600 0400 c005 0000"
+        "0600 0700 9022 0000 0500 0800 01 000000 0800 0500 e0000051",
+    ),
+    (
+        _BACKUP6,
+        "4800 0300 0800 0100 02000000 0700 0200 6c6f00 00 0800 0300 ff000000 0600 0400 7805 0000 0600 0700 2823 0000"
+        "0500 0800 03 000000 1400 0600 ff020000000000000000000000000007",
+    ),
+]
+_SENT_SYNC_DAEMONS = [
+    (
+        _MASTER,
+        "4000 0380 0800 0100 01000000 0900 0200 6574683000 000000 0800 0300 07000000 0600 0400 c005 0000"
+        "0800 0500 e0000051 0600 0700 9022 0000 0500 0800 01 000000",
+    ),
+    (
+        _BACKUP6,
+        "4800 0380 0800 0100 02000000 0700 0200 6c6f00 00 0800 0300 ff000000 0600 0400 7805 0000"
+        "1400 0600 ff020000000000000000000000000007 0600 0700 2823 0000 0500 0800 03 000000",
+    ),
+]
+
+DUMPED_SYNC_DAEMONS = [(daemon, bytes.fromhex(text)) for daemon, text in _DUMPED_SYNC_DAEMONS]
+SENT_SYNC_DAEMONS = [(daemon, bytes.fromhex(text)) for daemon, text in _SENT_SYNC_DAEMONS]

@@ -5,14 +5,19 @@ A check gets an Ipvs whose table is empty, and may leave things in it.
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import pytest
 
 from agent_common.destination import MAX_WEIGHT, Destination, Forwarding, Tunnel, TunnelType
 from agent_common.errors import DiffersError, LvsError, NotFoundError, Reason, RefusedError
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import Family, Persistence, VirtualServer, parse_key
-from agent_director.ipvs import Ipvs
+from agent_director.ipvs import Info, Ipvs
 from agent_director.ipvs_codec import CodecError
 from tests.director.ipvs_samples import KERNEL_SCHEDULERS, KEYS, WEB, destination, destinations, virtual_servers
 
@@ -35,7 +40,7 @@ def check_empty(ipvs: Ipvs) -> None:
     """An empty table has no virtual servers, and IPVS says its version."""
     assert ipvs.virtual_servers() == []
     assert ipvs.virtual_server(WEB) is None
-    assert ipvs.version() == "1.2.1"
+    assert ipvs.info() == Info(version="1.2.1", connection_table_size=4096)
 
 
 def check_virtual_server_fields(ipvs: Ipvs) -> None:
@@ -231,6 +236,70 @@ def check_refused_addresses(ipvs: Ipvs) -> None:
         ipvs.remove_destination(key, destination(text).key)
 
 
+def check_zero(ipvs: Ipvs) -> None:
+    """Counters of all, or of one that is there, can be zeroed; configuration stays."""
+    ipvs.zero()
+    with raises(Reason.VIRTUAL_SERVER_NOT_FOUND, NotFoundError, WEB):
+        ipvs.zero(WEB)
+    ipvs.add_virtual_server(VirtualServer(key=WEB))
+    ipvs.add_destination(WEB, destination(weight=7))
+    ipvs.zero(WEB)
+    ipvs.zero()
+    assert table(ipvs) == {VirtualServer(key=WEB): {destination(weight=7)}}
+
+
+def check_timeouts(ipvs: Ipvs) -> None:
+    """They are read as they were set; what has no place in a message is told."""
+    before = ipvs.timeouts()
+    wanted = Timeouts(tcp=7200, tcp_fin=60, udp=400)
+    ipvs.set_timeouts(wanted)
+    assert ipvs.timeouts() == wanted
+    with raises(Reason.INTERNAL, CodecError, 2**32):
+        ipvs.set_timeouts(dataclasses.replace(wanted, tcp=2**32))
+    assert ipvs.timeouts() == wanted
+    ipvs.set_timeouts(before)
+
+
+def check_sync_daemons(ipvs: Ipvs) -> None:
+    """One of each role runs with all that was chosen, and what was not is filled in; a second is refused."""
+    assert ipvs.sync_daemons() == []
+    master = SyncDaemon(role=SyncRole.MASTER, interface="eth0", sync_id=7)
+    backup = SyncDaemon(
+        role=SyncRole.BACKUP,
+        interface="lo",
+        sync_id=255,
+        max_length=1400,
+        group=ip_address("ff02::7"),
+        port=9000,
+        ttl=3,
+    )
+    ipvs.start_sync_daemon(master)
+    ipvs.start_sync_daemon(backup)
+    time.sleep(0.1)  # one that has not run yet is stopped without an answer
+    filled = dataclasses.replace(master, max_length=1472, group=ip_address("224.0.0.81"), port=8848, ttl=1)
+    assert ipvs.sync_daemons() == [filled, backup]
+    for daemon in (master, backup):
+        with raises(Reason.SYNC_DAEMON_DIFFERS, DiffersError, daemon.role):
+            ipvs.start_sync_daemon(daemon)
+        ipvs.stop_sync_daemon(daemon.role)
+        with raises(Reason.SYNC_DAEMON_NOT_FOUND, NotFoundError, daemon.role):
+            ipvs.stop_sync_daemon(daemon.role)
+    for length, given in ((65507, 65487), (1, 1024)):
+        ipvs.start_sync_daemon(dataclasses.replace(backup, max_length=length))
+        assert ipvs.sync_daemons() == [dataclasses.replace(backup, max_length=given)]
+        time.sleep(0.1)
+        ipvs.stop_sync_daemon(SyncRole.BACKUP)
+    ipvs.start_sync_daemon(dataclasses.replace(master, group=ip_address("ff02::7")))
+    assert ipvs.sync_daemons() == [dataclasses.replace(filled, max_length=1452, group=ip_address("ff02::7"))]
+    time.sleep(0.1)
+    ipvs.stop_sync_daemon(SyncRole.MASTER)
+    with raises(Reason.NO_DEVICE, RefusedError, "eth9"):
+        ipvs.start_sync_daemon(dataclasses.replace(master, interface="eth9"))
+    with raises(Reason.INTERNAL, CodecError, "x" * 16):
+        ipvs.start_sync_daemon(dataclasses.replace(master, interface="x" * 16))
+    assert ipvs.sync_daemons() == []
+
+
 def check_many(ipvs: Ipvs) -> None:
     """A list that fills many datagrams is complete, and holds nothing twice."""
     ipvs.add_virtual_server(VirtualServer(key=WEB))
@@ -260,6 +329,9 @@ CHECKS: list[Callable[[Ipvs], None]] = [
     check_refused_values,
     check_values_without_a_place,
     check_refused_addresses,
+    check_zero,
+    check_timeouts,
+    check_sync_daemons,
     check_many,
 ]
 

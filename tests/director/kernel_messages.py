@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable
 
 from agent_common.destination import DestinationStatus
+from agent_common.sync_daemon import SyncDaemon
 from agent_common.virtual_server import FirewallMark, VirtualServer
 from agent_director.ipvs import Statistics
 
@@ -105,8 +106,23 @@ def destination(status: DestinationStatus) -> Attributes:
     ]
 
 
+def sync_daemon(daemon: SyncDaemon) -> Attributes:
+    """Return the attributes of a daemon that runs."""
+    assert daemon.max_length is not None and daemon.group is not None
+    assert daemon.port is not None and daemon.ttl is not None
+    return [
+        (1, u32(daemon.role)),
+        (2, daemon.interface.encode() + b"\0"),
+        (3, u32(daemon.sync_id)),
+        (4, u16(daemon.max_length)),
+        (7, u16(daemon.port)),
+        (8, bytes([daemon.ttl])),
+        (5 if daemon.group.version == 4 else 6, daemon.group.packed),
+    ]
+
+
 def message(kind: int, attributes: Attributes) -> bytes:
-    """Wrap attributes in the one that holds an object: 1 a virtual server, 2 a destination."""
+    """Wrap attributes in the one that holds an object: 1 a virtual server, 2 a destination, 3 a sync daemon."""
     return join([(kind, join(attributes))])
 
 

@@ -14,6 +14,8 @@ from agent_common.destination import (
     TunnelChecksum,
     TunnelType,
 )
+from agent_common.sync_daemon import MAX_SYNC_ID, SyncDaemon, SyncRole
+from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import (
     MAX_PERSISTENCE_SECONDS,
     SCHEDULERS,
@@ -88,3 +90,15 @@ def _statuses(draw: st.DrawFn) -> DestinationStatus:
 
 statuses = _statuses()
 statistics = st.builds(Statistics, **dict.fromkeys(Statistics.__slots__, u64))
+timeouts = st.builds(Timeouts, tcp=u32, tcp_fin=u32, udp=u32)
+sync_daemons = st.builds(
+    SyncDaemon,
+    role=st.sampled_from(SyncRole),
+    interface=names,
+    sync_id=st.integers(0, MAX_SYNC_ID),
+    max_length=u16,
+    group=st.ip_addresses(),
+    port=u16,
+    ttl=st.integers(0, 255),
+)
+"""Daemons that run: the kernel has filled in everything."""

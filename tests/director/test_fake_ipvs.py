@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from agent_common.errors import NotFoundError, Reason, RefusedError
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import KERNEL_TIMEOUTS
 from agent_common.virtual_server import VirtualServer
 from agent_director.fake_ipvs import FakeIpvs
 from agent_director.ipvs import Ipvs
@@ -33,7 +35,7 @@ def test_kernel_without_ipvs() -> None:
     """Without the module every call says what to load, and what was asked for; with it all goes on."""
     ipvs = FakeIpvs(loaded=False)
     calls: list[Callable[[], object]] = [
-        ipvs.version,
+        ipvs.info,
         ipvs.virtual_servers,
         lambda: ipvs.virtual_server(WEB),
         lambda: ipvs.add_virtual_server(VirtualServer(key=WEB)),
@@ -43,6 +45,13 @@ def test_kernel_without_ipvs() -> None:
         lambda: ipvs.add_destination(WEB, destination()),
         lambda: ipvs.edit_destination(WEB, destination()),
         lambda: ipvs.remove_destination(WEB, destination().key),
+        ipvs.zero,
+        lambda: ipvs.zero(WEB),
+        ipvs.timeouts,
+        lambda: ipvs.set_timeouts(KERNEL_TIMEOUTS),
+        ipvs.sync_daemons,
+        lambda: ipvs.start_sync_daemon(SyncDaemon(role=SyncRole.MASTER, interface="eth0")),
+        lambda: ipvs.stop_sync_daemon(SyncRole.MASTER),
     ]
     for call in calls:
         with raises(

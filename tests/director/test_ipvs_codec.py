@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus, Tunnel
+from agent_common.sync_daemon import SyncDaemon
+from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import Family, VirtualServer, VirtualServerKey
 from agent_director import ipvs_codec as codec
-from agent_director.ipvs import Statistics
+from agent_director.ipvs import Info, Statistics
 from tests.director import golden_ipvs as golden
 from tests.director import kernel_messages as kernel
 from tests.director import strategies
@@ -45,9 +47,20 @@ def test_recorded_destination_is_read(destination: Destination, data: bytes) -> 
     assert (status.active, status.inactive, status.persistent) == (0, 0, 0)
 
 
-def test_recorded_version_is_read() -> None:
+def test_recorded_info_is_read() -> None:
     """The number of the kernel's version is read a byte a part."""
-    assert codec.unpack_version(golden.VERSION, 0, len(golden.VERSION)) == "1.2.1"
+    assert codec.unpack_info(golden.INFO, 0, len(golden.INFO)) == Info(version="1.2.1", connection_table_size=4096)
+
+
+@pytest.mark.parametrize(("daemon", "data"), golden.DUMPED_SYNC_DAEMONS)
+def test_recorded_sync_daemon_is_read(daemon: SyncDaemon, data: bytes) -> None:
+    """A daemon that the kernel sent is read as what ipvsadm had started."""
+    assert codec.unpack_sync_daemon(data, 0, len(data)) == daemon
+
+
+def test_recorded_timeouts_are_read() -> None:
+    """What the kernel sent after ipvsadm --set 7200 60 400."""
+    assert codec.unpack_timeouts(golden.TIMEOUTS, 0, len(golden.TIMEOUTS)) == Timeouts(tcp=7200, tcp_fin=60, udp=400)
 
 
 def test_written_bytes_are_those_that_the_kernel_took() -> None:
@@ -59,6 +72,9 @@ def test_written_bytes_are_those_that_the_kernel_took() -> None:
     for key, data in golden.SENT_KEYS:
         assert codec.pack_key(key) == data
     assert codec.pack_destination_key(golden.GUE.key) == golden.SENT_DESTINATION_KEY
+    for daemon, data in golden.SENT_SYNC_DAEMONS:
+        assert codec.pack_sync_daemon(daemon) == data
+    assert codec.pack_timeouts(Timeouts(tcp=7200, tcp_fin=60, udp=400)) == golden.TIMEOUTS
 
 
 @given(strategies.virtual_servers)
@@ -127,6 +143,33 @@ def test_old_kernels_leave_out_family_and_tunnel(status: DestinationStatus) -> N
     attributes = [each for each in kernel.destination(status) if each[0] not in (11, 13, 14, 15)]
     plain = dataclasses.replace(status.destination, tunnel=Tunnel())
     assert unpack_destination(kernel.message(2, attributes), family) == dataclasses.replace(status, destination=plain)
+
+
+@given(strategies.timeouts)
+def test_timeouts_there_and_back(timeouts: Timeouts) -> None:
+    """Timeouts that are written and read again are the same."""
+    data = codec.pack_timeouts(timeouts)
+    assert codec.unpack_timeouts(data, 0, len(data)) == timeouts
+
+
+@given(strategies.sync_daemons, st.randoms())
+def test_sync_daemon_of_the_kernel_is_read_and_written_back(daemon: SyncDaemon, random: Any) -> None:
+    """A daemon that runs is read whole, in whatever order; to start the same one the same attributes are sent."""
+    attributes = kernel.sync_daemon(daemon)
+    random.shuffle(attributes)
+    data = kernel.message(3, attributes)
+    assert codec.unpack_sync_daemon(data, 0, len(data)) == daemon
+    assert kernel.split(kernel.split(codec.pack_sync_daemon(daemon))[3]) == dict(attributes)
+    assert kernel.split(kernel.split(codec.pack_sync_role(daemon.role))[3]) == {1: kernel.u32(daemon.role)}
+
+
+@given(strategies.sync_daemons)
+def test_old_kernels_say_less_of_a_sync_daemon(daemon: SyncDaemon) -> None:
+    """Role, interface and sync id; what is not chosen is not sent either."""
+    data = kernel.message(3, kernel.sync_daemon(daemon)[:3])
+    plain = dataclasses.replace(daemon, max_length=None, group=None, port=None, ttl=None)
+    assert codec.unpack_sync_daemon(data, 0, len(data)) == plain
+    assert set(kernel.split(kernel.split(codec.pack_sync_daemon(plain))[3])) == {1, 2, 3}
 
 
 @given(strategies.statistics)

@@ -21,7 +21,9 @@ from tests.director.test_ipvs_codec import unpack_destination, unpack_virtual_se
 READERS: list[Callable[[bytes], object]] = [
     unpack_virtual_server,
     unpack_destination,
-    lambda data: codec.unpack_version(data, 0, len(data)),
+    lambda data: codec.unpack_info(data, 0, len(data)),
+    lambda data: codec.unpack_timeouts(data, 0, len(data)),
+    lambda data: codec.unpack_sync_daemon(data, 0, len(data)),
     lambda data: codec.unpack_virtual_server_statistics(data, 0, len(data)),
     lambda data: codec.unpack_destination_statistics(data, 0, len(data)),
 ]

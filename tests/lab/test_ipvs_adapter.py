@@ -10,6 +10,8 @@ import pytest
 
 from agent_common.destination import Destination
 from agent_common.errors import InternalError, Reason
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import KERNEL_TIMEOUTS, Timeouts
 from agent_common.virtual_server import Family, FirewallMark, Persistence, VirtualServer, VirtualServerKey, parse_key
 from agent_director.ipvs import Ipvs
 from agent_director.netlink_ipvs import NetlinkIpvs
@@ -24,6 +26,8 @@ def director(site: Site) -> Iterator[Host]:
     site.director.run("ipvsadm", "-C")
     yield site.director
     site.director.run("ipvsadm", "-C")
+    for role in ("master", "backup"):
+        site.director.run("ipvsadm", "--stop-daemon", role, check=False)
 
 
 @pytest.fixture
@@ -155,3 +159,29 @@ def test_what_cannot_be_expressed_is_told(director: Host, ipvs: NetlinkIpvs) -> 
             with raises(Reason.INTERNAL, InternalError, f"udp/{VIP}:5060", "ipvsadm -E"):
                 read()
         director.run("ipvsadm", "-C")
+
+
+def test_sync_daemons_and_timeouts_are_those_of_ipvsadm(director: Host, ipvs: NetlinkIpvs) -> None:
+    """What we set ipvsadm shows, and what it sets we read."""
+    ipvs.set_timeouts(Timeouts(tcp=7200, tcp_fin=60, udp=400))
+    assert director.out("ipvsadm", "-L", "--timeout") == "Timeout (tcp tcpfin udp): 7200 60 400"
+    director.run("ipvsadm", "--set", "900", "120", "300")
+    assert ipvs.timeouts() == KERNEL_TIMEOUTS
+    ipvs.start_sync_daemon(SyncDaemon(role=SyncRole.MASTER, interface="eth0", sync_id=7, port=9000, ttl=3))
+    director.run("ipvsadm", "--start-daemon", "backup", "--mcast-interface", "lo", "--sync-maxlen", "1400")
+    lines = director.out("ipvsadm", "-L", "--daemon").splitlines()
+    assert lines[0] == "master sync daemon (mcast=eth0, syncid=7, maxlen=1472, group=224.0.0.81, port=9000, ttl=3)"
+    backup = next(daemon for daemon in ipvs.sync_daemons() if daemon.role is SyncRole.BACKUP)
+    assert backup == SyncDaemon(
+        role=SyncRole.BACKUP, interface="lo", max_length=1400, group=IPv4Address("224.0.0.81"), port=8848, ttl=1
+    )
+
+
+def test_a_daemon_that_never_ran_is_stopped_all_the_same(director: Host) -> None:
+    """The kernel does so and does not answer: a guest with one processor has not come to the thread by then."""
+    impatient = director.inside(lambda: NetlinkIpvs(timeout=0.5))
+    for role in SyncRole:
+        impatient.start_sync_daemon(SyncDaemon(role=role, interface="eth0"))
+        impatient.stop_sync_daemon(role)
+        assert director.out("ipvsadm", "-L", "--daemon") == ""
+    impatient.close()

@@ -16,7 +16,7 @@ from agent_common.virtual_server import Persistence, VirtualServer, parse_key
 from agent_director import ipvs_codec as codec
 from agent_director import ipvs_numbers as n
 from agent_director.generic_netlink import GenericNetlink, NetlinkError
-from agent_director.ipvs import Statistics
+from agent_director.ipvs import Info, Statistics
 from agent_director.netlink_frames import NLA_F_NESTED, pack_attribute
 from agent_director.netlink_ipvs import NetlinkIpvs
 from agent_director.netlink_socket import NetlinkSocket
@@ -33,7 +33,7 @@ from agent_common.virtual_server import VirtualServer, parse_key
 from agent_director.netlink_ipvs import NetlinkIpvs
 ipvs = NetlinkIpvs()
 key = parse_key("tcp/192.168.0.200:80")
-for call in (ipvs.version, ipvs.virtual_servers, lambda: ipvs.virtual_server(key), lambda: ipvs.destinations(key),
+for call in (ipvs.info, ipvs.virtual_servers, lambda: ipvs.virtual_server(key), lambda: ipvs.destinations(key),
              lambda: ipvs.add_virtual_server(VirtualServer(key=key))):
     try:
         print(call())
@@ -171,7 +171,7 @@ def test_kernel_without_ipvs(director: Host, ipvs: NetlinkIpvs) -> None:
     early = director.inside(NetlinkIpvs)
     for adapter in (early, ipvs):
         calls: list[Callable[[], object]] = [
-            adapter.version,
+            adapter.info,
             adapter.virtual_servers,
             lambda adapter=adapter: adapter.virtual_server(WEB),  # type: ignore[misc]
             lambda adapter=adapter: adapter.add_virtual_server(VirtualServer(key=WEB)),  # type: ignore[misc]
@@ -191,10 +191,10 @@ def test_module_that_went_and_came_back(ipvs: NetlinkIpvs, netlink: GenericNetli
     """After the module was loaded again the family has another number, and no caller notices."""
     assert ipvs.virtual_servers() == []
     before = netlink.family(n.IPVS_GENL_NAME)
-    for call in (ipvs.virtual_servers, ipvs.version, lambda: ipvs.virtual_server(WEB)):
+    for call in (ipvs.virtual_servers, ipvs.info, lambda: ipvs.virtual_server(WEB)):
         unload("ip_vs")
         modprobe("ip_vs")
-        assert call() in ([], "1.2.1", None)
+        assert call() in ([], Info(version="1.2.1", connection_table_size=4096), None)
     assert netlink.family(n.IPVS_GENL_NAME) != before
     unload("ip_vs")
     modprobe("-a", "ip_vs", "ip_vs_wlc")

@@ -103,6 +103,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """FAILED_PRECONDITION: the destination takes connections, and is only removed while it is draining."""
     REASON_JOURNAL_CORRUPT: _Reason.ValueType  # 38
     """FAILED_PRECONDITION: the agent's journal is corrupt, so it changes nothing; the metadata has its path."""
+    REASON_SYNC_DAEMON_NOT_FOUND: _Reason.ValueType  # 39
+    """NOT_FOUND: no sync daemon of this role runs."""
+    REASON_SYNC_DAEMON_DIFFERS: _Reason.ValueType  # 40
+    """ALREADY_EXISTS: a sync daemon of this role runs and differs."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -185,6 +189,10 @@ REASON_NOT_DRAINING: Reason.ValueType  # 37
 """FAILED_PRECONDITION: the destination takes connections, and is only removed while it is draining."""
 REASON_JOURNAL_CORRUPT: Reason.ValueType  # 38
 """FAILED_PRECONDITION: the agent's journal is corrupt, so it changes nothing; the metadata has its path."""
+REASON_SYNC_DAEMON_NOT_FOUND: Reason.ValueType  # 39
+"""NOT_FOUND: no sync daemon of this role runs."""
+REASON_SYNC_DAEMON_DIFFERS: Reason.ValueType  # 40
+"""ALREADY_EXISTS: a sync daemon of this role runs and differs."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
