@@ -38,7 +38,15 @@ class ArpInterface:
         return f"ARP on {self.name}"
 
 
-Resource = VirtualServerKey | DestinationName | IpAddress | ArpInterface
+class IpvsSetting(enum.StrEnum):
+    """What is set of IPVS on a director as a whole."""
+
+    TIMEOUTS = "timeouts"
+    SYNC_MASTER = "sync daemon master"
+    SYNC_BACKUP = "sync daemon backup"
+
+
+Resource = VirtualServerKey | DestinationName | IpAddress | ArpInterface | IpvsSetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

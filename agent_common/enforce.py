@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from agent_common.drift import DestinationName, Drift, DriftKind, Resource
+from agent_common.drift import DestinationName, Drift, DriftKind, IpvsSetting, Resource
 from agent_common.errors import ConflictError
 from agent_common.repair import Repair, Repairs
 from agent_common.virtual_server import FirewallMark, ServiceAddress
@@ -57,4 +57,4 @@ class Enforcer:
 
 def _is_left(resource: Resource) -> bool:
     """VIPs and silence are mended in any case."""
-    return isinstance(resource, ServiceAddress | FirewallMark | DestinationName)
+    return isinstance(resource, ServiceAddress | FirewallMark | DestinationName | IpvsSetting)

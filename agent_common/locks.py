@@ -12,6 +12,7 @@ from agent_common import wire
 from agent_common.destination import DestinationKey
 from agent_common.errors import ConflictError, Reason
 from agent_common.operation import Change
+from agent_common.wire_settings import unpack_sync_role
 from agent_common.wire_vip import unpack_holder
 
 
@@ -64,6 +65,11 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             holders = [change.vip.holder] if change.vip.HasField("holder") else change.vip.after.holders
             labels = [unpack_holder(each).label for each in holders]
             return [Claim(resource=f"VIP {address} held for {label}", exclusive=change.made) for label in labels]
+        case "timeouts":
+            return (Claim(resource="timeouts", exclusive=change.made),)
+        case "sync_daemon":
+            role = unpack_sync_role(change.sync_daemon.role, "role")
+            return (Claim(resource=f"sync daemon {role}", exclusive=change.made),)
         case _:
             return ()
 

@@ -7,13 +7,19 @@ import ipaddress
 from lvsagent.v1 import drift_service_pb2
 
 from agent_common import wire
-from agent_common.drift import ArpInterface, DestinationName, Drift, DriftKind, Resource
+from agent_common.drift import ArpInterface, DestinationName, Drift, DriftKind, IpvsSetting, Resource
 from agent_common.virtual_server import parse_address
 
 KINDS: dict[drift_service_pb2.DriftKind.ValueType, DriftKind] = {
     drift_service_pb2.DRIFT_KIND_MISSING: DriftKind.MISSING,
     drift_service_pb2.DRIFT_KIND_MODIFIED: DriftKind.MODIFIED,
     drift_service_pb2.DRIFT_KIND_FOREIGN: DriftKind.FOREIGN,
+}
+
+SETTINGS: dict[drift_service_pb2.IpvsSetting.ValueType, IpvsSetting] = {
+    drift_service_pb2.IPVS_SETTING_TIMEOUTS: IpvsSetting.TIMEOUTS,
+    drift_service_pb2.IPVS_SETTING_SYNC_MASTER: IpvsSetting.SYNC_MASTER,
+    drift_service_pb2.IPVS_SETTING_SYNC_BACKUP: IpvsSetting.SYNC_BACKUP,
 }
 
 
@@ -26,6 +32,8 @@ def pack_drift(drift: Drift) -> drift_service_pb2.Drift:
             message.destination.destination.CopyFrom(wire.pack_destination_key(key))
         case ArpInterface(name=name):
             message.arp_interface = name
+        case IpvsSetting() as setting:
+            message.ipvs_setting = wire.pack_enum(SETTINGS, setting)
         case ipaddress.IPv4Address() | ipaddress.IPv6Address() as address:
             message.vip = str(address)
         case key:
@@ -54,6 +62,8 @@ def _unpack_resource(
             )
         case "arp_interface":
             return ArpInterface(name=message.arp_interface)
+        case "ipvs_setting":
+            return wire.unpack_enum(SETTINGS, message.ipvs_setting, "drift.ipvs_setting")
         case "vip":
             return parse_address(message.vip, "drift.vip")
         case _:

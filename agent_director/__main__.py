@@ -13,6 +13,7 @@ from lvsagent.v1 import (
     drift_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
+    ipvs_settings_service_pb2,
     transaction_service_pb2,
     vip_service_pb2,
 )
@@ -45,11 +46,15 @@ from agent_common.worker import Worker
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.ipvs_service import IpvsServicer, pack_server
+from agent_director.ipvs_settings import IpvsSettings
+from agent_director.ipvs_settings_service import IpvsSettingsServicer
 from agent_director.netlink_ipvs import NetlinkIpvs
 from agent_director.netlink_neighbour import NetlinkNeighbours
 from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
+from agent_director.sync_daemon import SyncDaemons
+from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.vip_neighbours import VipNeighbours
 from agent_director.virtual_server import VirtualServers
@@ -149,7 +154,8 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     shadow = Shadow(addresses, sockets, settings.listen, vips.made)
     destinations = Destinations(kernel.ipvs, state)
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)
-    resources = DirectorResources(virtual_servers, destinations, vips)
+    ipvs_settings = IpvsSettings(TimeoutSettings(kernel.ipvs, state), SyncDaemons(kernel.ipvs, state))
+    resources = DirectorResources(virtual_servers, destinations, vips, ipvs_settings)
     neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
     locks = Locks()
     failpoints = settings.failpoints_of("director")
@@ -162,6 +168,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         virtual_servers,
         destinations,
         vips,
+        ipvs_settings,
         changes,
         neighbours,
         worker,
@@ -174,6 +181,11 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
+        (
+            ipvs_settings_service_pb2,
+            "IpvsSettingsService",
+            IpvsSettingsServicer(ipvs_settings, changes, worker),
+        ),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),

@@ -130,7 +130,7 @@ class FakeIpvs:
         """Set the timeouts."""
         codec.pack_timeouts(timeouts)  # what has no place in a message is refused by the codec
         self._ask(Request(verb=f"set the timeouts to {timeouts}"))
-        self._timeouts = timeouts
+        self._timeouts = timeouts.over(self._timeouts)
 
     def sync_daemons(self) -> list[SyncDaemon]:
         """Return the sync daemons that run."""

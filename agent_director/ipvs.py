@@ -107,7 +107,7 @@ class Ipvs(Protocol):
         """Return how long connections of which nothing is heard are kept."""
 
     def set_timeouts(self, timeouts: Timeouts) -> None:
-        """Set all three; connections that are there have the new ones from their next packet on."""
+        """Set those that are meant; connections that are there have the new ones from their next packet on."""
 
     def sync_daemons(self) -> list[SyncDaemon]:
         """Return the daemons that run, with what the kernel chose filled in."""

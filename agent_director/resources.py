@@ -6,25 +6,44 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from agent_common.changes import Reverted
-from agent_common.drift import ArpInterface, DestinationName, Resource
+from agent_common.drift import ArpInterface, DestinationName, IpvsSetting, Resource
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import HeldVips
 from agent_common.operation import Change, Operation
 from agent_common.virtual_server import FirewallMark, ServiceAddress
 from agent_director.destination import Destinations
+from agent_director.ipvs_settings import IpvsSettings
 from agent_director.virtual_server import VirtualServers
 
 
 class DirectorResources:
-    """Virtual servers, destinations and VIPs of a director."""
+    """Virtual servers, destinations, VIPs and settings of a director."""
 
-    def __init__(self, virtual_servers: VirtualServers, destinations: Destinations, vips: HeldVips) -> None:
+    def __init__(
+        self, virtual_servers: VirtualServers, destinations: Destinations, vips: HeldVips, settings: IpvsSettings
+    ) -> None:
         self._virtual_servers = virtual_servers
         self._destinations = destinations
         self._vips = vips
+        self._settings = settings
 
     def plan(self, operation: Operation, earlier: Sequence[Change]) -> Change:
         """Say what an operation would change."""
+        match operation.WhichOneof("operation"):
+            case "create_vip":
+                return self._vips.plan_create(operation.create_vip)
+            case "delete_vip":
+                return self._vips.plan_delete(operation.delete_vip)
+            case None:
+                raise InvalidInputError("operation", "operation: must be set")
+            case name if name.endswith("_virtual_server"):
+                return self._plan_virtual_server(operation)
+            case name if name.endswith("_destination"):
+                return self._plan_destination(operation, earlier)
+            case name:
+                return self._plan_setting(operation, name)
+
+    def _plan_virtual_server(self, operation: Operation) -> Change:
         match operation.WhichOneof("operation"):
             case "create_virtual_server":
                 return self._virtual_servers.plan_create(operation.create_virtual_server)
@@ -32,25 +51,30 @@ class DirectorResources:
                 return self._virtual_servers.plan_update(operation.update_virtual_server)
             case "delete_virtual_server":
                 return self._virtual_servers.plan_delete(operation.delete_virtual_server)
+            case _:
+                return self._virtual_servers.plan_adopt(operation.adopt_virtual_server)
+
+    def _plan_destination(self, operation: Operation, earlier: Sequence[Change]) -> Change:
+        match operation.WhichOneof("operation"):
             case "create_destination":
-                request = operation.create_destination
-                return self._destinations.plan_create(request, earlier)
+                return self._destinations.plan_create(operation.create_destination, earlier)
             case "update_destination":
                 return self._destinations.plan_update(operation.update_destination)
             case "delete_destination":
                 return self._destinations.plan_delete(operation.delete_destination)
-            case "adopt_virtual_server":
-                return self._virtual_servers.plan_adopt(operation.adopt_virtual_server)
-            case "adopt_destination":
+            case _:
                 return self._destinations.plan_adopt(operation.adopt_destination)
-            case "create_vip":
-                return self._vips.plan_create(operation.create_vip)
-            case "delete_vip":
-                return self._vips.plan_delete(operation.delete_vip)
-            case None:
-                raise InvalidInputError("operation", "operation: must be set")
-            case other:
-                raise RefusedError(f"a director does not {other.replace('_', ' ')}", Reason.NOT_SUPPORTED)
+
+    def _plan_setting(self, operation: Operation, name: str) -> Change:
+        match name:
+            case "update_timeouts":
+                return self._settings.timeouts.plan_update(operation.update_timeouts)
+            case "start_sync_daemon":
+                return self._settings.sync_daemons.plan_start(operation.start_sync_daemon)
+            case "stop_sync_daemon":
+                return self._settings.sync_daemons.plan_stop(operation.stop_sync_daemon)
+            case _:
+                raise RefusedError(f"a director does not {name.replace('_', ' ')}", Reason.NOT_SUPPORTED)
 
     def plan_repair(self, resource: Resource) -> Change:
         """Say what would bring a resource back to what was committed."""
@@ -61,6 +85,8 @@ class DirectorResources:
                 return self._vips.plan_restore(address, asked=True)
             case ServiceAddress() | FirewallMark() as key:
                 return self._virtual_servers.plan_repair(key)
+            case IpvsSetting() as setting:
+                return self._settings.plan_repair(setting)
             case ArpInterface():
                 raise RefusedError("a director has no ARP sysctls to set", Reason.NOT_SUPPORTED)
 
@@ -85,6 +111,10 @@ class DirectorResources:
                 self._destinations.write(change.destination)
             case "vip":
                 change.actions.extend(self._vips.write(change.vip))
+            case "timeouts":
+                self._settings.timeouts.write(change.timeouts)
+            case "sync_daemon":
+                self._settings.sync_daemons.write(change.sync_daemon)
             case other:
                 raise AssertionError(f"no change of a director: {other}")
 
@@ -97,5 +127,9 @@ class DirectorResources:
                 return self._destinations.revert(change.destination, foreign=change.foreign)
             case "vip":
                 return self._vips.revert(change.vip)
+            case "timeouts":
+                return self._settings.timeouts.revert(change.timeouts)
+            case "sync_daemon":
+                return self._settings.sync_daemons.revert(change.sync_daemon)
             case other:
                 raise AssertionError(f"no change of a director: {other}")

@@ -1,4 +1,4 @@
-"""Brings back at start what this director committed: virtual servers, then destinations, the VIPs last.
+"""Brings back at start what this director committed: settings, virtual servers, then destinations, the VIPs last.
 
 A VIP that comes before its services would reset live connections (docs/explanation/order-of-steps.md).
 """
@@ -22,6 +22,7 @@ from agent_common.worker import Run
 from agent_director.destination import Destinations
 from agent_director.drift import find_table_drift
 from agent_director.ipvs import Ipvs
+from agent_director.ipvs_settings import IpvsSettings
 from agent_director.virtual_server import VirtualServers
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class DirectorRestore:
         virtual_servers: VirtualServers,
         destinations: Destinations,
         vips: HeldVips,
+        settings: IpvsSettings,
         changes: Changes,
         neighbours: Neighbours,
         run: Run,
@@ -56,6 +58,7 @@ class DirectorRestore:
         self._virtual_servers = virtual_servers
         self._destinations = destinations
         self._vips = vips
+        self._settings = settings
         self._changes = changes
         self._neighbours = neighbours
         self._run = run
@@ -93,7 +96,7 @@ class DirectorRestore:
         """Compare what was committed with the kernel."""
         table = {server.key: (server, self._ipvs.destinations(server.key)) for server in self._ipvs.virtual_servers()}
         found = find_table_drift(self._virtual_servers.committed(), self._destinations.committed(), table)
-        return [*found, *self._vips.drift()]
+        return [*self._settings.drift(), *found, *self._vips.drift()]
 
     async def _bring_back(
         self,
@@ -107,7 +110,7 @@ class DirectorRestore:
         await complete()
         vips = await restore_vips(self._vips, neighbours or self._neighbours, self._run, self._problems, locks)
         if table or vips.back:
-            _log.info("restored %d virtual servers and destinations, and %d VIPs", table, vips.back)
+            _log.info("restored %d settings, virtual servers and destinations, and %d VIPs", table, vips.back)
         return vips
 
     def _restore_table(self, *, new_boot: bool) -> int:
@@ -119,9 +122,14 @@ class DirectorRestore:
             return 0
         if there and not new_boot:
             return 0
-        servers = [each for each in self._virtual_servers.committed() if each.key not in there]
-        return sum(self._restore_server(each) for each in servers) + sum(
-            self._restore_destinations(key, wanted) for key, wanted in self._destinations.committed().items()
+        committed = self._virtual_servers.committed()
+        # Where the kernel lost its table, with the module, it lost what was set, too.
+        settings = self._settings.restore(self._put_back) if new_boot or committed else 0
+        servers = [each for each in committed if each.key not in there]
+        return (
+            settings
+            + sum(self._restore_server(each) for each in servers)
+            + sum(self._restore_destinations(key, wanted) for key, wanted in self._destinations.committed().items())
         )
 
     def _restore_server(self, server: VirtualServer) -> int:
@@ -143,7 +151,7 @@ class DirectorRestore:
 
         return self._put_back(f"{wanted.key} in {key}", lambda: self._destinations.restore(key, wanted), is_missing)
 
-    def _put_back(self, name: str, put_back: Callable[[], None], is_missing: Callable[[], bool]) -> int:
+    def _put_back(self, name: str, put_back: Callable[[], object], is_missing: Callable[[], bool]) -> int:
         """Put one thing back; return how many things came back, 1 or 0."""
         try:
             put_back()

@@ -21,8 +21,9 @@ _SIZES: Final = dict.fromkeys(_FIELDS, 4)
 
 
 def pack_timeouts(timeouts: Timeouts) -> bytes:
-    """Write the attributes for SET_CONFIG."""
-    return b"".join(pack_u32(kind, getattr(timeouts, name)) for kind, name in _FIELDS.items())
+    """Write the attributes for SET_CONFIG; the kernel leaves alone what is left out."""
+    meant = timeouts.meant()
+    return b"".join(pack_u32(kind, meant[name]) for kind, name in _FIELDS.items() if name in meant)
 
 
 def unpack_timeouts(data: bytes, start: int, end: int) -> Timeouts:

@@ -27,9 +27,12 @@ from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 from agent_director.destination import Destinations
 from agent_director.fake_ipvs import FakeIpvs
+from agent_director.ipvs_settings import IpvsSettings
 from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
+from agent_director.sync_daemon import SyncDaemons
+from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.virtual_server import VirtualServers
 from agent_realserver.fake_arp import FakeArpSysctls
@@ -118,7 +121,8 @@ class DirectorHost:
         self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)
         self.destinations = parts.destinations(self.ipvs, self.state)
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
-        self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips)
+        self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
+        self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips, self.settings)
         self.neighbours = neighbours or NoNeighbours()
         locks = parts.locks()
         self.changes = Changes(self.resources, self.state, run, self.neighbours, locks)
@@ -130,6 +134,7 @@ class DirectorHost:
             self.virtual_servers,
             self.destinations,
             self.vips,
+            self.settings,
             self.changes,
             self.neighbours,
             run,

@@ -14,6 +14,7 @@ from lvsagent.v1 import (
     drift_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
+    ipvs_settings_service_pb2,
     transaction_service_pb2,
     vip_service_pb2,
 )
@@ -26,6 +27,7 @@ from agent_common.host_service import HostServicer, Identity
 from agent_common.transaction_service import TransactionServicer
 from agent_common.vip_service import VipServicer
 from agent_director.ipvs_service import IpvsServicer, pack_server
+from agent_director.ipvs_settings_service import IpvsSettingsServicer
 from agent_realserver.arp_service import ArpServicer
 from cli.client import Call, Clients
 from cli.site import Site
@@ -47,6 +49,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
         servicers = {
             **common,
             ipvs_service_pb2: IpvsServicer(host.virtual_servers, host.destinations, host.changes, run),
+            ipvs_settings_service_pb2: IpvsSettingsServicer(host.settings, host.changes, run),
             host_service_pb2: HostServicer(
                 identity,
                 host.addresses,

@@ -14,12 +14,12 @@ from agent_common.agent import read_settings
 from cli.app import app
 from cli.settings import DEFAULTS
 from docs import generate_api, generate_cli
+from tests.failpoint_table import documented
 from tests.lab import console
 from tests.lab.fault_cases import PLACES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
-TRANSACTIONS = CHECKOUT / "docs/explanation/transactions.md"
 AGENTS = {"lvs-director": 9710, "lvs-realserver": 9711}
 
 Row = tuple[str, str, str, str]
@@ -52,8 +52,7 @@ def test_the_api_reference_is_what_the_protos_say() -> None:
 
 def test_every_failpoint_has_a_row_of_what_comes_of_it() -> None:
     """docs/explanation/transactions.md, in the order of the steps."""
-    rows = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \|", TRANSACTIONS.read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(rows) == sorted(f"{step}.{place}" for step, places in PLACES.items() for place in places)
+    assert sorted(documented()) == sorted(f"{step}.{place}" for step, places in PLACES.items() for place in places)
 
 
 def settings_rows(program: str) -> list[Row]:

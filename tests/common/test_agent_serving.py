@@ -48,7 +48,15 @@ from tests.director.ipvs_samples import KEYS, destination
 from tests.hosts import VIP, WEB, DirectorHost, RealServerHost, holder
 from tests.serving import Host, served, services
 
-DIRECTOR_SERVICES = {"IpvsService", "VipService", "ChangeService", "DriftService", "TransactionService", "HostService"}
+DIRECTOR_SERVICES = {
+    "IpvsService",
+    "IpvsSettingsService",
+    "VipService",
+    "ChangeService",
+    "DriftService",
+    "TransactionService",
+    "HostService",
+}
 REAL_SERVER_SERVICES = {
     "VipService",
     "ArpService",

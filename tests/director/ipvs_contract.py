@@ -254,6 +254,10 @@ def check_timeouts(ipvs: Ipvs) -> None:
     wanted = Timeouts(tcp=7200, tcp_fin=60, udp=400)
     ipvs.set_timeouts(wanted)
     assert ipvs.timeouts() == wanted
+    ipvs.set_timeouts(Timeouts(tcp_fin=61))
+    ipvs.set_timeouts(Timeouts())
+    wanted = dataclasses.replace(wanted, tcp_fin=61)
+    assert ipvs.timeouts() == wanted
     with raises(Reason.INTERNAL, CodecError, 2**32):
         ipvs.set_timeouts(dataclasses.replace(wanted, tcp=2**32))
     assert ipvs.timeouts() == wanted

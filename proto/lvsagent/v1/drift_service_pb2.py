@@ -28,31 +28,33 @@ from lvsagent.v1 import operation_pb2 as lvsagent_dot_v1_dot_operation__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flvsagent/v1/drift_service.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a\x17lvsagent/v1/error.proto\x1a\x1blvsagent/v1/operation.proto\x1a lvsagent/v1/virtual_server.proto\"z\n\x0f\x44\x65stinationName\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\"\xef\x01\n\x05\x44rift\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.lvsagent.v1.DriftKind\x12\x37\n\x0evirtual_server\x18\x02 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKeyH\x00\x12\x33\n\x0b\x64\x65stination\x18\x03 \x01(\x0b\x32\x1c.lvsagent.v1.DestinationNameH\x00\x12\r\n\x03vip\x18\x04 \x01(\tH\x00\x12\x17\n\rarp_interface\x18\x05 \x01(\tH\x00\x12\x0e\n\x06\x66ields\x18\x06 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\tB\n\n\x08resource\"K\n\x10ListDriftRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08look_now\x18\x03 \x01(\x08\"O\n\x11ListDriftResponse\x12!\n\x05\x64rift\x18\x01 \x03(\x0b\x32\x12.lvsagent.v1.Drift\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x06Repair\x12!\n\x05\x64rift\x18\x01 \x01(\x0b\x32\x12.lvsagent.v1.Drift\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"Q\n\x12RepairDriftRequest\x12$\n\x07repairs\x18\x01 \x03(\x0b\x32\x13.lvsagent.v1.Repair\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"v\n\x0cRepairResult\x12%\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.ChangeH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.ItemErrorH\x00\x12\x0c\n\x04\x65tag\x18\x03 \x01(\tB\x08\n\x06result\"A\n\x13RepairDriftResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.lvsagent.v1.RepairResult*p\n\tDriftKind\x12\x1a\n\x16\x44RIFT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_KIND_MISSING\x10\x01\x12\x17\n\x13\x44RIFT_KIND_MODIFIED\x10\x02\x12\x16\n\x12\x44RIFT_KIND_FOREIGN\x10\x03\x32\xac\x01\n\x0c\x44riftService\x12J\n\tListDrift\x12\x1d.lvsagent.v1.ListDriftRequest\x1a\x1e.lvsagent.v1.ListDriftResponse\x12P\n\x0bRepairDrift\x12\x1f.lvsagent.v1.RepairDriftRequest\x1a .lvsagent.v1.RepairDriftResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1flvsagent/v1/drift_service.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a\x17lvsagent/v1/error.proto\x1a\x1blvsagent/v1/operation.proto\x1a lvsagent/v1/virtual_server.proto\"z\n\x0f\x44\x65stinationName\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\"\xa1\x02\n\x05\x44rift\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.lvsagent.v1.DriftKind\x12\x37\n\x0evirtual_server\x18\x02 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKeyH\x00\x12\x33\n\x0b\x64\x65stination\x18\x03 \x01(\x0b\x32\x1c.lvsagent.v1.DestinationNameH\x00\x12\r\n\x03vip\x18\x04 \x01(\tH\x00\x12\x17\n\rarp_interface\x18\x05 \x01(\tH\x00\x12\x30\n\x0cipvs_setting\x18\x08 \x01(\x0e\x32\x18.lvsagent.v1.IpvsSettingH\x00\x12\x0e\n\x06\x66ields\x18\x06 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x07 \x01(\tB\n\n\x08resource\"K\n\x10ListDriftRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x10\n\x08look_now\x18\x03 \x01(\x08\"O\n\x11ListDriftResponse\x12!\n\x05\x64rift\x18\x01 \x03(\x0b\x32\x12.lvsagent.v1.Drift\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x06Repair\x12!\n\x05\x64rift\x18\x01 \x01(\x0b\x32\x12.lvsagent.v1.Drift\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"Q\n\x12RepairDriftRequest\x12$\n\x07repairs\x18\x01 \x03(\x0b\x32\x13.lvsagent.v1.Repair\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\"v\n\x0cRepairResult\x12%\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.ChangeH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.ItemErrorH\x00\x12\x0c\n\x04\x65tag\x18\x03 \x01(\tB\x08\n\x06result\"A\n\x13RepairDriftResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.lvsagent.v1.RepairResult*p\n\tDriftKind\x12\x1a\n\x16\x44RIFT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44RIFT_KIND_MISSING\x10\x01\x12\x17\n\x13\x44RIFT_KIND_MODIFIED\x10\x02\x12\x16\n\x12\x44RIFT_KIND_FOREIGN\x10\x03*\x82\x01\n\x0bIpvsSetting\x12\x1c\n\x18IPVS_SETTING_UNSPECIFIED\x10\x00\x12\x19\n\x15IPVS_SETTING_TIMEOUTS\x10\x01\x12\x1c\n\x18IPVS_SETTING_SYNC_MASTER\x10\x02\x12\x1c\n\x18IPVS_SETTING_SYNC_BACKUP\x10\x03\x32\xac\x01\n\x0c\x44riftService\x12J\n\tListDrift\x12\x1d.lvsagent.v1.ListDriftRequest\x1a\x1e.lvsagent.v1.ListDriftResponse\x12P\n\x0bRepairDrift\x12\x1f.lvsagent.v1.RepairDriftRequest\x1a .lvsagent.v1.RepairDriftResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.drift_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DRIFTKIND']._serialized_start=1020
-  _globals['_DRIFTKIND']._serialized_end=1132
+  _globals['_DRIFTKIND']._serialized_start=1070
+  _globals['_DRIFTKIND']._serialized_end=1182
+  _globals['_IPVSSETTING']._serialized_start=1185
+  _globals['_IPVSSETTING']._serialized_end=1315
   _globals['_DESTINATIONNAME']._serialized_start=167
   _globals['_DESTINATIONNAME']._serialized_end=289
   _globals['_DRIFT']._serialized_start=292
-  _globals['_DRIFT']._serialized_end=531
-  _globals['_LISTDRIFTREQUEST']._serialized_start=533
-  _globals['_LISTDRIFTREQUEST']._serialized_end=608
-  _globals['_LISTDRIFTRESPONSE']._serialized_start=610
-  _globals['_LISTDRIFTRESPONSE']._serialized_end=689
-  _globals['_REPAIR']._serialized_start=691
-  _globals['_REPAIR']._serialized_end=748
-  _globals['_REPAIRDRIFTREQUEST']._serialized_start=750
-  _globals['_REPAIRDRIFTREQUEST']._serialized_end=831
-  _globals['_REPAIRRESULT']._serialized_start=833
-  _globals['_REPAIRRESULT']._serialized_end=951
-  _globals['_REPAIRDRIFTRESPONSE']._serialized_start=953
-  _globals['_REPAIRDRIFTRESPONSE']._serialized_end=1018
-  _globals['_DRIFTSERVICE']._serialized_start=1135
-  _globals['_DRIFTSERVICE']._serialized_end=1307
+  _globals['_DRIFT']._serialized_end=581
+  _globals['_LISTDRIFTREQUEST']._serialized_start=583
+  _globals['_LISTDRIFTREQUEST']._serialized_end=658
+  _globals['_LISTDRIFTRESPONSE']._serialized_start=660
+  _globals['_LISTDRIFTRESPONSE']._serialized_end=739
+  _globals['_REPAIR']._serialized_start=741
+  _globals['_REPAIR']._serialized_end=798
+  _globals['_REPAIRDRIFTREQUEST']._serialized_start=800
+  _globals['_REPAIRDRIFTREQUEST']._serialized_end=881
+  _globals['_REPAIRRESULT']._serialized_start=883
+  _globals['_REPAIRRESULT']._serialized_end=1001
+  _globals['_REPAIRDRIFTRESPONSE']._serialized_start=1003
+  _globals['_REPAIRDRIFTRESPONSE']._serialized_end=1068
+  _globals['_DRIFTSERVICE']._serialized_start=1318
+  _globals['_DRIFTSERVICE']._serialized_end=1490
 # @@protoc_insertion_point(module_scope)

@@ -51,6 +51,34 @@ DRIFT_KIND_FOREIGN: DriftKind.ValueType  # 3
 """It is there, and this agent did not make it."""
 Global___DriftKind: _TypeAlias = DriftKind  # noqa: Y015
 
+class _IpvsSetting:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _IpvsSettingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IpvsSetting.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IPVS_SETTING_UNSPECIFIED: _IpvsSetting.ValueType  # 0
+    """Not set; never sent."""
+    IPVS_SETTING_TIMEOUTS: _IpvsSetting.ValueType  # 1
+    """The timeouts."""
+    IPVS_SETTING_SYNC_MASTER: _IpvsSetting.ValueType  # 2
+    """The sync daemon that sends."""
+    IPVS_SETTING_SYNC_BACKUP: _IpvsSetting.ValueType  # 3
+    """The sync daemon that takes."""
+
+class IpvsSetting(_IpvsSetting, metaclass=_IpvsSettingEnumTypeWrapper):
+    """What is set of IPVS as a whole."""
+
+IPVS_SETTING_UNSPECIFIED: IpvsSetting.ValueType  # 0
+"""Not set; never sent."""
+IPVS_SETTING_TIMEOUTS: IpvsSetting.ValueType  # 1
+"""The timeouts."""
+IPVS_SETTING_SYNC_MASTER: IpvsSetting.ValueType  # 2
+"""The sync daemon that sends."""
+IPVS_SETTING_SYNC_BACKUP: IpvsSetting.ValueType  # 3
+"""The sync daemon that takes."""
+Global___IpvsSetting: _TypeAlias = IpvsSetting  # noqa: Y015
+
 @_typing.final
 class DestinationName(_message.Message):
     """A destination by its whole name."""
@@ -92,6 +120,7 @@ class Drift(_message.Message):
     DESTINATION_FIELD_NUMBER: _builtins.int
     VIP_FIELD_NUMBER: _builtins.int
     ARP_INTERFACE_FIELD_NUMBER: _builtins.int
+    IPVS_SETTING_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     kind: Global___DriftKind.ValueType
@@ -100,6 +129,8 @@ class Drift(_message.Message):
     """A VIP: its address."""
     arp_interface: _builtins.str
     """A real server's interface that would answer ARP for a VIP."""
+    ipvs_setting: Global___IpvsSetting.ValueType
+    """A setting of a director."""
     detail: _builtins.str
     """For people: what was committed and what is there."""
     @_builtins.property
@@ -122,14 +153,15 @@ class Drift(_message.Message):
         destination: Global___DestinationName | None = ...,
         vip: _builtins.str = ...,
         arp_interface: _builtins.str = ...,
+        ipvs_setting: Global___IpvsSetting.ValueType = ...,
         fields: _abc.Iterable[_builtins.str] | None = ...,
         detail: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arp_interface", b"arp_interface", "destination", b"destination", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arp_interface", b"arp_interface", "destination", b"destination", "ipvs_setting", b"ipvs_setting", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arp_interface", b"arp_interface", "destination", b"destination", "detail", b"detail", "fields", b"fields", "kind", b"kind", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arp_interface", b"arp_interface", "destination", b"destination", "detail", b"detail", "fields", b"fields", "ipvs_setting", b"ipvs_setting", "kind", b"kind", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp_interface"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp_interface", "ipvs_setting"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 

@@ -24,31 +24,37 @@ _sym_db = _symbol_database.Default()
 
 from lvsagent.v1 import arp_pb2 as lvsagent_dot_v1_dot_arp__pb2
 from lvsagent.v1 import destination_pb2 as lvsagent_dot_v1_dot_destination__pb2
+from lvsagent.v1 import sync_daemon_pb2 as lvsagent_dot_v1_dot_sync__daemon__pb2
+from lvsagent.v1 import timeouts_pb2 as lvsagent_dot_v1_dot_timeouts__pb2
 from lvsagent.v1 import vip_pb2 as lvsagent_dot_v1_dot_vip__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blvsagent/v1/operation.proto\x12\x0blvsagent.v1\x1a\x15lvsagent/v1/arp.proto\x1a\x1dlvsagent/v1/destination.proto\x1a\x15lvsagent/v1/vip.proto\x1a lvsagent/v1/virtual_server.proto\"\xa8\x06\n\tOperation\x12H\n\x15\x63reate_virtual_server\x18\x01 \x01(\x0b\x32\'.lvsagent.v1.CreateVirtualServerRequestH\x00\x12H\n\x15update_virtual_server\x18\x02 \x01(\x0b\x32\'.lvsagent.v1.UpdateVirtualServerRequestH\x00\x12H\n\x15\x64\x65lete_virtual_server\x18\x03 \x01(\x0b\x32\'.lvsagent.v1.DeleteVirtualServerRequestH\x00\x12\x43\n\x12\x63reate_destination\x18\x04 \x01(\x0b\x32%.lvsagent.v1.CreateDestinationRequestH\x00\x12\x43\n\x12update_destination\x18\x05 \x01(\x0b\x32%.lvsagent.v1.UpdateDestinationRequestH\x00\x12\x43\n\x12\x64\x65lete_destination\x18\x06 \x01(\x0b\x32%.lvsagent.v1.DeleteDestinationRequestH\x00\x12\x33\n\ncreate_vip\x18\x07 \x01(\x0b\x32\x1d.lvsagent.v1.CreateVipRequestH\x00\x12\x33\n\ndelete_vip\x18\x08 \x01(\x0b\x32\x1d.lvsagent.v1.DeleteVipRequestH\x00\x12\x35\n\x0bsilence_arp\x18\t \x01(\x0b\x32\x1e.lvsagent.v1.SilenceArpRequestH\x00\x12\x35\n\x0brestore_arp\x18\n \x01(\x0b\x32\x1e.lvsagent.v1.RestoreArpRequestH\x00\x12\x46\n\x14\x61\x64opt_virtual_server\x18\x0b \x01(\x0b\x32&.lvsagent.v1.AdoptVirtualServerRequestH\x00\x12\x41\n\x11\x61\x64opt_destination\x18\x0c \x01(\x0b\x32$.lvsagent.v1.AdoptDestinationRequestH\x00\x42\x0b\n\toperation\"\xbb\x01\n\x13VirtualServerChange\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12<\n\x14removed_destinations\x18\x03 \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\x12\x0f\n\x07\x61\x64opted\x18\x04 \x01(\x08\"\xf0\x01\n\x11\x44\x65stinationChange\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12(\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\'\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x17\n\x0fleftover_before\x18\x05 \x01(\x08\x12\x16\n\x0eleftover_after\x18\x06 \x01(\x08\x12\x0f\n\x07\x61\x64opted\x18\x07 \x01(\x08\"N\n\x0cSysctlChange\x12\x11\n\tinterface\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\x05\"\xa2\x01\n\tVipChange\x12 \n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x10.lvsagent.v1.Vip\x12\x1f\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x10.lvsagent.v1.Vip\x12&\n\x06holder\x18\x03 \x01(\x0b\x32\x16.lvsagent.v1.VipHolder\x12*\n\x07sysctls\x18\x04 \x03(\x0b\x32\x19.lvsagent.v1.SysctlChange\"V\n\tArpChange\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x03(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x03(\t\x12*\n\x07sysctls\x18\x03 \x03(\x0b\x32\x19.lvsagent.v1.SysctlChange\"\xb1\x02\n\x06\x43hange\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04made\x18\x02 \x01(\x08\x12\x0f\n\x07\x66oreign\x18\x03 \x01(\x08\x12:\n\x0evirtual_server\x18\x04 \x01(\x0b\x32 .lvsagent.v1.VirtualServerChangeH\x00\x12\x35\n\x0b\x64\x65stination\x18\x05 \x01(\x0b\x32\x1e.lvsagent.v1.DestinationChangeH\x00\x12%\n\x03vip\x18\x06 \x01(\x0b\x32\x16.lvsagent.v1.VipChangeH\x00\x12%\n\x03\x61rp\x18\x07 \x01(\x0b\x32\x16.lvsagent.v1.ArpChangeH\x00\x12\x0f\n\x07\x61\x63tions\x18\x08 \x03(\t\x12\x10\n\x08warnings\x18\t \x03(\t\x12\x0c\n\x04gone\x18\n \x01(\x08\x42\n\n\x08resource\"/\n\x07\x43hanges\x12$\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x13.lvsagent.v1.Changeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blvsagent/v1/operation.proto\x12\x0blvsagent.v1\x1a\x15lvsagent/v1/arp.proto\x1a\x1dlvsagent/v1/destination.proto\x1a\x1dlvsagent/v1/sync_daemon.proto\x1a\x1alvsagent/v1/timeouts.proto\x1a\x15lvsagent/v1/vip.proto\x1a lvsagent/v1/virtual_server.proto\"\xe9\x07\n\tOperation\x12H\n\x15\x63reate_virtual_server\x18\x01 \x01(\x0b\x32\'.lvsagent.v1.CreateVirtualServerRequestH\x00\x12H\n\x15update_virtual_server\x18\x02 \x01(\x0b\x32\'.lvsagent.v1.UpdateVirtualServerRequestH\x00\x12H\n\x15\x64\x65lete_virtual_server\x18\x03 \x01(\x0b\x32\'.lvsagent.v1.DeleteVirtualServerRequestH\x00\x12\x43\n\x12\x63reate_destination\x18\x04 \x01(\x0b\x32%.lvsagent.v1.CreateDestinationRequestH\x00\x12\x43\n\x12update_destination\x18\x05 \x01(\x0b\x32%.lvsagent.v1.UpdateDestinationRequestH\x00\x12\x43\n\x12\x64\x65lete_destination\x18\x06 \x01(\x0b\x32%.lvsagent.v1.DeleteDestinationRequestH\x00\x12\x33\n\ncreate_vip\x18\x07 \x01(\x0b\x32\x1d.lvsagent.v1.CreateVipRequestH\x00\x12\x33\n\ndelete_vip\x18\x08 \x01(\x0b\x32\x1d.lvsagent.v1.DeleteVipRequestH\x00\x12\x35\n\x0bsilence_arp\x18\t \x01(\x0b\x32\x1e.lvsagent.v1.SilenceArpRequestH\x00\x12\x35\n\x0brestore_arp\x18\n \x01(\x0b\x32\x1e.lvsagent.v1.RestoreArpRequestH\x00\x12\x46\n\x14\x61\x64opt_virtual_server\x18\x0b \x01(\x0b\x32&.lvsagent.v1.AdoptVirtualServerRequestH\x00\x12\x41\n\x11\x61\x64opt_destination\x18\x0c \x01(\x0b\x32$.lvsagent.v1.AdoptDestinationRequestH\x00\x12=\n\x0fupdate_timeouts\x18\r \x01(\x0b\x32\".lvsagent.v1.UpdateTimeoutsRequestH\x00\x12@\n\x11start_sync_daemon\x18\x0e \x01(\x0b\x32#.lvsagent.v1.StartSyncDaemonRequestH\x00\x12>\n\x10stop_sync_daemon\x18\x0f \x01(\x0b\x32\".lvsagent.v1.StopSyncDaemonRequestH\x00\x42\x0b\n\toperation\"\xbb\x01\n\x13VirtualServerChange\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12<\n\x14removed_destinations\x18\x03 \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\x12\x0f\n\x07\x61\x64opted\x18\x04 \x01(\x08\"\xf0\x01\n\x11\x44\x65stinationChange\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12(\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\'\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x17\n\x0fleftover_before\x18\x05 \x01(\x08\x12\x16\n\x0eleftover_after\x18\x06 \x01(\x08\x12\x0f\n\x07\x61\x64opted\x18\x07 \x01(\x08\"N\n\x0cSysctlChange\x12\x11\n\tinterface\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\x05\"\xa2\x01\n\tVipChange\x12 \n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x10.lvsagent.v1.Vip\x12\x1f\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x10.lvsagent.v1.Vip\x12&\n\x06holder\x18\x03 \x01(\x0b\x32\x16.lvsagent.v1.VipHolder\x12*\n\x07sysctls\x18\x04 \x03(\x0b\x32\x19.lvsagent.v1.SysctlChange\"V\n\tArpChange\x12\x0e\n\x06\x62\x65\x66ore\x18\x01 \x03(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x03(\t\x12*\n\x07sysctls\x18\x03 \x03(\x0b\x32\x19.lvsagent.v1.SysctlChange\"\xbe\x01\n\x0eTimeoutsChange\x12%\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x15.lvsagent.v1.Timeouts\x12$\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x15.lvsagent.v1.Timeouts\x12/\n\x10\x63ommitted_before\x18\x03 \x01(\x0b\x32\x15.lvsagent.v1.Timeouts\x12.\n\x0f\x63ommitted_after\x18\x04 \x01(\x0b\x32\x15.lvsagent.v1.Timeouts\"\xed\x01\n\x10SyncDaemonChange\x12#\n\x04role\x18\x01 \x01(\x0e\x32\x15.lvsagent.v1.SyncRole\x12\'\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x17.lvsagent.v1.SyncDaemon\x12&\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x17.lvsagent.v1.SyncDaemon\x12\x31\n\x10\x63ommitted_before\x18\x04 \x01(\x0b\x32\x17.lvsagent.v1.SyncDaemon\x12\x30\n\x0f\x63ommitted_after\x18\x05 \x01(\x0b\x32\x17.lvsagent.v1.SyncDaemon\"\x98\x03\n\x06\x43hange\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04made\x18\x02 \x01(\x08\x12\x0f\n\x07\x66oreign\x18\x03 \x01(\x08\x12:\n\x0evirtual_server\x18\x04 \x01(\x0b\x32 .lvsagent.v1.VirtualServerChangeH\x00\x12\x35\n\x0b\x64\x65stination\x18\x05 \x01(\x0b\x32\x1e.lvsagent.v1.DestinationChangeH\x00\x12%\n\x03vip\x18\x06 \x01(\x0b\x32\x16.lvsagent.v1.VipChangeH\x00\x12%\n\x03\x61rp\x18\x07 \x01(\x0b\x32\x16.lvsagent.v1.ArpChangeH\x00\x12/\n\x08timeouts\x18\x0b \x01(\x0b\x32\x1b.lvsagent.v1.TimeoutsChangeH\x00\x12\x34\n\x0bsync_daemon\x18\x0c \x01(\x0b\x32\x1d.lvsagent.v1.SyncDaemonChangeH\x00\x12\x0f\n\x07\x61\x63tions\x18\x08 \x03(\t\x12\x10\n\x08warnings\x18\t \x03(\t\x12\x0c\n\x04gone\x18\n \x01(\x08\x42\n\n\x08resource\"/\n\x07\x43hanges\x12$\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x13.lvsagent.v1.Changeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.operation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=156
-  _globals['_OPERATION']._serialized_end=964
-  _globals['_VIRTUALSERVERCHANGE']._serialized_start=967
-  _globals['_VIRTUALSERVERCHANGE']._serialized_end=1154
-  _globals['_DESTINATIONCHANGE']._serialized_start=1157
-  _globals['_DESTINATIONCHANGE']._serialized_end=1397
-  _globals['_SYSCTLCHANGE']._serialized_start=1399
-  _globals['_SYSCTLCHANGE']._serialized_end=1477
-  _globals['_VIPCHANGE']._serialized_start=1480
-  _globals['_VIPCHANGE']._serialized_end=1642
-  _globals['_ARPCHANGE']._serialized_start=1644
-  _globals['_ARPCHANGE']._serialized_end=1730
-  _globals['_CHANGE']._serialized_start=1733
-  _globals['_CHANGE']._serialized_end=2038
-  _globals['_CHANGES']._serialized_start=2040
-  _globals['_CHANGES']._serialized_end=2087
+  _globals['_OPERATION']._serialized_start=215
+  _globals['_OPERATION']._serialized_end=1216
+  _globals['_VIRTUALSERVERCHANGE']._serialized_start=1219
+  _globals['_VIRTUALSERVERCHANGE']._serialized_end=1406
+  _globals['_DESTINATIONCHANGE']._serialized_start=1409
+  _globals['_DESTINATIONCHANGE']._serialized_end=1649
+  _globals['_SYSCTLCHANGE']._serialized_start=1651
+  _globals['_SYSCTLCHANGE']._serialized_end=1729
+  _globals['_VIPCHANGE']._serialized_start=1732
+  _globals['_VIPCHANGE']._serialized_end=1894
+  _globals['_ARPCHANGE']._serialized_start=1896
+  _globals['_ARPCHANGE']._serialized_end=1982
+  _globals['_TIMEOUTSCHANGE']._serialized_start=1985
+  _globals['_TIMEOUTSCHANGE']._serialized_end=2175
+  _globals['_SYNCDAEMONCHANGE']._serialized_start=2178
+  _globals['_SYNCDAEMONCHANGE']._serialized_end=2415
+  _globals['_CHANGE']._serialized_start=2418
+  _globals['_CHANGE']._serialized_end=2826
+  _globals['_CHANGES']._serialized_start=2828
+  _globals['_CHANGES']._serialized_end=2875
 # @@protoc_insertion_point(module_scope)

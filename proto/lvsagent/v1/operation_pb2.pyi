@@ -9,6 +9,8 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lvsagent.v1 import arp_pb2 as _arp_pb2
 from lvsagent.v1 import destination_pb2 as _destination_pb2
+from lvsagent.v1 import sync_daemon_pb2 as _sync_daemon_pb2
+from lvsagent.v1 import timeouts_pb2 as _timeouts_pb2
 from lvsagent.v1 import vip_pb2 as _vip_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
@@ -40,6 +42,9 @@ class Operation(_message.Message):
     RESTORE_ARP_FIELD_NUMBER: _builtins.int
     ADOPT_VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     ADOPT_DESTINATION_FIELD_NUMBER: _builtins.int
+    UPDATE_TIMEOUTS_FIELD_NUMBER: _builtins.int
+    START_SYNC_DAEMON_FIELD_NUMBER: _builtins.int
+    STOP_SYNC_DAEMON_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def create_virtual_server(self) -> _virtual_server_pb2.CreateVirtualServerRequest:
         """See IpvsService.CreateVirtualServer."""
@@ -88,6 +93,18 @@ class Operation(_message.Message):
     def adopt_destination(self) -> _destination_pb2.AdoptDestinationRequest:
         """See IpvsService.AdoptDestination."""
 
+    @_builtins.property
+    def update_timeouts(self) -> _timeouts_pb2.UpdateTimeoutsRequest:
+        """See IpvsSettingsService.UpdateTimeouts."""
+
+    @_builtins.property
+    def start_sync_daemon(self) -> _sync_daemon_pb2.StartSyncDaemonRequest:
+        """See IpvsSettingsService.StartSyncDaemon."""
+
+    @_builtins.property
+    def stop_sync_daemon(self) -> _sync_daemon_pb2.StopSyncDaemonRequest:
+        """See IpvsSettingsService.StopSyncDaemon."""
+
     def __init__(
         self,
         *,
@@ -103,12 +120,15 @@ class Operation(_message.Message):
         restore_arp: _arp_pb2.RestoreArpRequest | None = ...,
         adopt_virtual_server: _virtual_server_pb2.AdoptVirtualServerRequest | None = ...,
         adopt_destination: _destination_pb2.AdoptDestinationRequest | None = ...,
+        update_timeouts: _timeouts_pb2.UpdateTimeoutsRequest | None = ...,
+        start_sync_daemon: _sync_daemon_pb2.StartSyncDaemonRequest | None = ...,
+        stop_sync_daemon: _sync_daemon_pb2.StopSyncDaemonRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "update_destination", b"update_destination", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "update_destination", b"update_destination", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination", "update_timeouts", "start_sync_daemon", "stop_sync_daemon"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -319,6 +339,94 @@ class ArpChange(_message.Message):
 Global___ArpChange: _TypeAlias = ArpChange  # noqa: Y015
 
 @_typing.final
+class TimeoutsChange(_message.Message):
+    """The timeouts before and after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    COMMITTED_BEFORE_FIELD_NUMBER: _builtins.int
+    COMMITTED_AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def before(self) -> _timeouts_pb2.Timeouts:
+        """What the kernel had; all are set."""
+
+    @_builtins.property
+    def after(self) -> _timeouts_pb2.Timeouts:
+        """What it has."""
+
+    @_builtins.property
+    def committed_before(self) -> _timeouts_pb2.Timeouts:
+        """What the agent kept."""
+
+    @_builtins.property
+    def committed_after(self) -> _timeouts_pb2.Timeouts:
+        """What it keeps."""
+
+    def __init__(
+        self,
+        *,
+        before: _timeouts_pb2.Timeouts | None = ...,
+        after: _timeouts_pb2.Timeouts | None = ...,
+        committed_before: _timeouts_pb2.Timeouts | None = ...,
+        committed_after: _timeouts_pb2.Timeouts | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "committed_after", b"committed_after", "committed_before", b"committed_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "committed_after", b"committed_after", "committed_before", b"committed_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeoutsChange: _TypeAlias = TimeoutsChange  # noqa: Y015
+
+@_typing.final
+class SyncDaemonChange(_message.Message):
+    """A sync daemon before and after; not set means that none runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    COMMITTED_BEFORE_FIELD_NUMBER: _builtins.int
+    COMMITTED_AFTER_FIELD_NUMBER: _builtins.int
+    role: _sync_daemon_pb2.SyncRole.ValueType
+    """Its role."""
+    @_builtins.property
+    def before(self) -> _sync_daemon_pb2.SyncDaemon:
+        """As it ran."""
+
+    @_builtins.property
+    def after(self) -> _sync_daemon_pb2.SyncDaemon:
+        """As it was asked for."""
+
+    @_builtins.property
+    def committed_before(self) -> _sync_daemon_pb2.SyncDaemon:
+        """What the agent kept; not set means that it kept none."""
+
+    @_builtins.property
+    def committed_after(self) -> _sync_daemon_pb2.SyncDaemon:
+        """What it keeps."""
+
+    def __init__(
+        self,
+        *,
+        role: _sync_daemon_pb2.SyncRole.ValueType = ...,
+        before: _sync_daemon_pb2.SyncDaemon | None = ...,
+        after: _sync_daemon_pb2.SyncDaemon | None = ...,
+        committed_before: _sync_daemon_pb2.SyncDaemon | None = ...,
+        committed_after: _sync_daemon_pb2.SyncDaemon | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "committed_after", b"committed_after", "committed_before", b"committed_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "committed_after", b"committed_after", "committed_before", b"committed_before", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncDaemonChange: _TypeAlias = SyncDaemonChange  # noqa: Y015
+
+@_typing.final
 class Change(_message.Message):
     """What one operation did to a host, or would do."""
 
@@ -331,6 +439,8 @@ class Change(_message.Message):
     DESTINATION_FIELD_NUMBER: _builtins.int
     VIP_FIELD_NUMBER: _builtins.int
     ARP_FIELD_NUMBER: _builtins.int
+    TIMEOUTS_FIELD_NUMBER: _builtins.int
+    SYNC_DAEMON_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
@@ -361,6 +471,14 @@ class Change(_message.Message):
         """The ARP sysctls."""
 
     @_builtins.property
+    def timeouts(self) -> Global___TimeoutsChange:
+        """The timeouts."""
+
+    @_builtins.property
+    def sync_daemon(self) -> Global___SyncDaemonChange:
+        """A sync daemon."""
+
+    @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is done, for people: one line for each thing, such as "add 192.168.0.200/32 to lo"."""
 
@@ -378,15 +496,17 @@ class Change(_message.Message):
         destination: Global___DestinationChange | None = ...,
         vip: Global___VipChange | None = ...,
         arp: Global___ArpChange | None = ...,
+        timeouts: Global___TimeoutsChange | None = ...,
+        sync_daemon: Global___SyncDaemonChange | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         gone: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "resource", b"resource", "sync_daemon", b"sync_daemon", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "id", b"id", "made", b"made", "resource", b"resource", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "id", b"id", "made", b"made", "resource", b"resource", "sync_daemon", b"sync_daemon", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp", "timeouts", "sync_daemon"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 
