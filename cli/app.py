@@ -17,6 +17,8 @@ from cli import (
     cmd_rs,
     cmd_service,
     cmd_status,
+    cmd_sync,
+    cmd_timeouts,
     cmd_txn,
     cmd_vip,
     cmd_weight,
@@ -91,6 +93,8 @@ app.add_typer(cmd_service.app, name="service")
 app.add_typer(cmd_destination.app, name="destination")
 app.add_typer(cmd_vip.app, name="vip")
 app.add_typer(cmd_rs.app, name="rs")
+app.command("timeouts")(cmd_timeouts.timeouts)
+app.add_typer(cmd_sync.app, name="sync")
 app.command("status")(cmd_status.status)
 app.command("drift")(cmd_drift.drift)
 app.command("reconcile")(cmd_reconcile.reconcile)

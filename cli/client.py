@@ -19,6 +19,7 @@ from lvsagent.v1 import (
     host_service_pb2_grpc,
     ipvs_service_pb2,
     ipvs_service_pb2_grpc,
+    ipvs_settings_service_pb2_grpc,
     vip_service_pb2_grpc,
 )
 
@@ -74,6 +75,7 @@ class AgentClient:
         self._channel = _open(site, str(self._endpoint), is_unix=bool(self._endpoint.path))
         ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self._channel)
         vip = vip_service_pb2_grpc.VipServiceStub(self._channel)
+        settings = ipvs_settings_service_pb2_grpc.IpvsSettingsServiceStub(self._channel)
         self.ipvs = ipvs
         self.vip = vip
         self._host = host_service_pb2_grpc.HostServiceStub(self._channel)
@@ -89,6 +91,9 @@ class AgentClient:
             "adopt_destination": ipvs.AdoptDestination,
             "create_vip": vip.CreateVip,
             "delete_vip": vip.DeleteVip,
+            "update_timeouts": settings.UpdateTimeouts,
+            "start_sync_daemon": settings.StartSyncDaemon,
+            "stop_sync_daemon": settings.StopSyncDaemon,
         }
 
     @property

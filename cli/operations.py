@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-from lvsagent.v1 import destination_pb2, vip_pb2, virtual_server_pb2
+from lvsagent.v1 import destination_pb2, sync_daemon_pb2, timeouts_pb2, vip_pb2, virtual_server_pb2
 
-from agent_common import wire, wire_vip
+from agent_common import wire, wire_settings, wire_vip
 from agent_common.destination import Destination, DestinationKey, Forwarding
 from agent_common.operation import Operation
+from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.timeouts import Timeouts
 from agent_common.vip import Holder, VipMode
 from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
 
@@ -182,6 +184,27 @@ def delete_vip(
             fence=fence,
         )
     )
+
+
+def update_timeouts(timeouts: Timeouts) -> Operation:
+    """Set the timeouts that are meant."""
+    return Operation(
+        update_timeouts=timeouts_pb2.UpdateTimeoutsRequest(
+            timeouts=wire_settings.pack_timeouts(timeouts), update_mask=FieldMask(paths=sorted(timeouts.meant()))
+        )
+    )
+
+
+def start_sync_daemon(daemon: SyncDaemon, *, adopt: bool = False) -> Operation:
+    """Ask for a sync daemon; adopt: take in one that runs and is equal."""
+    packed = wire_settings.pack_sync_daemon(daemon)
+    return Operation(start_sync_daemon=sync_daemon_pb2.StartSyncDaemonRequest(daemon=packed, adopt=adopt))
+
+
+def stop_sync_daemon(role: SyncRole) -> Operation:
+    """Stop a sync daemon, if one runs."""
+    packed = wire_settings.pack_sync_role(role)
+    return Operation(stop_sync_daemon=sync_daemon_pb2.StopSyncDaemonRequest(role=packed, allow_missing=True))
 
 
 def _copy_fields(whole: Message, into: Message, fields: Sequence[str]) -> None:

@@ -14,6 +14,10 @@ from lvsagent.v1 import (
     drift_service_pb2_grpc,
     host_service_pb2,
     ipvs_service_pb2,
+    ipvs_settings_service_pb2,
+    ipvs_settings_service_pb2_grpc,
+    sync_daemon_pb2,
+    timeouts_pb2,
     vip_pb2,
     vip_service_pb2,
 )
@@ -122,6 +126,24 @@ async def list_virtual_servers(client: AgentClient) -> list[ipvs_service_pb2.Get
         token = page.next_page_token
         if not token:
             return found
+
+
+async def get_timeouts(client: AgentClient) -> timeouts_pb2.TimeoutsStatus:
+    """Return the timeouts of a director."""
+    stub = ipvs_settings_service_pb2_grpc.IpvsSettingsServiceStub(client.channel)
+    answer: ipvs_settings_service_pb2.GetTimeoutsResponse = await client.ask(
+        stub.GetTimeouts, ipvs_settings_service_pb2.GetTimeoutsRequest()
+    )
+    return answer.status
+
+
+async def list_sync_daemons(client: AgentClient) -> list[sync_daemon_pb2.SyncDaemonStatus]:
+    """Return the sync daemons that run on a director."""
+    stub = ipvs_settings_service_pb2_grpc.IpvsSettingsServiceStub(client.channel)
+    answer: ipvs_settings_service_pb2.ListSyncDaemonsResponse = await client.ask(
+        stub.ListSyncDaemons, ipvs_settings_service_pb2.ListSyncDaemonsRequest()
+    )
+    return list(answer.daemons)
 
 
 async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:

@@ -55,7 +55,28 @@ def edit(noun: str, *words: str) -> tuple[str, ...]:
     return (*NOBODY, noun, "edit", *words)
 
 
+def sync(*words: str) -> tuple[str, ...]:
+    """The arguments of sync start."""
+    return (*NOBODY, "sync", "start", *words)
+
+
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "a kept timeout of 0": ((*NOBODY, "timeouts", "--tcp-fin", "0"), "tcp_fin: 0 s is out of range (1 to 2678400 s)"),
+    "a kept timeout of a month": ((*NOBODY, "timeouts", "--udp", "2678401"), "udp: 2678401 s is out of range"),
+    "a role": (sync("both", "--interface", "eth0"), "role: 'both' is not master or backup"),
+    "an interface": (sync("master", "--interface", "a/b"), "interface: 'a/b' is not the name of an interface"),
+    "a sync id": (sync("master", "--interface", "eth0", "--sync-id", "256"), "sync_id: 256 is out of range (0 to 255)"),
+    "a long message": (
+        sync("master", "--interface", "eth0", "--max-length", "65508"),
+        "max_length: 65508 is out of range (1 to 65507)",
+    ),
+    "a group": (
+        sync("master", "--interface", "eth0", "--group", "192.0.2.1"),
+        "group: 192.0.2.1 is not a multicast address",
+    ),
+    "a group's port": (sync("master", "--interface", "eth0", "--port", "0"), "port: 0 is not a port (1 to 65535)"),
+    "a ttl": (sync("master", "--interface", "eth0", "--ttl", "256"), "ttl: 256 is out of range (1 to 255)"),
+    "stopping both": ((*NOBODY, "sync", "stop", "both"), "role: 'both' is not master or backup"),
     "a VIP that is no address": (add(vip="192.168.0.300:80"), "vip: '192.168.0.300' is not an IPv4 or IPv6 address"),
     "a VIP that is a name": (add(vip="www.example.net:80"), "vip: 'www.example.net' is not an IPv4 or IPv6 address"),
     "an empty VIP": (add(vip=""), "vip: '' is not an IPv4 or IPv6 address"),
