@@ -184,31 +184,63 @@ def check_scheduler(name: str) -> str:
     return name
 
 
+def check_engine(name: str) -> str:
+    """Return the name of a persistence engine that the kernel may have, or "" for none."""
+    if name not in ("", "sip"):
+        raise InvalidInputError("persistence_engine", f"persistence_engine: {name!r} is unknown; the kernel has sip")
+    return name
+
+
 def longest_prefix(family: Family) -> int:
     """Return the bits of an address."""
     return 32 if family is Family.IPV4 else 128
 
 
 def check_prefix_length(bits: int, family: Family) -> int:
-    """Return a prefix length of persistence that is in range for the family."""
-    longest = longest_prefix(family)
-    if not 1 <= bits <= longest:
+    """Return a prefix length of persistence that is in range for the family; the kernel takes 0 with IPv4 only."""
+    smallest, longest = 0 if family is Family.IPV4 else 1, longest_prefix(family)
+    if not smallest <= bits <= longest:
         raise InvalidInputError(
-            "persistence.prefix_length", f"persistence prefix length: {bits} is out of range (1 to {longest})"
+            "persistence.prefix_length",
+            f"persistence prefix length: {bits} is out of range ({smallest} to {longest})",
         )
     return bits
+
+
+def netmask_of(prefix_length: int) -> ipaddress.IPv4Address:
+    """Return the mask of IPv4 with so many leading ones."""
+    return ipaddress.IPv4Address(0xFFFFFFFF << (32 - prefix_length) & 0xFFFFFFFF)
+
+
+def prefix_length_of(netmask: ipaddress.IPv4Address) -> int | None:
+    """Return how many leading ones a mask has, or None if it has others, too."""
+    length = int(netmask).bit_count()
+    return length if netmask_of(length) == netmask else None
+
+
+def parse_clients(text: str, field: str) -> tuple[int | None, ipaddress.IPv4Address | None]:
+    """Read which clients of persistence are one: a prefix length, or an IPv4 mask; the other one is None."""
+    if re.fullmatch(r"[0-9]{1,3}", text):
+        return int(text), None
+    try:
+        return None, ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise InvalidInputError(
+            field, f"{field}: {text!r} is not a prefix length, nor an IPv4 mask such as 255.255.255.0"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Persistence:
     """Keeps a client on one real server.
 
-    timeout is in seconds (1 to 2678400); clients that share prefix_length leading bits count as one.
+    timeout is in seconds (1 to 2678400). Clients that share prefix_length leading bits count as one, or with a netmask
+    those that are equal under it; it is for masks that no prefix length can say (IPv4), as 255.0.255.0.
     """
 
     timeout: int
     prefix_length: int | None = None
-    engine: str = ""
+    netmask: ipaddress.IPv4Address | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.timeout <= MAX_PERSISTENCE_SECONDS:
@@ -216,8 +248,24 @@ class Persistence:
                 "persistence.timeout",
                 f"persistence timeout: {self.timeout} s is out of range (1 to {MAX_PERSISTENCE_SECONDS} s)",
             )
-        if self.engine not in ("", "sip"):
-            raise InvalidInputError("persistence.engine", f"persistence engine: {self.engine!r} is unknown (sip)")
+        if self.prefix_length is not None and self.netmask is not None:
+            raise InvalidInputError("persistence.netmask", "persistence netmask: not with a prefix length")
+
+    def of(self, family: Family) -> Persistence:
+        """Return it as the kernel shows it: a mask that is a prefix as its length, and the longest as none.
+
+        Raises InvalidInputError for what an address of the family cannot have.
+        """
+        length = self.prefix_length
+        if self.netmask is not None:
+            if family is Family.IPV6:
+                raise InvalidInputError("persistence.netmask", "persistence netmask: IPv6 takes a prefix length")
+            length = prefix_length_of(self.netmask)
+            if length is None:
+                return self
+        if length is not None:
+            check_prefix_length(length, family)
+        return replace(self, prefix_length=None if length == longest_prefix(family) else length, netmask=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,30 +285,27 @@ class VirtualServer:
     scheduler: str = DEFAULT_SCHEDULER
     scheduler_flags: SchedulerFlags = SchedulerFlags()
     persistence: Persistence | None = None
+    persistence_engine: str = ""
     one_packet: bool = False
 
     def check(self) -> VirtualServer:
         """Raise InvalidInputError unless ipvsadm, too, would take this combination.
 
-        Returns the virtual server as the kernel will show it: a prefix length that covers the whole address is none.
+        Returns the virtual server as the kernel will show it (Persistence.of).
         """
         check_scheduler(self.scheduler)
-        by_address = isinstance(self.key, ServiceAddress)
         if isinstance(self.key, ServiceAddress) and self.key.port == 0 and self.persistence is None:
             raise InvalidInputError("port", "port: 0 (every port) needs persistence")
         if self.one_packet and isinstance(self.key, ServiceAddress) and self.key.protocol is not Protocol.UDP:
             raise InvalidInputError("one_packet", "one_packet: needs UDP or a firewall mark")
-        length = self.persistence.prefix_length if self.persistence else None
-        if length is not None:
-            check_prefix_length(length, self.key.family)
-        if self.persistence and self.persistence.engine and by_address and self._protocol() is not Protocol.UDP:
-            raise InvalidInputError("persistence.engine", "persistence engine: sip needs UDP")
-        if self.persistence and length == longest_prefix(self.key.family):
-            return replace(self, persistence=replace(self.persistence, prefix_length=None))
-        return self
+        self._check_engine()
+        return replace(self, persistence=self.persistence.of(self.key.family)) if self.persistence else self
 
-    def _protocol(self) -> Protocol | None:
-        return self.key.protocol if isinstance(self.key, ServiceAddress) else None
+    def _check_engine(self) -> None:
+        check_engine(self.persistence_engine)
+        is_udp = not isinstance(self.key, ServiceAddress) or self.key.protocol is Protocol.UDP
+        if self.persistence_engine and not is_udp:
+            raise InvalidInputError("persistence_engine", "persistence_engine: sip needs UDP")
 
     @property
     def refuses_at_weight_zero(self) -> bool:

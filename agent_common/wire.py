@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
@@ -119,8 +120,15 @@ def unpack_persistence(message: virtual_server_pb2.Persistence) -> Persistence:
     return Persistence(
         timeout=message.timeout.seconds,
         prefix_length=message.prefix_length if message.HasField("prefix_length") else None,
-        engine=message.engine,
+        netmask=_unpack_netmask(message.netmask) if message.HasField("netmask") else None,
     )
+
+
+def _unpack_netmask(text: str) -> IPv4Address:
+    address = parse_address(text, "persistence.netmask")
+    if not isinstance(address, IPv4Address):
+        raise InvalidInputError("persistence.netmask", f"persistence.netmask: {text!r} is not an IPv4 mask")
+    return address
 
 
 def unpack_virtual_server(message: virtual_server_pb2.VirtualServer) -> VirtualServer:
@@ -131,6 +139,7 @@ def unpack_virtual_server(message: virtual_server_pb2.VirtualServer) -> VirtualS
         scheduler=message.scheduler or DEFAULT_SCHEDULER,
         scheduler_flags=SchedulerFlags(flag_1=flags.flag_1, flag_2=flags.flag_2, flag_3=flags.flag_3),
         persistence=unpack_persistence(message.persistence) if message.HasField("persistence") else None,
+        persistence_engine=message.persistence_engine,
         one_packet=message.one_packet,
     )
 
@@ -145,6 +154,7 @@ def pack_virtual_server(server: VirtualServer) -> virtual_server_pb2.VirtualServ
             flag_1=flags.flag_1, flag_2=flags.flag_2, flag_3=flags.flag_3
         ),
         one_packet=server.one_packet,
+        persistence_engine=server.persistence_engine,
     )
     if server.persistence:
         message.persistence.CopyFrom(pack_persistence(server.persistence))
@@ -153,11 +163,12 @@ def pack_virtual_server(server: VirtualServer) -> virtual_server_pb2.VirtualServ
 
 def pack_persistence(persistence: Persistence) -> virtual_server_pb2.Persistence:
     """Write persistence."""
-    return virtual_server_pb2.Persistence(
-        timeout=Duration(seconds=persistence.timeout),
-        prefix_length=persistence.prefix_length,
-        engine=persistence.engine,
-    )
+    message = virtual_server_pb2.Persistence(timeout=Duration(seconds=persistence.timeout))
+    if persistence.prefix_length is not None:
+        message.prefix_length = persistence.prefix_length
+    elif persistence.netmask is not None:
+        message.netmask = str(persistence.netmask)
+    return message
 
 
 def unpack_destination_key(message: destination_pb2.DestinationKey, field: str = "destination.key") -> DestinationKey:

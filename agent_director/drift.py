@@ -8,7 +8,7 @@ from agent_common.destination import Destination, DestinationStatus, effective
 from agent_common.drift import DestinationName, Drift, DriftKind
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
-_SERVER_FIELDS = ("scheduler", "scheduler_flags", "persistence", "one_packet")
+_SERVER_FIELDS = ("scheduler", "scheduler_flags", "persistence", "persistence_engine", "one_packet")
 _DESTINATION_FIELDS = ("forwarding", "upper_threshold", "lower_threshold", "tunnel", "weight")
 
 Table = Mapping[VirtualServerKey, tuple[VirtualServer, Sequence[DestinationStatus]]]

@@ -105,8 +105,7 @@ _DAEMON_ERRORS: Final[dict[int, tuple[type[LvsError], Reason, str]]] = {
 
 def _module_missing(request: Request, virtual_server: VirtualServer) -> RefusedError:
     """Name the scheduler, and the persistence engine where there is one: ENOENT does not say which of them it was."""
-    persistence = virtual_server.persistence
-    engine = persistence.engine if persistence else ""
+    engine = virtual_server.persistence_engine
     what = f"scheduler {virtual_server.scheduler}" + (f" or persistence engine {engine}" if engine else "")
     load = f"modprobe ip_vs_{virtual_server.scheduler}" + (f"; modprobe ip_vs_pe_{engine}" if engine else "")
     return RefusedError(

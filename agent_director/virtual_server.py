@@ -24,8 +24,8 @@ from agent_director.wire_destination import pack_destination_status
 
 _KIND = "virtual_server"
 _PATHS = (
-    *("scheduler", "scheduler_flags", "persistence", "one_packet"),
-    *("persistence.timeout", "persistence.prefix_length", "persistence.engine"),
+    *("scheduler", "scheduler_flags", "persistence", "persistence_engine", "one_packet"),
+    *("persistence.timeout", "persistence.prefix_length", "persistence.netmask"),
 )
 
 
@@ -245,6 +245,8 @@ def _differences(message: virtual_server_pb2.VirtualServer, wanted: VirtualServe
         found.append("other scheduler flags")
     if wanted.persistence is not None and message.HasField("persistence"):
         found.extend(_persistence_differences(message.persistence, wanted.persistence, current.persistence))
+    if message.persistence_engine and wanted.persistence_engine != current.persistence_engine:
+        found.append(f"persistence engine {current.persistence_engine or 'none'}, not {wanted.persistence_engine}")
     if message.HasField("one_packet") and wanted.one_packet != current.one_packet:
         found.append(f"one-packet scheduling {'on' if current.one_packet else 'off'}")
     return found
@@ -259,10 +261,9 @@ def _persistence_differences(
         return
     if wanted.timeout != current.timeout:
         yield f"persistence {current.timeout} s, not {wanted.timeout} s"
-    if message.HasField("prefix_length") and wanted.prefix_length != current.prefix_length:
-        yield "another persistence prefix length"
-    if message.engine and wanted.engine != current.engine:
-        yield f"persistence engine {current.engine or 'none'}, not {wanted.engine}"
+    chosen = message.WhichOneof("clients")
+    if chosen and (wanted.prefix_length, wanted.netmask) != (current.prefix_length, current.netmask):
+        yield f"another persistence {chosen.replace('_', ' ')}"
 
 
 def _configuration(body: Body) -> VirtualServer:

@@ -21,6 +21,7 @@ from agent_common.virtual_server import (
     VirtualServer,
     VirtualServerKey,
     longest_prefix,
+    netmask_of,
 )
 from agent_director import ipvs_numbers as n
 from agent_director.ipvs_attributes import (
@@ -75,16 +76,15 @@ def pack_virtual_server(virtual_server: VirtualServer) -> bytes:
         pack_u32(n.IPVS_SVC_ATTR_TIMEOUT, persistence.timeout if persistence else 0),
         pack_attribute(n.IPVS_SVC_ATTR_NETMASK, _pack_netmask(family, persistence)),
     ]
-    if persistence is not None and persistence.engine:
-        parts.append(pack_name(n.IPVS_SVC_ATTR_PE_NAME, persistence.engine, n.IP_VS_PENAME_MAXLEN))
+    if virtual_server.persistence_engine:
+        parts.append(pack_name(n.IPVS_SVC_ATTR_PE_NAME, virtual_server.persistence_engine, n.IP_VS_PENAME_MAXLEN))
     return pack_attribute(n.IPVS_CMD_ATTR_SERVICE | NLA_F_NESTED, b"".join(parts))
 
 
 def unpack_virtual_server(data: bytes, start: int, end: int) -> VirtualServer:
     """Read a virtual server from an answer to GET_SERVICE.
 
-    A state that VirtualServer cannot express is a CodecError: a flag that is not in ip_vs.h, an IPv4 netmask with
-    holes, a persistence engine without persistence. ipvsadm 1.31 does make the last two when it is told to.
+    A state that VirtualServer cannot express is a CodecError: a flag that is not in ip_vs.h.
     """
     found = walk_nested(data, start, end, n.IPVS_CMD_ATTR_SERVICE, _SERVICE_SIZES)
     key = _unpack_key(data, found)
@@ -92,6 +92,7 @@ def unpack_virtual_server(data: bytes, start: int, end: int) -> VirtualServer:
     if flags & ~(_OUR_FLAGS | n.IP_VS_SVC_F_HASHED):
         raise CodecError(f"cannot read virtual server {key}: its flags {flags:#x} hold an unknown one")
     scheduler = text_at(data, place(found, n.IPVS_SVC_ATTR_SCHED_NAME), n.IP_VS_SCHEDNAME_MAXLEN)
+    engine = found.get(n.IPVS_SVC_ATTR_PE_NAME)
     return VirtualServer(
         key=key,
         scheduler=scheduler,
@@ -101,6 +102,7 @@ def unpack_virtual_server(data: bytes, start: int, end: int) -> VirtualServer:
             flag_3=bool(flags & n.IP_VS_SVC_F_SCHED3),
         ),
         persistence=_unpack_persistence(data, found, key, bool(flags & n.IP_VS_SVC_F_PERSISTENT)),
+        persistence_engine="" if engine is None else text_at(data, engine, n.IP_VS_PENAME_MAXLEN),
         one_packet=bool(flags & n.IP_VS_SVC_F_ONEPACKET),
     )
 
@@ -130,47 +132,30 @@ def _pack_flags(virtual_server: VirtualServer) -> int:
 def _pack_netmask(family: Family, persistence: Persistence | None) -> bytes:
     """Write a mask, for IPv6 a prefix length; the kernel wants one without persistence too."""
     longest = longest_prefix(family)
+    if persistence is not None and persistence.netmask is not None and family is Family.IPV4:
+        return persistence.netmask.packed
     length = longest if persistence is None or persistence.prefix_length is None else persistence.prefix_length
     if not 0 <= length <= longest:
         raise CodecError(f"cannot write a prefix length of {length}: out of range (0 to {longest})")
     if family is Family.IPV6:
         return U32.pack(length)
-    return (0xFFFFFFFF << (32 - length) & 0xFFFFFFFF).to_bytes(4, "big")
-
-
-def _unpack_prefix_length(data: bytes, at: int, key: VirtualServerKey) -> int | None:
-    """Read a prefix length, None for the longest."""
-    longest = longest_prefix(key.family)
-    if key.family is Family.IPV6:
-        length: int = U32.unpack_from(data, at)[0]
-    else:
-        mask = int.from_bytes(data[at : at + 4], "big")
-        length = mask.bit_count()
-        if mask != 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF:
-            raise CodecError(
-                f"cannot read virtual server {key}: netmask {IPv4Address(mask)} has holes; set another with ipvsadm -E"
-            )
-    if length > longest:
-        raise CodecError(f"cannot read virtual server {key}: prefix length {length} is out of range (0 to {longest})")
-    return None if length == longest else length
+    return netmask_of(length).packed
 
 
 def _unpack_persistence(
     data: bytes, found: Mapping[int, int], key: VirtualServerKey, persistent: bool
 ) -> Persistence | None:
     timeout = u32(data, found, n.IPVS_SVC_ATTR_TIMEOUT)
-    netmask = place(found, n.IPVS_SVC_ATTR_NETMASK)
-    at = found.get(n.IPVS_SVC_ATTR_PE_NAME)
-    engine = text_at(data, at, n.IP_VS_PENAME_MAXLEN) if at is not None else ""
+    at = place(found, n.IPVS_SVC_ATTR_NETMASK)
     if not persistent:
-        if engine:
-            raise CodecError(
-                f"cannot read virtual server {key}: it has persistence engine {engine} without persistence; "
-                "give it one, or take the engine away, with ipvsadm -E"
-            )
         return None  # timeout and netmask mean nothing then
+    is_ipv6 = key.family is Family.IPV6
     try:
-        return Persistence(timeout=timeout, prefix_length=_unpack_prefix_length(data, netmask, key), engine=engine)
+        return Persistence(
+            timeout=timeout,
+            prefix_length=U32.unpack_from(data, at)[0] if is_ipv6 else None,
+            netmask=None if is_ipv6 else IPv4Address(data[at : at + 4]),
+        ).of(key.family)
     except InvalidInputError as error:
         raise CodecError(f"cannot read virtual server {key}: {error}") from error
 

@@ -11,8 +11,9 @@ from agent_common.virtual_server import (
     Persistence,
     SchedulerFlags,
     VirtualServer,
-    check_prefix_length,
+    check_engine,
     check_scheduler,
+    parse_clients,
     parse_key,
 )
 from cli import options
@@ -28,9 +29,10 @@ Flags = Annotated[
     typer.Option(metavar="FLAG,…", help="flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port; or none."),
 ]
 Persistent = Annotated[int | None, typer.Option(metavar="SECONDS", help="Persistence; 0 ends it (edit).")]
-PrefixLength = Annotated[
-    int | None, typer.Option(metavar="BITS", help="Persistence: clients that share so many bits are one.")
+Clients = Annotated[
+    str | None, typer.Option(metavar="BITS|MASK", help="Persistence: clients that share these bits are one.")
 ]
+Engine = Annotated[str | None, typer.Option(metavar="sip|none", help="Persistence: tell calls apart, not clients.")]
 OnePacket = Annotated[
     bool | None, typer.Option("--one-packet/--no-one-packet", help="Schedule each datagram by itself.")
 ]
@@ -95,7 +97,8 @@ def add(
     scheduler: Scheduler = None,
     scheduler_flags: Flags = None,
     persistent: Persistent = None,
-    persistence_prefix: PrefixLength = None,
+    persistence_prefix: Clients = None,
+    persistence_engine: Engine = None,
     one_packet: OnePacket = None,
     dry_run: options.DryRun = False,
     director: options.Directors = None,
@@ -107,15 +110,19 @@ def add(
         raise InvalidInputError("persistence_prefix", "persistence_prefix: needs --persistent")
     persistence = None
     if persistent is not None:
-        persistence = Persistence(timeout=persistent, prefix_length=persistence_prefix)
-    server = _server(key, scheduler, scheduler_flags, persistence, one_packet).check()
+        persistence = _persistence(persistent, persistence_prefix)
+    server = _server(key, scheduler, scheduler_flags, persistence, persistence_engine, one_packet).check()
     site, terminal = options.settings(context, director, timeout, output)
     from cli import operations, session
 
     operation = operations.create_whole_virtual_server(
         server,
         set_fields=_given(
-            scheduler=scheduler, scheduler_flags=scheduler_flags, persistence=persistence, one_packet=one_packet
+            scheduler=scheduler,
+            scheduler_flags=scheduler_flags,
+            persistence=persistence,
+            persistence_engine=persistence_engine,
+            one_packet=one_packet,
         ),
     )
     title = f"add virtual server {server.key}"
@@ -129,7 +136,8 @@ def edit(
     scheduler: Scheduler = None,
     scheduler_flags: Flags = None,
     persistent: Persistent = None,
-    persistence_prefix: PrefixLength = None,
+    persistence_prefix: Clients = None,
+    persistence_engine: Engine = None,
     one_packet: OnePacket = None,
     dry_run: options.DryRun = False,
     director: options.Directors = None,
@@ -141,18 +149,20 @@ def edit(
         raise InvalidInputError("persistence_prefix", "persistence_prefix: --persistent 0 ends persistence")
     persistence = None
     if persistent or persistence_prefix is not None:  # the agent takes of it only what the mask names
-        persistence = Persistence(timeout=1 if persistent is None else persistent, prefix_length=persistence_prefix)
-    server = _server(key, scheduler, scheduler_flags, persistence, one_packet)
-    if persistence_prefix is not None:
-        check_prefix_length(persistence_prefix, server.key.family)
+        persistence = _persistence(1 if persistent is None else persistent, persistence_prefix)
+    server = _server(key, scheduler, scheduler_flags, persistence, persistence_engine, one_packet)
+    if persistence is not None:
+        persistence.of(server.key.family)
+    has_netmask = persistence is not None and persistence.netmask is not None
     mask = _given(
         scheduler=scheduler,
         scheduler_flags=scheduler_flags,
+        persistence_engine=persistence_engine,
         one_packet=one_packet,
         **{
             "persistence": persistent if persistent == 0 else None,
             "persistence.timeout": persistent or None,
-            "persistence.prefix_length": persistence_prefix,
+            f"persistence.{'netmask' if has_netmask else 'prefix_length'}": persistence_prefix,
         },
     )
     if not mask:
@@ -190,6 +200,7 @@ def _server(
     scheduler: str | None,
     flags: str | None,
     persistence: Persistence | None,
+    engine: str | None,
     one_packet: bool | None,
 ) -> VirtualServer:
     defaults = VirtualServer(key=parse_key(key))
@@ -198,8 +209,14 @@ def _server(
         scheduler=defaults.scheduler if scheduler is None else check_scheduler(scheduler),
         scheduler_flags=parse_flags(flags, scheduler) if flags is not None else defaults.scheduler_flags,
         persistence=persistence,
+        persistence_engine="" if engine is None or engine == "none" else check_engine(engine),
         one_packet=bool(one_packet),
     )
+
+
+def _persistence(timeout: int, clients: str | None) -> Persistence:
+    length, netmask = (None, None) if clients is None else parse_clients(clients, "persistence_prefix")
+    return Persistence(timeout=timeout, prefix_length=length, netmask=netmask)
 
 
 def _given(**options: object) -> list[str]:

@@ -17,7 +17,7 @@ from agent_common.timeouts import Timeouts
 from agent_common.vip import Holder, VipMode
 from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
 
-SERVER_FIELDS = ("scheduler", "scheduler_flags", "persistence", "one_packet")
+SERVER_FIELDS = ("scheduler", "scheduler_flags", "persistence", "persistence_engine", "one_packet")
 """Fields of a virtual server beside its key."""
 
 
@@ -25,9 +25,7 @@ def create_virtual_server(key: VirtualServerKey, scheduler: str | None, persiste
     """Ask for a virtual server; what is None matches whatever is there."""
     server = virtual_server_pb2.VirtualServer(key=wire.pack_key(key), scheduler=scheduler or "")
     if persistence is not None:
-        server.persistence.CopyFrom(
-            virtual_server_pb2.Persistence(timeout=Duration(seconds=persistence.timeout), engine=persistence.engine)
-        )
+        server.persistence.CopyFrom(virtual_server_pb2.Persistence(timeout=Duration(seconds=persistence.timeout)))
     return Operation(create_virtual_server=virtual_server_pb2.CreateVirtualServerRequest(virtual_server=server))
 
 

@@ -128,9 +128,14 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "an edit to a threshold below 0": (edit("destination", KEY, RS, "--upper-threshold", "-1"), "upper_threshold: -1"),
     "an edit to a prefix length below 0": (
         edit("service", KEY, "--persistence-prefix", "-1"),
-        "prefix length: -1 is out",
+        "'-1' is not a prefix length, nor an IPv4 mask such as 255.255.255.0",
     ),
-    "an edit to a prefix length of 33": (edit("service", KEY, "--persistence-prefix", "33"), "out of range (1 to 32)"),
+    "an engine for TCP": (edit("service", KEY, "--persistence-engine", "x"), "'x' is unknown; the kernel has sip"),
+    "an edit to a mask of IPv6": (
+        edit("service", "udp/[2001:db8::1]:53", "--persistence-prefix", "255.0.0.0"),
+        "persistence netmask: IPv6 takes a prefix length",
+    ),
+    "an edit to a prefix length of 33": (edit("service", KEY, "--persistence-prefix", "33"), "out of range (0 to 32)"),
     "an edit to a scheduler that no kernel has": (edit("service", KEY, "--scheduler", "best"), "scheduler: 'best' is"),
     "an edit that changes nothing": (edit("service", KEY), "give at least one option to change"),
     "a VIP on the same real server twice": ((*NOBODY, "vip", "add", "192.168.0.200", "--rs", RS, "--rs", RS), "twice"),

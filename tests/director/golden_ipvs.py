@@ -27,7 +27,9 @@ SH = VirtualServer(
     persistence=Persistence(timeout=300, prefix_length=24),
 )
 SIP = VirtualServer(
-    key=parse_key("udp/[2001:db8::200]:5060"), persistence=Persistence(timeout=60, prefix_length=64, engine="sip")
+    key=parse_key("udp/[2001:db8::200]:5060"),
+    persistence=Persistence(timeout=60, prefix_length=64),
+    persistence_engine="sip",
 )
 ONE_PACKET = VirtualServer(key=parse_key("fwmark/7"), scheduler="rr", one_packet=True)
 MARK6 = VirtualServer(key=parse_key("fwmark6/8"), scheduler="wrr")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from itertools import product
 
 from agent_common.destination import (
@@ -84,9 +84,15 @@ def virtual_servers() -> list[VirtualServer]:
     ]
     found += [VirtualServer(key=key, one_packet=True, scheduler="rr") for key in (udp, udp6, mark, mark6)]
     found += [
-        VirtualServer(key=key, persistence=Persistence(timeout=60, engine="sip"), one_packet=one_packet)
+        VirtualServer(key=key, persistence=persistence, persistence_engine="sip", one_packet=one_packet)
         for key, one_packet in product((udp, udp6), (False, True))
+        for persistence in (None, Persistence(timeout=60))
     ]
+    found += [
+        VirtualServer(key=key, persistence=Persistence(timeout=60, netmask=IPv4Address(mask)))
+        for key, mask in product((tcp, mark), ("255.0.255.0", "0.0.0.1"))
+    ]
+    found += [VirtualServer(key=key, persistence=Persistence(timeout=60, prefix_length=0)) for key in (tcp, mark)]
     return [*found, VirtualServer(key=parse_key("tcp/192.168.0.202:0"), persistence=Persistence(timeout=300))]
 
 

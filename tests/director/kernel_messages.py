@@ -72,8 +72,8 @@ def virtual_server(server: VirtualServer, *, hashed: bool = True) -> Attributes:
     else:
         found += [(2, u16(key.protocol)), (3, key.address.packed.ljust(16, b"\0")), (4, port(key.port))]
     found += [(6, server.scheduler.encode() + b"\0")]
-    if persistence is not None and persistence.engine:
-        found += [(11, persistence.engine.encode() + b"\0")]
+    if server.persistence_engine:
+        found += [(11, server.persistence_engine.encode() + b"\0")]
     bits = 0x2 if hashed else 0
     bits += 0x1 if persistence is not None else 0
     bits += 0x4 if server.one_packet else 0
@@ -83,6 +83,8 @@ def virtual_server(server: VirtualServer, *, hashed: bool = True) -> Attributes:
     mask = u32(length)
     if key.family == 2:
         mask = int("1" * length + "0" * (32 - length), 2).to_bytes(4, "big")
+        if persistence is not None and persistence.netmask is not None:
+            mask = persistence.netmask.packed
     return [*found, (7, u32(bits) + b"\xff" * 4), (8, u32(persistence.timeout if persistence else 0)), (9, mask)]
 
 

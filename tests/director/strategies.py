@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from hypothesis import strategies as st
 
 from agent_common.destination import (
@@ -27,6 +29,7 @@ from agent_common.virtual_server import (
     ServiceAddress,
     VirtualServer,
     VirtualServerKey,
+    prefix_length_of,
 )
 from agent_director.ipvs import Statistics
 
@@ -46,17 +49,18 @@ names = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=
 def _virtual_servers(draw: st.DrawFn) -> VirtualServer:
     key = draw(keys)
     longest = 32 if key.family is Family.IPV4 else 128
-    persistence = st.builds(
-        Persistence,
-        timeout=st.integers(1, MAX_PERSISTENCE_SECONDS),
-        prefix_length=st.none() | st.integers(0, longest - 1),  # the longest is read as None
-        engine=st.sampled_from(["", "sip"]),
-    )
+    seconds = st.integers(1, MAX_PERSISTENCE_SECONDS)
+    lengths = st.none() | st.integers(0 if longest == 32 else 1, longest - 1)  # the longest is read as None
+    persistence = st.builds(Persistence, timeout=seconds, prefix_length=lengths)
+    if longest == 32:
+        holes = st.integers(0, 2**32 - 1).map(IPv4Address).filter(lambda mask: prefix_length_of(mask) is None)
+        persistence |= st.builds(Persistence, timeout=seconds, netmask=holes)
     return VirtualServer(
         key=key,
         scheduler=draw(st.sampled_from(sorted(SCHEDULERS)) | names),
         scheduler_flags=draw(flags),
         persistence=draw(st.none() | persistence),
+        persistence_engine=draw(st.sampled_from(["", "sip"])),
         one_packet=draw(st.booleans()),
     )
 

@@ -45,15 +45,14 @@ def replaced(attributes: kernel.Attributes, kind: int, payload: bytes) -> kernel
         (7, kernel.u32(0x40) + kernel.u32(0), "flags 0x40"),
         (8, kernel.u32(0), "timeout"),
         (8, kernel.u32(31 * 86400 + 1), "timeout"),
-        (9, bytes((255, 0, 255, 0)), "255.0.255.0"),
         (9, b"\0\0\0", "attribute 9"),
         (3, b"\xc0\xa8\0\xc8", "attribute 3"),
-        (11, b"other\0", "engine"),
+        (11, b"x" * 16, "name"),
     ],
 )
 def test_unknown_value_in_a_virtual_server_is_an_error(kind: int, payload: bytes, what: str) -> None:
     """A value that we do not know, or cannot express, is told and never read as another."""
-    server = dataclasses.replace(golden.SH, persistence=Persistence(timeout=60, engine="sip"))
+    server = dataclasses.replace(golden.SH, persistence_engine="sip")
     assert unpack_virtual_server(kernel.message(1, kernel.virtual_server(server))) == server
     with pytest.raises(CodecError, match=what):
         unpack_virtual_server(kernel.message(1, replaced(kernel.virtual_server(server), kind, payload)))
@@ -93,14 +92,6 @@ def test_attribute_that_leaves_its_object_is_an_error() -> None:
     message[-8 - 8] += 4  # the length of the last attribute
     with pytest.raises(CodecError, match="it claims 10 bytes, 8 are there"):
         unpack_destination(bytes(message))
-
-
-def test_engine_without_persistence_is_an_error() -> None:
-    """VirtualServer cannot say it (ipvsadm can), and a default would lose it at the next edit."""
-    attributes = kernel.virtual_server(golden.SIP)
-    alone = replaced(attributes, 7, kernel.u32(0x2) + kernel.u32(0))
-    with pytest.raises(CodecError, match="engine sip without persistence"):
-        unpack_virtual_server(kernel.message(1, alone))
 
 
 def test_netmask_and_timeout_mean_nothing_without_persistence() -> None:

@@ -19,7 +19,7 @@ from agent_common.virtual_server import Persistence, VirtualServer
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal, table_changed
 from tests.director.ipvs_samples import WEB, destination
 
-SIP = VirtualServer(key=WEB, persistence=Persistence(timeout=60, engine="sip"))
+SIP = VirtualServer(key=WEB, persistence=Persistence(timeout=60), persistence_engine="sip")
 LIST = Request(verb="list virtual servers")
 READ = Request(verb="read", key=WEB)
 ADD = Request(verb="add", key=WEB, virtual_server=VirtualServer(key=WEB))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -41,6 +41,7 @@ from tests.director.ipvs_samples import KEYS, destination, virtual_servers
 from tests.hosts import WEB, DirectorHost
 
 DNS = parse_key("udp/192.168.0.200:53")
+DNS6 = parse_key("udp/[2001:db8::200]:53")
 EVERY_PORT = parse_key("tcp/192.168.0.200:0")
 
 
@@ -169,8 +170,12 @@ class TestCreate:
             (message(persistence=virtual_server_pb2.Persistence()), "persistence.timeout"),
             (message(persistence=virtual_server_pb2.Persistence(timeout=Duration(nanos=5))), "persistence.timeout"),
             (message(persistence={"timeout": {"seconds": 1}, "prefix_length": 33}), "persistence.prefix_length"),
-            (message(persistence={"timeout": {"seconds": 1}, "engine": "sip"}), "persistence.engine"),
-            (message(persistence={"timeout": {"seconds": 1}, "engine": "x"}), "persistence.engine"),
+            (message(DNS6, persistence={"timeout": {"seconds": 1}, "prefix_length": 0}), "persistence.prefix_length"),
+            (message(DNS6, persistence={"timeout": {"seconds": 1}, "netmask": "255.0.0.0"}), "persistence.netmask"),
+            (message(persistence={"timeout": {"seconds": 1}, "netmask": "24"}), "persistence.netmask"),
+            (message(persistence={"timeout": {"seconds": 1}, "netmask": "2001:db8::"}), "persistence.netmask"),
+            (message(persistence_engine="sip"), "persistence_engine"),
+            (message(persistence_engine="x"), "persistence_engine"),
         ],
         ids=str,
     )
@@ -331,14 +336,25 @@ class TestDelete:
         assert host.virtual_servers.is_managed(WEB)
 
     def test_an_update_of_one_part_of_persistence_keeps_the_others(self, host: DirectorHost) -> None:
-        persistence = virtual_server_pb2.Persistence(timeout=Duration(seconds=300), prefix_length=24, engine="sip")
-        create(host, message(DNS, persistence=persistence))
+        persistence = virtual_server_pb2.Persistence(timeout=Duration(seconds=300), prefix_length=24)
+        create(host, message(DNS, persistence=persistence, persistence_engine="sip"))
         longer = virtual_server_pb2.Persistence(timeout=Duration(seconds=600))
         written(host, plan_update(host, message(DNS, persistence=longer), "persistence.timeout"))
-        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600, prefix_length=24, engine="sip")
+        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600, prefix_length=24)
         whole = virtual_server_pb2.Persistence(prefix_length=32)
         written(host, plan_update(host, message(DNS, persistence=whole), "persistence.prefix_length"))
-        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600, engine="sip")
+        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600)
+        holes = virtual_server_pb2.Persistence(netmask="255.0.255.0")
+        written(host, plan_update(host, message(DNS, persistence=holes), "persistence.netmask"))
+        assert host.ipvs.virtual_servers()[0].persistence == Persistence(
+            timeout=600, netmask=IPv4Address("255.0.255.0")
+        )
+        assert host.ipvs.virtual_servers()[0].persistence_engine == "sip"
+        narrow = virtual_server_pb2.Persistence(netmask="255.255.255.0")
+        written(host, plan_update(host, message(DNS, persistence=narrow), "persistence.netmask"))
+        assert host.ipvs.virtual_servers()[0].persistence == Persistence(timeout=600, prefix_length=24)
+        written(host, plan_update(host, message(DNS), "persistence_engine"))
+        assert host.ipvs.virtual_servers()[0].persistence_engine == ""
 
     def test_a_part_of_persistence_that_is_not_there_needs_its_timeout(self, host: DirectorHost) -> None:
         create(host)

@@ -64,8 +64,10 @@ def _configuration(server: VirtualServer, flags: str) -> str:
         if length is not None:
             is_ipv4 = server.key.family is Family.IPV4
             parts.append(f"-M {IPv4Network((0, length)).netmask if is_ipv4 else length}")
-        if server.persistence.engine:
-            parts.append(f"--pe {server.persistence.engine}")
+        if server.persistence.netmask is not None:
+            parts.append(f"-M {server.persistence.netmask}")
+    if server.persistence_engine:
+        parts.append(f"--pe {server.persistence_engine}")
     if server.one_packet:
         parts.append("-o")
     if flags:

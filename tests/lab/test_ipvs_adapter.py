@@ -9,14 +9,13 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from agent_common.destination import Destination
-from agent_common.errors import InternalError, Reason
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.timeouts import KERNEL_TIMEOUTS, Timeouts
 from agent_common.virtual_server import Family, FirewallMark, Persistence, VirtualServer, VirtualServerKey, parse_key
 from agent_director.ipvs import Ipvs
 from agent_director.netlink_ipvs import NetlinkIpvs
 from lab.site import VIP, Host, Site
-from tests.director.ipvs_contract import every_check, raises
+from tests.director.ipvs_contract import every_check
 from tests.director.ipvs_samples import WEB, destination, destinations, virtual_servers
 from tests.lab import ipvsadm
 
@@ -146,19 +145,6 @@ def test_what_ipvsadm_saves_but_cannot_restore_is_read(director: Host, ipvs: Net
         assert line != rule
         director.run("ipvsadm", "-C")
         assert director.run("ipvsadm", "-R", input=f"{line}\n", check=False).returncode != 0
-
-
-def test_what_cannot_be_expressed_is_told(director: Host, ipvs: NetlinkIpvs) -> None:
-    """A netmask with holes, and an engine without persistence, are an error that names the virtual server.
-
-    ipvsadm makes both, and they have no place in VirtualServer; one of them in the table stops the whole list.
-    """
-    for rule in ("-s rr -p 10 -M 255.0.255.0", "-s rr --pe sip"):
-        director.run("ipvsadm", "-A", "-u", f"{VIP}:5060", *rule.split())
-        for read in (ipvs.virtual_servers, lambda: ipvs.virtual_server(parse_key(f"udp/{VIP}:5060"))):
-            with raises(Reason.INTERNAL, InternalError, f"udp/{VIP}:5060", "ipvsadm -E"):
-                read()
-        director.run("ipvsadm", "-C")
 
 
 def test_sync_daemons_and_timeouts_are_those_of_ipvsadm(director: Host, ipvs: NetlinkIpvs) -> None:

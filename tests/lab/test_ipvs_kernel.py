@@ -217,7 +217,7 @@ def test_modules_that_cannot_be_loaded_are_named(ipvs: NetlinkIpvs) -> None:
     with raises(Reason.MODULE_MISSING, RefusedError, key, "scheduler wlc", "modprobe ip_vs_wlc"):
         ipvs.add_virtual_server(VirtualServer(key=key))
     modprobe("ip_vs_wlc")
-    sip = VirtualServer(key=key, persistence=Persistence(timeout=60, engine="sip"))
+    sip = VirtualServer(key=key, persistence=Persistence(timeout=60), persistence_engine="sip")
     for change in (ipvs.add_virtual_server, ipvs.edit_virtual_server):
         with raises(Reason.MODULE_MISSING, RefusedError, key, "engine sip", "modprobe ip_vs_pe_sip"):
             change(sip)

@@ -34,6 +34,28 @@ def test_a_virtual_server_and_a_destination_from_beginning_to_end(unchanged: Ope
     assert rules(unchanged) == []
 
 
+def test_persistence_by_a_mask_with_holes_and_by_calls(unchanged: Operator) -> None:
+    """What only ipvsadm could say."""
+    lvs, key, name = unchanged.lvs, f"udp/{VIP}:5060", f"{VIP}:5060"
+    lvs(
+        "service",
+        "add",
+        key,
+        "--persistent",
+        "60",
+        "--persistence-prefix",
+        "255.0.255.0",
+        "--persistence-engine",
+        "sip",
+    )
+    assert rules(unchanged) == [f"-A -u {name} -s wlc -p 60 -M 255.0.255.0 --pe sip"]
+    lvs("service", "edit", key, "--persistence-prefix", "24", "--persistence-engine", "none")
+    assert rules(unchanged) == [f"-A -u {name} -s wlc -p 60 -M 255.255.255.0"]
+    lvs("service", "edit", key, "--persistence-prefix", "255.255.255.255")
+    assert rules(unchanged) == [f"-A -u {name} -s wlc -p 60"]
+    lvs("service", "remove", key)
+
+
 def test_a_vip_that_a_virtual_server_holds_is_not_removed(unchanged: Operator) -> None:
     """Neither on the director nor on the real server; --force gives up every hold."""
     rs = unchanged.site.real_servers[0]

@@ -167,13 +167,11 @@ class Persistence(_message.Message):
 
     TIMEOUT_FIELD_NUMBER: _builtins.int
     PREFIX_LENGTH_FIELD_NUMBER: _builtins.int
-    ENGINE_FIELD_NUMBER: _builtins.int
+    NETMASK_FIELD_NUMBER: _builtins.int
     prefix_length: _builtins.int
-    """Clients whose addresses share so many leading bits are one client: 1 to 32 (IPv4) or 1 to 128 (IPv6).
-    Not set: the whole address.
-    """
-    engine: _builtins.str
-    """Persistence engine; the kernel has "sip". Empty: none."""
+    """Those whose addresses share so many leading bits: 0 (all) to 32 (IPv4), or 1 to 128 (IPv6)."""
+    netmask: _builtins.str
+    """IPv4: those whose addresses are equal under a mask, which may have holes: 255.0.255.0."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """How long a client stays on its real server after its last connection: whole seconds, 1 s to 2678400 s (31 days)."""
@@ -182,16 +180,16 @@ class Persistence(_message.Message):
         self,
         *,
         timeout: _duration_pb2.Duration | None = ...,
-        prefix_length: _builtins.int | None = ...,
-        engine: _builtins.str = ...,
+        prefix_length: _builtins.int = ...,
+        netmask: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefix_length", b"_prefix_length", "prefix_length", b"prefix_length", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "netmask", b"netmask", "prefix_length", b"prefix_length", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefix_length", b"_prefix_length", "engine", b"engine", "prefix_length", b"prefix_length", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clients", b"clients", "netmask", b"netmask", "prefix_length", b"prefix_length", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__prefix_length: _TypeAlias = _typing.Literal["prefix_length"]  # noqa: Y015
-    _WhichOneofArgType__prefix_length: _TypeAlias = _typing.Literal["_prefix_length", b"_prefix_length"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix_length) -> _WhichOneofReturnType__prefix_length | None: ...
+    _WhichOneofReturnType_clients: _TypeAlias = _typing.Literal["prefix_length", "netmask"]  # noqa: Y015
+    _WhichOneofArgType_clients: _TypeAlias = _typing.Literal["clients", b"clients"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_clients) -> _WhichOneofReturnType_clients | None: ...
 
 Global___Persistence: _TypeAlias = Persistence  # noqa: Y015
 
@@ -236,11 +234,16 @@ class VirtualServer(_message.Message):
     SCHEDULER_FLAGS_FIELD_NUMBER: _builtins.int
     PERSISTENCE_FIELD_NUMBER: _builtins.int
     ONE_PACKET_FIELD_NUMBER: _builtins.int
+    PERSISTENCE_ENGINE_FIELD_NUMBER: _builtins.int
     scheduler: _builtins.str
     """Scheduler: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf or twos. Empty: wlc when it is created."""
     one_packet: _builtins.bool
     """One-packet scheduling: each datagram is scheduled by itself. UDP and firewall marks only.
     Not set: off when it is created.
+    """
+    persistence_engine: _builtins.str
+    """Persistence engine; the kernel has "sip", for UDP. Without persistence the kernel keeps its name and does not use it.
+    Empty: none.
     """
     @_builtins.property
     def key(self) -> Global___VirtualServerKey:
@@ -262,10 +265,11 @@ class VirtualServer(_message.Message):
         scheduler_flags: Global___SchedulerFlags | None = ...,
         persistence: Global___Persistence | None = ...,
         one_packet: _builtins.bool | None = ...,
+        persistence_engine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_one_packet", b"_one_packet", "key", b"key", "one_packet", b"one_packet", "persistence", b"persistence", "scheduler_flags", b"scheduler_flags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_one_packet", b"_one_packet", "key", b"key", "one_packet", b"one_packet", "persistence", b"persistence", "scheduler", b"scheduler", "scheduler_flags", b"scheduler_flags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_one_packet", b"_one_packet", "key", b"key", "one_packet", b"one_packet", "persistence", b"persistence", "persistence_engine", b"persistence_engine", "scheduler", b"scheduler", "scheduler_flags", b"scheduler_flags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__one_packet: _TypeAlias = _typing.Literal["one_packet"]  # noqa: Y015
     _WhichOneofArgType__one_packet: _TypeAlias = _typing.Literal["_one_packet", b"_one_packet"]  # noqa: Y015
@@ -366,7 +370,7 @@ class UpdateVirtualServerRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields: scheduler, scheduler_flags, persistence (or of it only persistence.timeout, persistence.prefix_length,
-        persistence.engine), one_packet. Empty is an error.
+        persistence.netmask), persistence_engine, one_packet. Empty is an error.
         """
 
     def __init__(
