@@ -9,13 +9,12 @@ import socket
 from dataclasses import dataclass, replace
 
 from agent_common.errors import InvalidInputError
+from agent_common.scheduler import DEFAULT_SCHEDULER, NO_FLAGS, SchedulerFlags, check_scheduler
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_PERSISTENCE_SECONDS = 31 * 86400
 """ipvsadm(8) refuses longer timeouts, and so do we."""
-
-DEFAULT_SCHEDULER = "wlc"
 
 
 class Protocol(enum.IntEnum):
@@ -31,10 +30,6 @@ class Family(enum.IntEnum):
 
     IPV4 = socket.AF_INET
     IPV6 = socket.AF_INET6
-
-
-SCHEDULERS = frozenset({"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "fo", "ovf", "twos"})
-"""Schedulers of the kernel (net/netfilter/ipvs/ip_vs_*.c); twos is there from Linux 5.19 on."""
 
 
 def family_of(address: IpAddress) -> Family:
@@ -175,15 +170,6 @@ def key_order(key: VirtualServerKey) -> tuple[int, int, int, bytes, int]:
     return (0, int(key.family), int(key.protocol), key.address.packed, key.port)
 
 
-def check_scheduler(name: str) -> str:
-    """Return the name of a scheduler that the kernel may have."""
-    if name not in SCHEDULERS:
-        raise InvalidInputError(
-            "scheduler", f"scheduler: {name!r} is unknown; use one of {' '.join(sorted(SCHEDULERS))}"
-        )
-    return name
-
-
 def check_engine(name: str) -> str:
     """Return the name of a persistence engine that the kernel may have, or "" for none."""
     if name not in ("", "sip"):
@@ -269,21 +255,12 @@ class Persistence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerFlags:
-    """Flags of a scheduler: flag_1 is sh-fallback or mh-fallback, flag_2 sh-port or mh-port."""
-
-    flag_1: bool = False
-    flag_2: bool = False
-    flag_3: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualServer:
     """A virtual server's whole configuration, checked by ipvsadm's rules for combinations."""
 
     key: VirtualServerKey
     scheduler: str = DEFAULT_SCHEDULER
-    scheduler_flags: SchedulerFlags = SchedulerFlags()
+    scheduler_flags: SchedulerFlags = NO_FLAGS
     persistence: Persistence | None = None
     persistence_engine: str = ""
     one_packet: bool = False

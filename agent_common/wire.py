@@ -18,13 +18,12 @@ from agent_common.destination import (
     TunnelType,
 )
 from agent_common.errors import InvalidInputError
+from agent_common.scheduler import DEFAULT_SCHEDULER, SchedulerFlags
 from agent_common.virtual_server import (
-    DEFAULT_SCHEDULER,
     Family,
     FirewallMark,
     Persistence,
     Protocol,
-    SchedulerFlags,
     ServiceAddress,
     VirtualServer,
     VirtualServerKey,
@@ -131,13 +130,17 @@ def _unpack_netmask(text: str) -> IPv4Address:
     return address
 
 
+def unpack_flags(message: virtual_server_pb2.SchedulerFlags) -> SchedulerFlags:
+    """Read flags of a scheduler."""
+    return SchedulerFlags(flag_1=message.flag_1, flag_2=message.flag_2, flag_3=message.flag_3)
+
+
 def unpack_virtual_server(message: virtual_server_pb2.VirtualServer) -> VirtualServer:
     """Read a virtual server, with the defaults of a new one where nothing is set; it is not checked."""
-    flags = message.scheduler_flags
     return VirtualServer(
         key=unpack_key(message.key, "virtual_server.key"),
         scheduler=message.scheduler or DEFAULT_SCHEDULER,
-        scheduler_flags=SchedulerFlags(flag_1=flags.flag_1, flag_2=flags.flag_2, flag_3=flags.flag_3),
+        scheduler_flags=unpack_flags(message.scheduler_flags),
         persistence=unpack_persistence(message.persistence) if message.HasField("persistence") else None,
         persistence_engine=message.persistence_engine,
         one_packet=message.one_packet,

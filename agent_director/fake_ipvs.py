@@ -15,9 +15,10 @@ from agent_common.destination import (
     Forwarding,
     TunnelType,
 )
+from agent_common.scheduler import SCHEDULERS
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.timeouts import KERNEL_TIMEOUTS, Timeouts
-from agent_common.virtual_server import SCHEDULERS, VirtualServer, VirtualServerKey, family_of
+from agent_common.virtual_server import VirtualServer, VirtualServerKey, family_of
 from agent_director import ipvs_codec as codec
 from agent_director.ipvs import Info
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal

@@ -11,12 +11,12 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from agent_common.errors import InvalidInputError
+from agent_common.scheduler import SchedulerFlags
 from agent_common.virtual_server import (
     Family,
     FirewallMark,
     Persistence,
     Protocol,
-    SchedulerFlags,
     ServiceAddress,
     VirtualServer,
     VirtualServerKey,

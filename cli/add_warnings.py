@@ -8,7 +8,8 @@ from lvsagent.v1 import host_service_pb2
 
 from agent_common import wire
 from agent_common.destination import Forwarding
-from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, VirtualServerKey
+from agent_common.scheduler import DEFAULT_SCHEDULER
+from agent_common.virtual_server import IpAddress, VirtualServerKey
 from cli.facts import DirectorFacts, RealServerFacts, method_of
 from cli.request import AddBackend, Backend
 from cli.typed import NextCommand, target

@@ -7,15 +7,8 @@ from typing import Annotated
 import typer
 
 from agent_common.errors import InvalidInputError
-from agent_common.virtual_server import (
-    Persistence,
-    SchedulerFlags,
-    VirtualServer,
-    check_engine,
-    check_scheduler,
-    parse_clients,
-    parse_key,
-)
+from agent_common.scheduler import check_scheduler, parse_flags
+from agent_common.virtual_server import Persistence, VirtualServer, check_engine, parse_clients, parse_key
 from cli import options
 
 app = typer.Typer(help="Virtual servers, one at a time.", no_args_is_help=True, rich_markup_mode=None)
@@ -36,16 +29,6 @@ Engine = Annotated[str | None, typer.Option(metavar="sip|none", help="Persistenc
 OnePacket = Annotated[
     bool | None, typer.Option("--one-packet/--no-one-packet", help="Schedule each datagram by itself.")
 ]
-
-_FLAG_NAMES = {
-    "flag-1": ("flag_1", None),
-    "flag-2": ("flag_2", None),
-    "flag-3": ("flag_3", None),
-    "sh-fallback": ("flag_1", "sh"),
-    "sh-port": ("flag_2", "sh"),
-    "mh-fallback": ("flag_1", "mh"),
-    "mh-port": ("flag_2", "mh"),
-}
 
 
 @app.command("list")
@@ -222,18 +205,3 @@ def _persistence(timeout: int, clients: str | None) -> Persistence:
 def _given(**options: object) -> list[str]:
     """Return the names of the options that were given."""
     return [name for name, value in options.items() if value is not None]
-
-
-def parse_flags(text: str, scheduler: str | None) -> SchedulerFlags:
-    """Read flags by their names; sh- and mh- ones only with their scheduler, if one is given. "none" is no flag."""
-    chosen: dict[str, bool] = {}
-    for name in [] if text == "none" else text.split(","):
-        if name not in _FLAG_NAMES:
-            raise InvalidInputError(
-                "scheduler_flags", f"scheduler_flags: {name!r} is unknown; use {', '.join(_FLAG_NAMES)} or none"
-            )
-        flag, owner = _FLAG_NAMES[name]
-        if owner and scheduler and owner != scheduler:
-            raise InvalidInputError("scheduler_flags", f"scheduler_flags: {name} needs scheduler {owner}")
-        chosen[flag] = True
-    return SchedulerFlags(**chosen)

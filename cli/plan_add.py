@@ -15,8 +15,9 @@ from agent_common import wire
 from agent_common.destination import DestinationKey, Forwarding, forwarding_name
 from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change, Operation
+from agent_common.scheduler import DEFAULT_SCHEDULER
 from agent_common.vip import VipMode, VirtualServerHolder
-from agent_common.virtual_server import DEFAULT_SCHEDULER, IpAddress, Protocol, VirtualServer
+from agent_common.virtual_server import IpAddress, Protocol, VirtualServer
 from cli import operations
 from cli.add_warnings import leftover_commands, warnings
 from cli.facts import DirectorFacts, RealServerFacts, method_of

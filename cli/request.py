@@ -7,15 +7,9 @@ from dataclasses import dataclass
 
 from agent_common.destination import FORWARDING_NAMES, MAX_WEIGHT, Destination, DestinationKey, Forwarding
 from agent_common.errors import InvalidInputError
+from agent_common.scheduler import check_scheduler
 from agent_common.vip import VipMode
-from agent_common.virtual_server import (
-    Persistence,
-    Protocol,
-    ServiceAddress,
-    VirtualServer,
-    check_scheduler,
-    parse_endpoint,
-)
+from agent_common.virtual_server import Persistence, Protocol, ServiceAddress, VirtualServer, parse_endpoint
 
 MIN_LEASE, MAX_LEASE = 5, 900
 

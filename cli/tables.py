@@ -19,6 +19,7 @@ from lvsagent.v1 import (
 from agent_common import wire, wire_vip
 from agent_common.destination import Forwarding, forwarding_name
 from agent_common.drift import Drift, DriftKind
+from agent_common.scheduler import flag_names
 from agent_common.wire_drift import unpack_drift
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
@@ -241,11 +242,7 @@ def _forwarding(destination: destination_pb2.Destination) -> Forwarding:
 
 
 def _scheduler(server: virtual_server_pb2.VirtualServer) -> str:
-    flags = server.scheduler_flags
-    names = [f"flag-{number}" for number in (1, 2, 3) if getattr(flags, f"flag_{number}")]
-    if server.scheduler in ("sh", "mh"):
-        names = [{"flag-1": "fallback", "flag-2": "port"}.get(name, name) for name in names]
-        names = [name if name.startswith("flag") else f"{server.scheduler}-{name}" for name in names]
+    names = flag_names(wire.unpack_flags(server.scheduler_flags), server.scheduler)
     return f"{server.scheduler} ({','.join(names)})" if names else server.scheduler
 
 

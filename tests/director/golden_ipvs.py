@@ -17,8 +17,9 @@ from agent_common.destination import (
     TunnelChecksum,
     TunnelType,
 )
+from agent_common.scheduler import SchedulerFlags
 from agent_common.sync_daemon import SyncDaemon, SyncRole
-from agent_common.virtual_server import Persistence, SchedulerFlags, VirtualServer, VirtualServerKey, parse_key
+from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, parse_key
 
 SH = VirtualServer(
     key=parse_key("tcp/192.168.0.200:80"),

@@ -16,15 +16,8 @@ from agent_common.destination import (
     TunnelChecksum,
     TunnelType,
 )
-from agent_common.virtual_server import (
-    MAX_PERSISTENCE_SECONDS,
-    SCHEDULERS,
-    Persistence,
-    SchedulerFlags,
-    VirtualServer,
-    VirtualServerKey,
-    parse_key,
-)
+from agent_common.scheduler import SCHEDULERS, SchedulerFlags
+from agent_common.virtual_server import MAX_PERSISTENCE_SECONDS, Persistence, VirtualServer, VirtualServerKey, parse_key
 
 WEB = parse_key("tcp/192.168.0.200:80")
 KEYS = [

@@ -16,16 +16,15 @@ from agent_common.destination import (
     TunnelChecksum,
     TunnelType,
 )
+from agent_common.scheduler import SCHEDULERS, SchedulerFlags
 from agent_common.sync_daemon import MAX_SYNC_ID, SyncDaemon, SyncRole
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import (
     MAX_PERSISTENCE_SECONDS,
-    SCHEDULERS,
     Family,
     FirewallMark,
     Persistence,
     Protocol,
-    SchedulerFlags,
     ServiceAddress,
     VirtualServer,
     VirtualServerKey,

@@ -24,12 +24,11 @@ from agent_common.errors import (
 )
 from agent_common.etag import etag_of
 from agent_common.operation import Change
+from agent_common.scheduler import SCHEDULERS, SchedulerFlags
 from agent_common.sockets import Listener
 from agent_common.virtual_server import (
-    SCHEDULERS,
     Persistence,
     Protocol,
-    SchedulerFlags,
     ServiceAddress,
     VirtualServer,
     VirtualServerKey,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from agent_common.virtual_server import SCHEDULERS, Persistence
+from agent_common.scheduler import SCHEDULERS
+from agent_common.virtual_server import Persistence
 from cli.outcome import StepReport, StepResult
 from lab.process import Process
 from lab.site import VIP, VIP6, Sources
