@@ -1,4 +1,4 @@
-"""A whole IPVS table: virtual servers with their destinations. No I/O."""
+"""A whole IPVS table, and steps from one to another. No I/O."""
 
 from __future__ import annotations
 
@@ -18,3 +18,37 @@ class Entry:
 
 
 Table = Mapping[VirtualServerKey, Entry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStep:
+    """A virtual server before and after; None where there is none."""
+
+    before: VirtualServer | None
+    after: VirtualServer | None
+
+    @property
+    def key(self) -> VirtualServerKey:
+        """Which."""
+        server = self.after or self.before
+        assert server is not None  # noqa: S101  # a step has a side
+        return server.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationStep:
+    """A destination before and after; None where there is none."""
+
+    server: VirtualServerKey
+    before: Destination | None
+    after: Destination | None
+
+    @property
+    def key(self) -> DestinationKey:
+        """Which."""
+        destination = self.after or self.before
+        assert destination is not None  # noqa: S101  # a step has a side
+        return destination.key
+
+
+TableStep = ServerStep | DestinationStep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
@@ -15,12 +16,15 @@ from agent_common.destination import (
     Forwarding,
     TunnelType,
 )
+from agent_common.errors import LvsError
 from agent_common.scheduler import SCHEDULERS
 from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.table import ServerStep, TableStep
 from agent_common.timeouts import KERNEL_TIMEOUTS, Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey, family_of
 from agent_director import ipvs_codec as codec
 from agent_director.ipvs import Info
+from agent_director.ipvs_codec import CodecError
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal
 
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -114,6 +118,36 @@ class FakeIpvs:
         entry = self._find(request, key)
         self._find_destination(request, entry, destination)
         del entry.destinations[destination]
+
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        """Carry out many steps."""
+        self._ask(Request(verb=f"change {len(steps)} things at once"))
+        results: list[LvsError | None] = []
+        for step in steps:
+            try:
+                self._take(step)
+            except CodecError:
+                raise
+            except LvsError as error:
+                results.append(error)
+            else:
+                results.append(None)
+        return results
+
+    def _take(self, step: TableStep) -> None:
+        if isinstance(step, ServerStep):
+            if step.after is None:
+                self.remove_virtual_server(step.key)
+            elif step.before is None:
+                self.add_virtual_server(step.after)
+            else:
+                self.edit_virtual_server(step.after)
+        elif step.after is None:
+            self.remove_destination(step.server, step.key)
+        elif step.before is None:
+            self.add_destination(step.server, step.after)
+        else:
+            self.edit_destination(step.server, step.after)
 
     def zero(self, key: VirtualServerKey | None = None) -> None:
         """Do nothing: there are no counters."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from agent_director import netlink_frames as frames
 from agent_director.netlink_frames import CodecError, Frame
 
 DUMP_ATTEMPTS: Final = 5
+
+BATCH_SIZE: Final = 96 * 1024
+"""Bytes. A datagram to the kernel must fit into the send buffer: net.core.wmem_default is 208 KiB."""
 
 Message = tuple[bytes, int, int]
 """A message's attributes: the datagram, where they begin, and where they end."""
@@ -71,6 +75,52 @@ class GenericNetlink:
         sequence = self._next_sequence()
         request = frames.pack_request(family, command, attributes, sequence=sequence, flags=frames.NLM_F_ACK)
         return self._exchange(request, sequence)
+
+    def call_all(self, family: int, requests: Iterable[tuple[int, bytes]]) -> list[NetlinkError | None]:
+        """Send many requests (command and attributes), as many at a time as fit; return what became of each, in order.
+
+        Only the last of a send is acknowledged; one that fails answers anyway, and those behind it are carried out all
+        the same. Raises NetlinkError where nothing is known of a send: some of it may be done then.
+        """
+        results: list[NetlinkError | None] = []
+        batch: list[tuple[int, bytes]] = []
+        size = 0
+        for command, attributes in requests:
+            length = len(attributes) + frames.REQUEST_SIZE
+            if batch and size + length > BATCH_SIZE:
+                results.extend(self._send_batch(family, batch))
+                batch, size = [], 0
+            batch.append((command, attributes))
+            size += length
+        return [*results, *self._send_batch(family, batch)] if batch else results
+
+    def _send_batch(self, family: int, batch: list[tuple[int, bytes]]) -> list[NetlinkError | None]:
+        sequences = [self._next_sequence() for _ in batch]
+        last = sequences[-1]
+        self._datagrams.send(
+            b"".join(
+                frames.pack_request(
+                    family,
+                    command,
+                    attributes,
+                    sequence=sequence,
+                    flags=frames.NLM_F_ACK if sequence == last else 0,
+                )
+                for sequence, (command, attributes) in zip(sequences, batch, strict=True)
+            )
+        )
+        places = {sequence: place for place, sequence in enumerate(sequences)}
+        results: list[NetlinkError | None] = [None] * len(batch)
+        while True:
+            data = self._datagrams.receive()
+            for frame in frames.unpack_frames(data):
+                if frame.sequence not in places or frame.kind != frames.NLMSG_ERROR:
+                    continue
+                number, detail = frames.unpack_error(data, frame)
+                if number != 0:
+                    results[places[frame.sequence]] = NetlinkError(number, detail)
+                if frame.sequence == last:
+                    return results
 
     def dump(self, family: int, command: int, attributes: bytes = b"") -> list[Message]:
         """Send one request for a dump, and return all its messages; raises NetlinkError, DumpInterruptedError."""

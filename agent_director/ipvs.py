@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
+from agent_common.errors import LvsError
 from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.table import TableStep
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
@@ -96,6 +99,14 @@ class Ipvs(Protocol):
 
     def remove_destination(self, key: VirtualServerKey, destination: DestinationKey) -> None:
         """Remove a destination; raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND, DESTINATION_NOT_FOUND)."""
+
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        """Carry out many steps in order, in as few calls as possible; return the error of each that failed.
+
+        A step adds, edits or removes, whatever is there: each may have the errors of that method, and those behind one
+        that failed are carried out all the same. A destination is written as it is given: `effective` is the caller's
+        business. Raises InternalError where it is not known what was done.
+        """
 
     def zero(self, key: VirtualServerKey | None = None) -> None:
         """Set the counters of a virtual server and its destinations to 0; without a key all, the totals too.

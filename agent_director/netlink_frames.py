@@ -41,6 +41,9 @@ _LENGTH = struct.Struct("=I")
 _U16 = struct.Struct("=H")
 _GENL_HEADER_SIZE = 4
 
+REQUEST_SIZE: Final = _REQUEST.size
+"""Bytes of a request's headers."""
+
 
 class CodecError(InternalError):
     """Bytes that are no message of ours, or a value that has no place in one."""

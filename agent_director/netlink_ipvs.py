@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
-from agent_common.errors import InternalError, NotFoundError
+from agent_common.errors import InternalError, LvsError, NotFoundError
 from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.table import ServerStep, TableStep
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_director import ipvs_codec as codec
@@ -16,6 +18,8 @@ from agent_director.generic_netlink import DumpInterruptedError, GenericNetlink,
 from agent_director.ipvs import Info
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal, table_changed
 from agent_director.netlink_socket import TIMEOUT, NetlinkSocket
+
+T = TypeVar("T")
 
 
 class NetlinkIpvs:
@@ -86,6 +90,16 @@ class NetlinkIpvs:
         request = Request(verb="remove", key=key, destination=destination)
         self._call(request, n.IPVS_CMD_DEL_DEST, codec.pack_key(key) + codec.pack_destination_key(destination))
 
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        """Carry out many steps in a few sends."""
+        whole = Request(verb=f"change {len(steps)} things at once")
+        packed = (_pack_step(step) for step in steps)
+        results = self._ask(whole, lambda family: self._netlink.call_all(family, packed))
+        return [
+            None if error is None else refusal(_step_request(step), error.number, error.detail)
+            for step, error in zip(steps, results, strict=True)
+        ]
+
     def zero(self, key: VirtualServerKey | None = None) -> None:
         """Set counters to 0."""
         attributes = b"" if key is None else codec.pack_key(key)
@@ -135,7 +149,7 @@ class NetlinkIpvs:
     def _dump(self, request: Request, command: int, attributes: bytes = b"") -> list[Message]:
         return self._ask(request, lambda family: self._netlink.dump(family, command, attributes))
 
-    def _ask(self, request: Request, exchange: Callable[[int], list[Message]]) -> list[Message]:
+    def _ask(self, request: Request, exchange: Callable[[int], T]) -> T:
         try:
             return self._with_family(request, exchange)
         except NetlinkError as error:
@@ -143,7 +157,7 @@ class NetlinkIpvs:
         except DumpInterruptedError as error:
             raise table_changed(request) from error
 
-    def _with_family(self, request: Request, exchange: Callable[[int], list[Message]]) -> list[Message]:
+    def _with_family(self, request: Request, exchange: Callable[[int], T]) -> T:
         """Run an exchange with the family's number; with the new one if ENOENT came from the module's absence."""
         if self._family is None:
             self._family = self._look_up_family(request)
@@ -163,3 +177,24 @@ class NetlinkIpvs:
         if family is None:
             raise ipvs_missing(request)
         return family
+
+
+def _pack_step(step: TableStep) -> tuple[int, bytes]:
+    """Return the command of a step and its attributes."""
+    if isinstance(step, ServerStep):
+        if step.after is None:
+            return n.IPVS_CMD_DEL_SERVICE, codec.pack_key(step.key)
+        command = n.IPVS_CMD_NEW_SERVICE if step.before is None else n.IPVS_CMD_SET_SERVICE
+        return command, codec.pack_virtual_server(step.after)
+    server = codec.pack_key(step.server)
+    if step.after is None:
+        return n.IPVS_CMD_DEL_DEST, server + codec.pack_destination_key(step.key)
+    command = n.IPVS_CMD_NEW_DEST if step.before is None else n.IPVS_CMD_SET_DEST
+    return command, server + codec.pack_destination(step.after)
+
+
+def _step_request(step: TableStep) -> Request:
+    verb = "add" if step.before is None else "remove" if step.after is None else "edit"
+    if isinstance(step, ServerStep):
+        return Request(verb=verb, key=step.key, virtual_server=step.after)
+    return Request(verb=verb, key=step.server, destination=step.key)

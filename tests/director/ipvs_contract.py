@@ -15,6 +15,7 @@ import pytest
 from agent_common.destination import MAX_WEIGHT, Destination, Forwarding, Tunnel, TunnelType
 from agent_common.errors import DiffersError, LvsError, NotFoundError, Reason, RefusedError
 from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.table import DestinationStep, ServerStep
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import Family, Persistence, VirtualServer, parse_key
 from agent_director.ipvs import Info, Ipvs
@@ -236,6 +237,38 @@ def check_refused_addresses(ipvs: Ipvs) -> None:
         ipvs.remove_destination(key, destination(text).key)
 
 
+def check_steps(ipvs: Ipvs) -> None:
+    """Many steps are carried out in order; what fails is told beside the others, which are carried out all the same."""
+    assert ipvs.take([]) == []
+    server, other = VirtualServer(key=WEB, scheduler="rr"), parse_key("tcp/192.168.0.202:80")
+    many = [destination(f"10.0.{n // 250}.{n % 250 + 1}", weight=n) for n in range(2000)]
+    added = [DestinationStep(server=WEB, before=None, after=each) for each in many]
+    assert set(ipvs.take([ServerStep(before=None, after=server), *added])) == {None}
+    assert table(ipvs) == {server: set(many)}
+    edited = destination("10.0.0.1", weight=9)
+    results = ipvs.take(
+        [
+            ServerStep(before=server, after=VirtualServer(key=WEB, scheduler="wrr")),
+            DestinationStep(server=WEB, before=None, after=many[1]),  # it is there
+            DestinationStep(server=WEB, before=many[0], after=edited),
+            DestinationStep(server=WEB, before=destination("10.1.0.1"), after=destination("10.1.0.1", weight=2)),
+            *(DestinationStep(server=WEB, before=each, after=None) for each in many[2:]),
+            DestinationStep(server=other, before=None, after=many[2]),
+            ServerStep(before=None, after=VirtualServer(key=other, scheduler="nosuch")),
+        ]
+    )
+    told = {place: error.reason for place, error in enumerate(results) if error is not None}
+    assert told == {
+        1: Reason.DESTINATION_DIFFERS,
+        3: Reason.DESTINATION_NOT_FOUND,
+        2002: Reason.VIRTUAL_SERVER_NOT_FOUND,
+        2003: Reason.MODULE_MISSING,
+    }
+    assert table(ipvs) == {VirtualServer(key=WEB, scheduler="wrr"): {edited, many[1]}}
+    assert ipvs.take([ServerStep(before=server, after=None)]) == [None]
+    assert ipvs.virtual_servers() == []
+
+
 def check_zero(ipvs: Ipvs) -> None:
     """Counters of all, or of one that is there, can be zeroed; configuration stays."""
     ipvs.zero()
@@ -333,6 +366,7 @@ CHECKS: list[Callable[[Ipvs], None]] = [
     check_refused_values,
     check_values_without_a_place,
     check_refused_addresses,
+    check_steps,
     check_zero,
     check_timeouts,
     check_sync_daemons,

@@ -8,7 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from agent_director.generic_netlink import DUMP_ATTEMPTS, DumpInterruptedError, GenericNetlink, NetlinkError
+from agent_director.generic_netlink import (
+    BATCH_SIZE,
+    DUMP_ATTEMPTS,
+    DumpInterruptedError,
+    GenericNetlink,
+    NetlinkError,
+)
 from agent_director.netlink_frames import CodecError
 from tests.director import kernel_messages as kernel
 
@@ -124,6 +130,60 @@ def test_dump_that_is_always_interrupted_is_given_up() -> None:
     with pytest.raises(DumpInterruptedError):
         GenericNetlink(script).dump(FAMILY, 1)
     assert len(script.requests) == DUMP_ATTEMPTS
+
+
+class Batches:
+    """Stands for the kernel: takes datagrams of many requests, and answers those that fail, and the last."""
+
+    def __init__(self, failing: dict[int, int]) -> None:
+        self._failing = failing
+        self._waiting: list[bytes] = []
+        self._count = 0
+        self.sizes: list[int] = []
+
+    def send(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+        answers = [error(1, errno.EIO)]  # of an exchange that was given up
+        while data:
+            length, _, flags, sequence = struct.unpack_from("=IHHI", data)
+            wants_answer = self._count in self._failing or flags & 0x04
+            if wants_answer:
+                answers.append(error(sequence, self._failing.get(self._count, 0)))
+            self._count += 1
+            data = data[length:]
+        self._waiting += [b"".join(answers[:2]), *answers[2:]]
+
+    def receive(self) -> bytes:
+        if not self._waiting:
+            raise NetlinkError(errno.ETIMEDOUT)
+        return self._waiting.pop(0)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "failing", [{}, {0: errno.EEXIST}, {4999: errno.ENOENT}, {7: 1, 8: 2, 2500: 3, 4999: 4}], ids=str
+)
+def test_many_requests_go_in_few_datagrams_and_each_has_its_result(failing: dict[int, int]) -> None:
+    """Whether the last of one failed or is acknowledged, it ends the exchange."""
+    kernel_side = Batches(failing)
+    results = GenericNetlink(kernel_side).call_all(FAMILY, ((5, b"x" * 100) for _ in range(5000)))
+    assert {place: each.number for place, each in enumerate(results) if each is not None} == failing
+    assert len(results) == 5000
+    assert (len(kernel_side.sizes), max(kernel_side.sizes) <= BATCH_SIZE) == (7, True)
+    assert sum(kernel_side.sizes) == 5000 * 120
+
+
+def test_no_request_is_no_datagram() -> None:
+    """Nothing is asked, and nothing waited for."""
+    assert GenericNetlink(Script(lambda n: [])).call_all(FAMILY, []) == []
+
+
+def test_a_batch_that_is_not_answered_is_an_error() -> None:
+    """Nobody knows then what was done."""
+    with pytest.raises(NetlinkError, match="ETIMEDOUT"):
+        GenericNetlink(Script(lambda n: [error(n, errno.EPERM)])).call_all(FAMILY, [(1, b""), (1, b"")])
 
 
 def test_family_is_a_number_or_none() -> None:
