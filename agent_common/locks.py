@@ -65,6 +65,9 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             holders = [change.vip.holder] if change.vip.HasField("holder") else change.vip.after.holders
             labels = [unpack_holder(each).label for each in holders]
             return [Claim(resource=f"VIP {address} held for {label}", exclusive=change.made) for label in labels]
+        case "table":
+            keys = [wire.unpack_key(key) for key in change.table.virtual_servers]
+            return [Claim(resource=f"virtual server {key}", exclusive=True) for key in keys]
         case "timeouts":
             return (Claim(resource="timeouts", exclusive=change.made),)
         case "sync_daemon":

@@ -54,6 +54,7 @@ from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
 from agent_director.sync_daemon import SyncDaemons
+from agent_director.table import Tables
 from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.vip_neighbours import VipNeighbours
@@ -155,7 +156,8 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     destinations = Destinations(kernel.ipvs, state)
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)
     ipvs_settings = IpvsSettings(TimeoutSettings(kernel.ipvs, state), SyncDaemons(kernel.ipvs, state))
-    resources = DirectorResources(virtual_servers, destinations, vips, ipvs_settings)
+    tables = Tables(kernel.ipvs, state, virtual_servers, destinations, shadow)
+    resources = DirectorResources(virtual_servers, destinations, tables, vips, ipvs_settings)
     neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
     locks = Locks()
     failpoints = settings.failpoints_of("director")

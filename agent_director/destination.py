@@ -286,9 +286,14 @@ class Destinations:
         self, server: VirtualServerKey, destination: Destination | None, key: DestinationKey, *, new: bool
     ) -> None:
         """Put on disk, before the kernel is touched, who made it and the weight that waits for the end of a drain."""
+        record = self._state.get(_KIND, record_name(server, key))
+        self.set_record(server, key, destination, managed=new or bool(record and record["managed"]))
+
+    def set_record(
+        self, server: VirtualServerKey, key: DestinationKey, destination: Destination | None, *, managed: bool
+    ) -> None:
+        """Put on disk how it is to be, and whether this agent made it; of what is foreign only a drain is kept."""
         name = record_name(server, key)
-        record = self._state.get(_KIND, name)
-        managed = new or bool(record and record["managed"])
         if destination is not None and (managed or destination.draining):
             body = {
                 "managed": managed,
@@ -298,7 +303,7 @@ class Destinations:
                 "config": to_record(wire.pack_destination(destination)),
             }
             self._state.put(_KIND, name, body)
-        elif record is not None:
+        else:
             self._state.delete(_KIND, name)
 
     def _is_between(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> bool:

@@ -13,6 +13,7 @@ from agent_common.operation import Change, Operation
 from agent_common.virtual_server import FirewallMark, ServiceAddress
 from agent_director.destination import Destinations
 from agent_director.ipvs_settings import IpvsSettings
+from agent_director.table import Tables
 from agent_director.virtual_server import VirtualServers
 
 
@@ -20,10 +21,16 @@ class DirectorResources:
     """Virtual servers, destinations, VIPs and settings of a director."""
 
     def __init__(
-        self, virtual_servers: VirtualServers, destinations: Destinations, vips: HeldVips, settings: IpvsSettings
+        self,
+        virtual_servers: VirtualServers,
+        destinations: Destinations,
+        tables: Tables,
+        vips: HeldVips,
+        settings: IpvsSettings,
     ) -> None:
         self._virtual_servers = virtual_servers
         self._destinations = destinations
+        self._tables = tables
         self._vips = vips
         self._settings = settings
 
@@ -34,6 +41,8 @@ class DirectorResources:
                 return self._vips.plan_create(operation.create_vip)
             case "delete_vip":
                 return self._vips.plan_delete(operation.delete_vip)
+            case "apply_table":
+                return self._tables.plan(operation.apply_table)
             case None:
                 raise InvalidInputError("operation", "operation: must be set")
             case name if name.endswith("_virtual_server"):
@@ -111,6 +120,8 @@ class DirectorResources:
                 self._destinations.write(change.destination)
             case "vip":
                 change.actions.extend(self._vips.write(change.vip))
+            case "table":
+                self._tables.write(change.table)
             case "timeouts":
                 self._settings.timeouts.write(change.timeouts)
             case "sync_daemon":
@@ -127,6 +138,8 @@ class DirectorResources:
                 return self._destinations.revert(change.destination, foreign=change.foreign)
             case "vip":
                 return self._vips.revert(change.vip)
+            case "table":
+                return self._tables.revert(change.table)
             case "timeouts":
                 return self._settings.timeouts.revert(change.timeouts)
             case "sync_daemon":

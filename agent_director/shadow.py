@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from agent_common.address import Addresses
 from agent_common.endpoint import Endpoint
@@ -33,14 +33,25 @@ class Shadow:
 
     def check(self, key: VirtualServerKey) -> None:
         """Raise RefusedError (LISTENER_SHADOWED) naming what listens there."""
-        if not isinstance(key, ServiceAddress):
-            return
-        is_own_address = any(each.address == key.address for each in self._addresses.addresses())
-        is_own_address = is_own_address and not self._made_by_us(key.address)
+        self.check_all([key])
+
+    def check_all(self, keys: Iterable[VirtualServerKey]) -> None:
+        """Check many keys; the host is read once."""
+        own = {each.address for each in self._addresses.addresses()}
+        listeners: dict[Protocol, list[Listener]] = {}
+        for key in keys:
+            if not isinstance(key, ServiceAddress):
+                continue
+            if key.protocol not in listeners:
+                listeners[key.protocol] = list(self._sockets.listeners(key.protocol))
+            is_own_address = key.address in own and not self._made_by_us(key.address)
+            self._check(key, listeners[key.protocol], is_own_address)
+
+    def _check(self, key: ServiceAddress, listeners: Iterable[Listener], is_own_address: bool) -> None:
         for endpoint in self._own:
             if key.protocol is Protocol.TCP and _cuts_agent(endpoint, key, is_own_address):
                 raise _refused(key, f"this agent itself listens on {endpoint}")
-        for listener in self._sockets.listeners(key.protocol):
+        for listener in listeners:
             if _covers(listener, key, is_own_address):
                 raise _refused(key, f"something listens on {format_endpoint(listener.address, listener.port)}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from agent_common.table import DestinationStep, Entry, ServerStep, Table, TableStep
+from agent_common.destination import Destination, effective
+from agent_common.table import DestinationStep, Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, take
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
 
@@ -44,3 +45,66 @@ def _destination_steps(key: VirtualServerKey, there: Entry, wanted: Entry, *, re
         for destination in there.destinations.values():
             if destination.key not in wanted.destinations:
                 yield DestinationStep(server=key, before=destination, after=None)
+
+
+def as_intended(current: Table, wanted: Table) -> Table:
+    """Return what is wanted, with the drains that go on: weight 0 is what a destination that drains has in the kernel.
+
+    Rules of ipvsadm cannot say that it drains, nor the weight that waits for the end of it.
+    """
+    return {
+        key: Entry(
+            virtual_server=entry.virtual_server,
+            destinations={
+                each.key: _intended(current[key].destinations.get(each.key), each) if key in current else each
+                for each in entry.destinations.values()
+            },
+        )
+        for key, entry in wanted.items()
+    }
+
+
+def _intended(there: Destination | None, wanted: Destination) -> Destination:
+    return there if there is not None and there.draining and effective(there) == wanted else wanted
+
+
+def taken_in(current: Table, wanted: Table) -> Iterator[TableStep]:
+    """Return a step for each thing that is in both and equal, for for what is foreign: the kernel's stays."""
+    for key, entry in wanted.items():
+        there = current.get(key, Entry())
+        if entry.virtual_server is not None and entry.virtual_server == there.virtual_server:
+            yield ServerStep(before=there.virtual_server, after=there.virtual_server)
+        for each in entry.destinations.values():
+            if each == there.destinations.get(each.key):
+                yield DestinationStep(server=key, before=each, after=each)
+
+
+def steps_back(steps: Sequence[TableStep], current: Table) -> tuple[list[TableStep], list[TableStep]]:
+    """Return what takes steps back, the last first, and those that cannot be: somebody changed those things meanwhile.
+
+    What is as it was before needs nothing. A virtual server that has got other destinations stays.
+    """
+    now = {
+        key: Entry(virtual_server=each.virtual_server, destinations=dict(each.destinations))
+        for key, each in current.items()
+    }
+    back: list[TableStep] = []
+    kept: list[TableStep] = []
+    for step in reversed(steps):
+        undo = opposite(in_kernel(step))
+        there = find(now, undo)
+        if there == undo.after:
+            continue
+        if there != undo.before or not _is_possible(undo, now):
+            kept.append(step)
+            continue
+        take(now, undo)
+        back.append(undo)
+    return back, kept
+
+
+def _is_possible(step: TableStep, now: Table) -> bool:
+    entry = now.get(step.server)
+    if isinstance(step, ServerStep):
+        return step.after is not None or entry is None or not entry.destinations
+    return entry is not None and entry.virtual_server is not None

@@ -187,7 +187,7 @@ class VirtualServers:
                 self._state.delete(_KIND, str(before.key))
             return
         if self.is_managed(after.key) or (before is None and not foreign):
-            self._record(after)
+            self.record(after)
         if before is None:
             self._ipvs.add_virtual_server(after)
         else:
@@ -205,18 +205,22 @@ class VirtualServers:
             raise ConflictError(
                 f"virtual server {server.key} is not as it was read: somebody changes it", Reason.CHANGED_MEANWHILE
             )
-        self._record(server)
+        self.record(server)
 
-    def _record(self, server: VirtualServer) -> None:
+    def record(self, server: VirtualServer) -> None:
         """Put on disk, before the kernel is touched, that this agent made it, and how it shall be."""
         self._state.put(_KIND, str(server.key), {"config": to_record(wire.pack_virtual_server(server))})
+
+    def forget(self, key: VirtualServerKey) -> None:
+        """Take from disk that this agent made it."""
+        self._state.delete(_KIND, str(key))
 
     def _settle_record(self, key: VirtualServerKey, before: VirtualServer | None) -> None:
         """Put the record right of what the kernel never got: it refused, or the agent died before."""
         if before is None:
             self._state.delete(_KIND, str(key))
         elif self.is_managed(key):
-            self._record(before)
+            self.record(before)
 
     def _why_it_stays(self, key: VirtualServerKey, destinations: int) -> str:
         if not self.is_managed(key):

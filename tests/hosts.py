@@ -32,6 +32,7 @@ from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
 from agent_director.sync_daemon import SyncDaemons
+from agent_director.table import Tables
 from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.virtual_server import VirtualServers
@@ -122,7 +123,10 @@ class DirectorHost:
         self.destinations = parts.destinations(self.ipvs, self.state)
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
         self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
-        self.resources = DirectorResources(self.virtual_servers, self.destinations, self.vips, self.settings)
+        self.tables = Tables(self.ipvs, self.state, self.virtual_servers, self.destinations, self.shadow)
+        self.resources = DirectorResources(
+            self.virtual_servers, self.destinations, self.tables, self.vips, self.settings
+        )
         self.neighbours = neighbours or NoNeighbours()
         locks = parts.locks()
         self.changes = Changes(self.resources, self.state, run, self.neighbours, locks)

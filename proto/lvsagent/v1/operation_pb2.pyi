@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from lvsagent.v1 import arp_pb2 as _arp_pb2
 from lvsagent.v1 import destination_pb2 as _destination_pb2
 from lvsagent.v1 import sync_daemon_pb2 as _sync_daemon_pb2
+from lvsagent.v1 import table_pb2 as _table_pb2
 from lvsagent.v1 import timeouts_pb2 as _timeouts_pb2
 from lvsagent.v1 import vip_pb2 as _vip_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
@@ -45,6 +46,7 @@ class Operation(_message.Message):
     UPDATE_TIMEOUTS_FIELD_NUMBER: _builtins.int
     START_SYNC_DAEMON_FIELD_NUMBER: _builtins.int
     STOP_SYNC_DAEMON_FIELD_NUMBER: _builtins.int
+    APPLY_TABLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def create_virtual_server(self) -> _virtual_server_pb2.CreateVirtualServerRequest:
         """See IpvsService.CreateVirtualServer."""
@@ -105,6 +107,10 @@ class Operation(_message.Message):
     def stop_sync_daemon(self) -> _sync_daemon_pb2.StopSyncDaemonRequest:
         """See IpvsSettingsService.StopSyncDaemon."""
 
+    @_builtins.property
+    def apply_table(self) -> _table_pb2.ApplyTableRequest:
+        """See IpvsService.ApplyTable."""
+
     def __init__(
         self,
         *,
@@ -123,12 +129,13 @@ class Operation(_message.Message):
         update_timeouts: _timeouts_pb2.UpdateTimeoutsRequest | None = ...,
         start_sync_daemon: _sync_daemon_pb2.StartSyncDaemonRequest | None = ...,
         stop_sync_daemon: _sync_daemon_pb2.StopSyncDaemonRequest | None = ...,
+        apply_table: _table_pb2.ApplyTableRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination", "update_timeouts", "start_sync_daemon", "stop_sync_daemon"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination", "update_timeouts", "start_sync_daemon", "stop_sync_daemon", "apply_table"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -441,6 +448,7 @@ class Change(_message.Message):
     ARP_FIELD_NUMBER: _builtins.int
     TIMEOUTS_FIELD_NUMBER: _builtins.int
     SYNC_DAEMON_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
@@ -479,6 +487,10 @@ class Change(_message.Message):
         """A sync daemon."""
 
     @_builtins.property
+    def table(self) -> _table_pb2.TableChange:
+        """A whole table."""
+
+    @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is done, for people: one line for each thing, such as "add 192.168.0.200/32 to lo"."""
 
@@ -498,15 +510,16 @@ class Change(_message.Message):
         arp: Global___ArpChange | None = ...,
         timeouts: Global___TimeoutsChange | None = ...,
         sync_daemon: Global___SyncDaemonChange | None = ...,
+        table: _table_pb2.TableChange | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         gone: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "resource", b"resource", "sync_daemon", b"sync_daemon", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "resource", b"resource", "sync_daemon", b"sync_daemon", "table", b"table", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "id", b"id", "made", b"made", "resource", b"resource", "sync_daemon", b"sync_daemon", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "id", b"id", "made", b"made", "resource", b"resource", "sync_daemon", b"sync_daemon", "table", b"table", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp", "timeouts", "sync_daemon"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp", "timeouts", "sync_daemon", "table"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 

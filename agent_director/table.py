@@ -1,0 +1,169 @@
+"""Decides about a whole table: what makes it of the one that is there, how that is written, and how it is taken back.
+
+It is one change, and a few sends of many messages, whatever its size; each thing in it is recorded as by its own noun.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from lvsagent.v1 import table_pb2
+
+from agent_common import wire
+from agent_common.changes import Outcome, Reverted
+from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason
+from agent_common.operation import Change
+from agent_common.state import State
+from agent_common.table import Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, verb_of
+from agent_common.virtual_server import VirtualServer, VirtualServerKey
+from agent_common.wire_table import pack_steps, unpack_steps, unpack_table
+from agent_director.destination import Destinations
+from agent_director.ipvs import Ipvs
+from agent_director.shadow import Shadow
+from agent_director.table_plan import as_intended, steps_back, steps_between, taken_in
+from agent_director.virtual_server import VirtualServers
+
+TOLD = 10
+"""So many things are told one by one; of thousands that differ nobody reads more."""
+
+
+class Tables:
+    """The table of this director as a whole."""
+
+    def __init__(
+        self, ipvs: Ipvs, state: State, virtual_servers: VirtualServers, destinations: Destinations, shadow: Shadow
+    ) -> None:
+        self._ipvs = ipvs
+        self._state = state
+        self._virtual_servers = virtual_servers
+        self._destinations = destinations
+        self._shadow = shadow
+
+    def plan(self, request: table_pb2.ApplyTableRequest) -> Change:
+        """Plan what makes the table that is asked for of the one that is there."""
+        wanted: Table = unpack_table(request.entries)
+        current, ours = self._read(None if request.replace else wanted)
+        for key, entry in wanted.items():
+            if entry.virtual_server is None and key not in current:
+                raise NotFoundError(
+                    f"there is no virtual server {key}", Reason.VIRTUAL_SERVER_NOT_FOUND, virtual_server=str(key)
+                )
+        wanted = as_intended(current, wanted)
+        steps = list(steps_between(current, wanted, replace=request.replace))
+        if request.replace:
+            steps += [step for step in taken_in(current, wanted) if _name(step) not in ours]
+        else:
+            _refuse_edits(steps)
+        self._shadow.check_all(step.key for step in steps if isinstance(step, ServerStep) and step.before is None)
+        return _change([replace(step, was_managed=_name(step) in ours) for step in steps])
+
+    def write(self, change: table_pb2.TableChange) -> None:
+        """Record every step, have the kernel carry them out, and read the table back."""
+        steps = unpack_steps(change.steps)
+        with self._state.transaction():
+            for step in steps:
+                self._record(step, managed=True)
+        self._take([in_kernel(step) for step in steps if verb_of(step) != "adopt"])
+        current, _ = self._read({step.server for step in steps})
+        for step in steps:
+            if find(current, step) != step.after:
+                raise ConflictError(
+                    f"{step} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
+                )
+
+    def revert(self, change: table_pb2.TableChange) -> Reverted:
+        """Take back each step that still is as it was left, the last first, and bring the records back."""
+        steps = unpack_steps(change.steps)
+        back, kept = steps_back(steps, self._in_kernel({step.server for step in steps}))
+        with self._state.transaction():
+            for step in reversed(steps):
+                self._record(opposite(step), managed=step.was_managed)
+        self._take(back)
+        details = [f"{step} stays: somebody changed it meanwhile" for step in kept[:TOLD]]
+        if back:
+            details.append(f"put back {_count(len(back), 'thing')} of the table")
+        outcome = Outcome.KEPT if kept else Outcome.REVERTED if back else Outcome.NOTHING
+        return Reverted(outcome=outcome, details=tuple(details))
+
+    def _read(self, only: Collection[VirtualServerKey] | None) -> tuple[dict[VirtualServerKey, Entry], set[object]]:
+        """Return the table, or some of its virtual servers, as it is meant, and the names of what this agent made."""
+        ours: set[object] = set(self._virtual_servers.managed_keys())
+        table = {}
+        for server in self._servers(only):
+            statuses = self._destinations.list_all(server.key)
+            ours.update((server.key, each.destination.key) for each in statuses if each.managed)
+            table[server.key] = Entry(
+                virtual_server=server, destinations={each.destination.key: each.destination for each in statuses}
+            )
+        return table, ours
+
+    def _in_kernel(self, only: Collection[VirtualServerKey]) -> dict[VirtualServerKey, Entry]:
+        """Return some virtual servers as the kernel has them, whatever is on record."""
+        return {
+            server.key: Entry(
+                virtual_server=server,
+                destinations={each.destination.key: each.destination for each in self._ipvs.destinations(server.key)},
+            )
+            for server in self._servers(only)
+        }
+
+    def _servers(self, only: Collection[VirtualServerKey] | None) -> Iterable[VirtualServer]:
+        servers = self._virtual_servers.list_all()
+        return servers if only is None else (server for server in servers if server.key in only)
+
+    def _take(self, steps: Sequence[TableStep]) -> None:
+        """Have the kernel carry out steps; raises the error of the first that failed."""
+        errors = [error for error in self._ipvs.take(steps) if error is not None]
+        if errors:
+            errors[0].message += _and_more(len(errors) - 1)
+            raise errors[0]
+
+    def _record(self, step: TableStep, *, managed: bool) -> None:
+        """Put on disk how one thing is to be, and whether it is this agent's own."""
+        if not isinstance(step, ServerStep):
+            self._destinations.set_record(step.server, step.key, step.after, managed=managed)
+        elif step.after is None or not managed:
+            self._virtual_servers.forget(step.key)
+        else:
+            self._virtual_servers.record(step.after)
+
+
+def _name(step: TableStep) -> object:
+    return step.key if isinstance(step, ServerStep) else (step.server, step.key)
+
+
+def _refuse_edits(steps: Sequence[TableStep]) -> None:
+    """Raise DiffersError for what is there and differs."""
+    others = [step for step in steps if step.before is not None]
+    if others:
+        reason = Reason.VIRTUAL_SERVER_DIFFERS if isinstance(others[0], ServerStep) else Reason.DESTINATION_DIFFERS
+        names = ", ".join(map(str, others[:TOLD]))
+        raise DiffersError(
+            f"there already, and other than asked for: {names}{_and_more(len(others) - TOLD)}",
+            reason,
+            virtual_server=str(others[0].server),
+        )
+
+
+def _change(steps: Sequence[TableStep]) -> Change:
+    counts = Counter(map(verb_of, steps))
+    table = table_pb2.TableChange(
+        steps=pack_steps(steps),
+        added=counts["add"],
+        edited=counts["edit"],
+        removed=counts["remove"],
+        adopted=counts["adopt"],
+        virtual_servers=[wire.pack_key(key) for key in dict.fromkeys(step.server for step in steps)],
+    )
+    actions = [f"{verb} {_count(number, 'thing')}" for verb, number in counts.items()]
+    return Change(made=bool(steps), table=table, actions=actions)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _and_more(number: int) -> str:
+    return f", and {number} more" if number > 0 else ""
