@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from agent_common.failpoint import REPLY_SECONDS
 from agent_common.vip import VipMode
 from cli.add_backend import add_backend
 from cli.client import Clients as AgentClients
@@ -31,6 +32,7 @@ from cli.site import Site as AgentSite
 from cli.transactions import read_transactions, resolve_transactions
 from cli.workflow import Run
 from lab.site import STATE, VIP, VIP6, Site
+from tests.failpoint_table import documented
 from tests.faults import Died, Fault, Wire
 from tests.lab.conftest import UsualSite
 from tests.lab.fault_cases import Case, Command, all_cases
@@ -177,6 +179,7 @@ def test_in_the_end_it_is_all_or_nothing(fault_site: Operator, case: Case, monke
         with attempt.clients() as clients:
             if case.command is Command.REMOVE:
                 assert_done(attempt.add())
+                time.sleep(5 * REPLY_SECONDS)  # else an agent may still be about to pass after_reply of the addition
             outcome = attempt.meet_the_fault()
             attempt.kernel.assert_safe()
             attempt.start_victims()
@@ -196,6 +199,8 @@ def test_in_the_end_it_is_all_or_nothing(fault_site: Operator, case: Case, monke
             assert attempt.kernel.is_nowhere()
         assert clients.answered > 0
         assert strayed(attempt.real_servers) == before
+        if outcome is not None and case.failpoint:
+            assert outcome.status in documented()[case.failpoint.partition(".")[2]], outcome.message
 
 
 def assert_done(outcome: Outcome) -> None:
