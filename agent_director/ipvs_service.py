@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from lvsagent.v1 import destination_pb2, ipvs_service_pb2, ipvs_service_pb2_grpc, operation_pb2, virtual_server_pb2
+from lvsagent.v1 import (
+    destination_pb2,
+    ipvs_service_pb2,
+    ipvs_service_pb2_grpc,
+    operation_pb2,
+    table_pb2,
+    virtual_server_pb2,
+)
 
 from agent_common import wire
 from agent_common.changes import BatchError, Changes
@@ -161,13 +168,11 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         self, request_iterator: AsyncIterator[ipvs_service_pb2.BatchApplyRequest], context: Context
     ) -> ipvs_service_pb2.BatchApplyResponse:
         """Carry out many operations, all or none."""
-        chunks = [_check_chunk(chunk) async for chunk in request_iterator]
+        chunks = [chunk async for chunk in request_iterator]
         operations = [operation for chunk in chunks for operation in chunk.operations]
-        if not 1 <= len(operations) <= _MAX_BATCH:
-            raise InvalidInputError("operations", f"operations: {len(operations)} are not 1 to {_MAX_BATCH}")
-        if [chunk.last for chunk in chunks] != [False] * (len(chunks) - 1) + [True]:
-            # gRPC ends the stream of a client that dies as it ends that of one that has said everything.
-            raise InvalidInputError("last", "last: must be set in the last chunk, and only there; nothing was applied")
+        if not operations:
+            raise InvalidInputError("operations", "operations: there are none")
+        _check_chunks("operations", [(len(chunk.operations), chunk.last) for chunk in chunks])
         response = ipvs_service_pb2.BatchApplyResponse()
         validate_only = chunks[0].validate_only
         try:
@@ -180,6 +185,22 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         response.applied = not validate_only
         response.change_id = made[0].id
         return response
+
+    async def ApplyTable(
+        self, request_iterator: AsyncIterator[ipvs_service_pb2.ApplyTableChunk], context: Context
+    ) -> ipvs_service_pb2.ApplyTableResponse:
+        """Make sure of a whole table."""
+        chunks = [chunk async for chunk in request_iterator]
+        _check_chunks("entries", [(_size(chunk.part), chunk.last) for chunk in chunks])
+        whole = chunks[0].part
+        for chunk in chunks[1:]:
+            whole.entries.extend(chunk.part.entries)
+        change = await self._changes.apply(
+            Operation(apply_table=whole), whole.change_id, validate_only=whole.validate_only
+        )
+        if not whole.validate_only:
+            change.table.ClearField("steps")
+        return ipvs_service_pb2.ApplyTableResponse(change=change)
 
 
 def pack_server(
@@ -197,7 +218,18 @@ def _pack(virtual_servers: VirtualServers, server: VirtualServer) -> virtual_ser
     )
 
 
-def _check_chunk(chunk: ipvs_service_pb2.BatchApplyRequest) -> ipvs_service_pb2.BatchApplyRequest:
-    if len(chunk.operations) > _MAX_CHUNK:
-        raise InvalidInputError("operations", f"operations: more than {_MAX_CHUNK} in a chunk")
-    return chunk
+def _check_chunks(field: str, chunks: Sequence[tuple[int, bool]]) -> None:
+    """Raise InvalidInputError unless chunks (how many things are in each, and whether it is the last) are a whole.
+
+    gRPC ends the stream of a client that dies as it ends that of one that has said everything.
+    """
+    if any(size > _MAX_CHUNK for size, _ in chunks):
+        raise InvalidInputError(field, f"{field}: more than {_MAX_CHUNK} in a chunk")
+    if sum(size for size, _ in chunks) > _MAX_BATCH:
+        raise InvalidInputError(field, f"{field}: more than {_MAX_BATCH}")
+    if [last for _, last in chunks] != [False] * (len(chunks) - 1) + [True]:
+        raise InvalidInputError("last", "last: must be set in the last chunk, and only there; nothing was applied")
+
+
+def _size(part: table_pb2.ApplyTableRequest) -> int:
+    return len(part.entries) + sum(len(entry.destinations) for entry in part.entries)

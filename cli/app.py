@@ -14,6 +14,7 @@ from cli import (
     cmd_destination,
     cmd_drift,
     cmd_reconcile,
+    cmd_restore,
     cmd_rs,
     cmd_service,
     cmd_status,
@@ -93,6 +94,7 @@ app.add_typer(cmd_service.app, name="service")
 app.add_typer(cmd_destination.app, name="destination")
 app.add_typer(cmd_vip.app, name="vip")
 app.add_typer(cmd_rs.app, name="rs")
+app.command("restore")(cmd_restore.restore)
 app.command("timeouts")(cmd_timeouts.timeouts)
 app.add_typer(cmd_sync.app, name="sync")
 app.command("status")(cmd_status.status)

@@ -20,6 +20,7 @@ from lvsagent.v1 import (
     ipvs_service_pb2,
     ipvs_service_pb2_grpc,
     ipvs_settings_service_pb2_grpc,
+    table_pb2,
     vip_service_pb2_grpc,
 )
 
@@ -29,6 +30,7 @@ from agent_common.grpc_errors import from_item, from_rpc_error
 from agent_common.operation import Change, Operation
 from agent_common.version import VERSION
 from agent_common.virtual_server import VirtualServerKey
+from cli.chunks import table_chunks
 from cli.errors import NoAnswerError
 from cli.site import AgentName, Role, Site
 
@@ -37,6 +39,9 @@ FRESH_SECONDS = 1.0
 
 RECONNECT_SECONDS = 1.5
 """gRPC tries again by itself to reach an agent that could not be reached, at most a second later."""
+
+SECONDS_A_CHUNK = 1.0
+"""So much longer than any other an answer to a table may take, for each thousand things in it."""
 
 _KINDS = {
     Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
@@ -49,6 +54,7 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # what another connection of this process has met is not ours
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", -1),  # what a table of any size comes to
 ]
 
 
@@ -140,8 +146,25 @@ class AgentClient:
         request.change_id, request.validate_only = change_id, validate_only
         if not validate_only:
             await self.make_sure()
+        if name == "apply_table":
+            return await self._apply_table(request)
         change: Change = (await self.ask(self._operations[name], request)).change
         return change
+
+    async def _apply_table(self, request: table_pb2.ApplyTableRequest) -> Change:
+        """Send a table in chunks; the larger it is the longer its answer may take."""
+        chunks = list(table_chunks(request))
+        seconds = self._timeout + SECONDS_A_CHUNK * len(chunks)
+
+        async def stream() -> AsyncIterator[ipvs_service_pb2.ApplyTableChunk]:
+            for chunk in chunks:
+                yield chunk
+
+        method = self.ipvs.ApplyTable
+        answer: ipvs_service_pb2.ApplyTableResponse = await self._call(
+            _name(method), lambda: method(stream(), timeout=seconds)
+        )
+        return answer.change
 
     async def apply_all(
         self, operations: Sequence[Operation], change_id: str, *, validate_only: bool = False

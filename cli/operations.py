@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-from lvsagent.v1 import destination_pb2, sync_daemon_pb2, timeouts_pb2, vip_pb2, virtual_server_pb2
+from lvsagent.v1 import destination_pb2, sync_daemon_pb2, table_pb2, timeouts_pb2, vip_pb2, virtual_server_pb2
 
 from agent_common import wire, wire_settings, wire_vip
 from agent_common.destination import Destination, DestinationKey, Forwarding
 from agent_common.operation import Operation
 from agent_common.sync_daemon import SyncDaemon, SyncRole
+from agent_common.table import Table
 from agent_common.timeouts import Timeouts
 from agent_common.vip import Holder, VipMode
 from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
@@ -182,6 +183,19 @@ def delete_vip(
             fence=fence,
         )
     )
+
+
+def apply_table(table: Table, *, replace: bool) -> Operation:
+    """Ask for a whole table; replace: for it and nothing else."""
+    entries = [
+        table_pb2.TableEntry(
+            key=wire.pack_key(key),
+            virtual_server=None if entry.virtual_server is None else wire.pack_virtual_server(entry.virtual_server),
+            destinations=map(wire.pack_destination, entry.destinations.values()),
+        )
+        for key, entry in table.items()
+    ]
+    return Operation(apply_table=table_pb2.ApplyTableRequest(entries=entries, replace=replace))
 
 
 def update_timeouts(timeouts: Timeouts) -> Operation:

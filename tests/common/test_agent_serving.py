@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
 import grpc
@@ -27,6 +27,7 @@ from lvsagent.v1 import (
     host_service_pb2_grpc,
     ipvs_service_pb2,
     ipvs_service_pb2_grpc,
+    table_pb2,
     vip_service_pb2,
     vip_service_pb2_grpc,
     virtual_server_pb2,
@@ -42,6 +43,7 @@ from agent_common.paging import MAX_PAGE
 from agent_common.sockets import Listener
 from agent_common.version import VERSION
 from agent_common.virtual_server import Protocol, VirtualServer, parse_key
+from agent_common.wire_table import unpack_steps
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import KEYS, destination
@@ -320,6 +322,55 @@ class TestBatch:
         assert "outcome=ok" not in caplog.text
         assert table(kernel(director).ipvs) == {}
         assert kernel(director).state.list("change") == {}
+
+
+class TestApplyTable:
+    """A stream of chunks, one table."""
+
+    def chunk(self, key: str, *numbers: int, last: bool = True, **more: bool) -> ipvs_service_pb2.ApplyTableChunk:
+        wanted = parse_key(key)
+        entry = table_pb2.TableEntry(
+            key=wire.pack_key(wanted),
+            destinations=[
+                wire.pack_destination(destination(str(IPv4Address("10.0.0.0") + number), 0)) for number in numbers
+            ],
+        )
+        if more.pop("whole", True):
+            entry.virtual_server.CopyFrom(wire.pack_virtual_server(VirtualServer(key=wanted)))
+        part = table_pb2.ApplyTableRequest(entries=[entry], change_id="t1", **more)
+        return ipvs_service_pb2.ApplyTableChunk(part=part, last=last)
+
+    async def test_an_entry_may_go_on_in_the_next_chunk(self, director: Agent) -> None:
+        chunks = [
+            self.chunk("fwmark/1", *range(1, 900), last=False),
+            self.chunk("fwmark/1", *range(900, 1500), whole=False, last=False),
+            self.chunk("fwmark/2"),
+        ]
+        answer = await director.ipvs.ApplyTable(iter(chunks))
+        assert (answer.change.made, answer.change.id, answer.change.table.added) == (True, "t1", 1501)
+        assert answer.change.table.steps == b""
+        assert {len(each) for each in table(kernel(director).ipvs).values()} == {1499, 0}
+        again = await director.ipvs.ApplyTable(iter(chunks))  # the same name is the same change
+        assert again.change.table.added == 1501
+
+    async def test_steps_are_told_when_it_is_only_checked(self, director: Agent) -> None:
+        answer = await director.ipvs.ApplyTable(iter([self.chunk("fwmark/1", 1, validate_only=True)]))
+        assert [str(step) for step in unpack_steps(answer.change.table.steps)] == [
+            "virtual server fwmark/1",
+            "10.0.0.1:0 in fwmark/1",
+        ]
+        assert table(kernel(director).ipvs) == {}
+
+    async def test_a_stream_that_is_cut_off_or_too_long_is_refused(self, director: Agent) -> None:
+        for chunks, field in (
+            ([], "last"),
+            ([self.chunk("fwmark/1", last=False)], "last"),
+            ([self.chunk("fwmark/1"), self.chunk("fwmark/2")], "last"),
+            ([self.chunk("fwmark/1", *range(1, 1001))], "entries"),
+        ):
+            error = await error_of(director.ipvs.ApplyTable(iter(chunks)))  # type: ignore[arg-type]
+            assert (type(error), error.field) == (InvalidInputError, field)
+        assert table(kernel(director).ipvs) == {}
 
 
 class TestRealServer:

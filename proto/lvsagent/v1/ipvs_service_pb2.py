@@ -25,54 +25,59 @@ _sym_db = _symbol_database.Default()
 from lvsagent.v1 import destination_pb2 as lvsagent_dot_v1_dot_destination__pb2
 from lvsagent.v1 import error_pb2 as lvsagent_dot_v1_dot_error__pb2
 from lvsagent.v1 import operation_pb2 as lvsagent_dot_v1_dot_operation__pb2
+from lvsagent.v1 import table_pb2 as lvsagent_dot_v1_dot_table__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elvsagent/v1/ipvs_service.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a\x17lvsagent/v1/error.proto\x1a\x1blvsagent/v1/operation.proto\x1a lvsagent/v1/virtual_server.proto\"E\n\x17GetVirtualServerRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\"\x82\x01\n\x18GetVirtualServerResponse\x12\x30\n\x06status\x18\x01 \x01(\x0b\x32 .lvsagent.v1.VirtualServerStatus\x12\x34\n\x0c\x64\x65stinations\x18\x02 \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\"B\n\x19ListVirtualServersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"p\n\x1aListVirtualServersResponse\x12\x39\n\x0fvirtual_servers\x18\x01 \x03(\x0b\x32 .lvsagent.v1.VirtualServerStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x1b\x43reateVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"B\n\x1bUpdateVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"B\n\x1b\x44\x65leteVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"A\n\x1a\x41\x64optVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"?\n\x18\x41\x64optDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"\x80\x01\n\x15GetDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\"H\n\x16GetDestinationResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\"w\n\x17ListDestinationsRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x18ListDestinationsResponse\x12\x34\n\x0c\x64\x65stinations\x18\x01 \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x19\x43reateDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"@\n\x19UpdateDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"@\n\x19\x44\x65leteDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"w\n\x11\x42\x61tchApplyRequest\x12*\n\noperations\x18\x01 \x03(\x0b\x32\x16.lvsagent.v1.Operation\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x0c\n\x04last\x18\x04 \x01(\x08\"g\n\x0b\x42\x61tchResult\x12%\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.ChangeH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.ItemErrorH\x00\x42\x08\n\x06result\"c\n\x12\x42\x61tchApplyResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.lvsagent.v1.BatchResult\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\x12\x11\n\tchange_id\x18\x03 \x01(\t2\x94\n\n\x0bIpvsService\x12_\n\x10GetVirtualServer\x12$.lvsagent.v1.GetVirtualServerRequest\x1a%.lvsagent.v1.GetVirtualServerResponse\x12\x65\n\x12ListVirtualServers\x12&.lvsagent.v1.ListVirtualServersRequest\x1a\'.lvsagent.v1.ListVirtualServersResponse\x12h\n\x13\x43reateVirtualServer\x12\'.lvsagent.v1.CreateVirtualServerRequest\x1a(.lvsagent.v1.CreateVirtualServerResponse\x12h\n\x13UpdateVirtualServer\x12\'.lvsagent.v1.UpdateVirtualServerRequest\x1a(.lvsagent.v1.UpdateVirtualServerResponse\x12h\n\x13\x44\x65leteVirtualServer\x12\'.lvsagent.v1.DeleteVirtualServerRequest\x1a(.lvsagent.v1.DeleteVirtualServerResponse\x12\x65\n\x12\x41\x64optVirtualServer\x12&.lvsagent.v1.AdoptVirtualServerRequest\x1a\'.lvsagent.v1.AdoptVirtualServerResponse\x12Y\n\x0eGetDestination\x12\".lvsagent.v1.GetDestinationRequest\x1a#.lvsagent.v1.GetDestinationResponse\x12_\n\x10ListDestinations\x12$.lvsagent.v1.ListDestinationsRequest\x1a%.lvsagent.v1.ListDestinationsResponse\x12\x62\n\x11\x43reateDestination\x12%.lvsagent.v1.CreateDestinationRequest\x1a&.lvsagent.v1.CreateDestinationResponse\x12\x62\n\x11UpdateDestination\x12%.lvsagent.v1.UpdateDestinationRequest\x1a&.lvsagent.v1.UpdateDestinationResponse\x12\x62\n\x11\x44\x65leteDestination\x12%.lvsagent.v1.DeleteDestinationRequest\x1a&.lvsagent.v1.DeleteDestinationResponse\x12_\n\x10\x41\x64optDestination\x12$.lvsagent.v1.AdoptDestinationRequest\x1a%.lvsagent.v1.AdoptDestinationResponse\x12O\n\nBatchApply\x12\x1e.lvsagent.v1.BatchApplyRequest\x1a\x1f.lvsagent.v1.BatchApplyResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elvsagent/v1/ipvs_service.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a\x17lvsagent/v1/error.proto\x1a\x1blvsagent/v1/operation.proto\x1a\x17lvsagent/v1/table.proto\x1a lvsagent/v1/virtual_server.proto\"E\n\x17GetVirtualServerRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\"\x82\x01\n\x18GetVirtualServerResponse\x12\x30\n\x06status\x18\x01 \x01(\x0b\x32 .lvsagent.v1.VirtualServerStatus\x12\x34\n\x0c\x64\x65stinations\x18\x02 \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\"B\n\x19ListVirtualServersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"p\n\x1aListVirtualServersResponse\x12\x39\n\x0fvirtual_servers\x18\x01 \x03(\x0b\x32 .lvsagent.v1.VirtualServerStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x1b\x43reateVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"B\n\x1bUpdateVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"B\n\x1b\x44\x65leteVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"A\n\x1a\x41\x64optVirtualServerResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"?\n\x18\x41\x64optDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"\x80\x01\n\x15GetDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\"H\n\x16GetDestinationResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\"w\n\x17ListDestinationsRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x18ListDestinationsResponse\x12\x34\n\x0c\x64\x65stinations\x18\x01 \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x19\x43reateDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"@\n\x19UpdateDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"@\n\x19\x44\x65leteDestinationResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"w\n\x11\x42\x61tchApplyRequest\x12*\n\noperations\x18\x01 \x03(\x0b\x32\x16.lvsagent.v1.Operation\x12\x15\n\rvalidate_only\x18\x02 \x01(\x08\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x0c\n\x04last\x18\x04 \x01(\x08\"M\n\x0f\x41pplyTableChunk\x12,\n\x04part\x18\x01 \x01(\x0b\x32\x1e.lvsagent.v1.ApplyTableRequest\x12\x0c\n\x04last\x18\x02 \x01(\x08\"9\n\x12\x41pplyTableResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"g\n\x0b\x42\x61tchResult\x12%\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.ChangeH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.ItemErrorH\x00\x42\x08\n\x06result\"c\n\x12\x42\x61tchApplyResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.lvsagent.v1.BatchResult\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\x12\x11\n\tchange_id\x18\x03 \x01(\t2\xe3\n\n\x0bIpvsService\x12_\n\x10GetVirtualServer\x12$.lvsagent.v1.GetVirtualServerRequest\x1a%.lvsagent.v1.GetVirtualServerResponse\x12\x65\n\x12ListVirtualServers\x12&.lvsagent.v1.ListVirtualServersRequest\x1a\'.lvsagent.v1.ListVirtualServersResponse\x12h\n\x13\x43reateVirtualServer\x12\'.lvsagent.v1.CreateVirtualServerRequest\x1a(.lvsagent.v1.CreateVirtualServerResponse\x12h\n\x13UpdateVirtualServer\x12\'.lvsagent.v1.UpdateVirtualServerRequest\x1a(.lvsagent.v1.UpdateVirtualServerResponse\x12h\n\x13\x44\x65leteVirtualServer\x12\'.lvsagent.v1.DeleteVirtualServerRequest\x1a(.lvsagent.v1.DeleteVirtualServerResponse\x12\x65\n\x12\x41\x64optVirtualServer\x12&.lvsagent.v1.AdoptVirtualServerRequest\x1a\'.lvsagent.v1.AdoptVirtualServerResponse\x12Y\n\x0eGetDestination\x12\".lvsagent.v1.GetDestinationRequest\x1a#.lvsagent.v1.GetDestinationResponse\x12_\n\x10ListDestinations\x12$.lvsagent.v1.ListDestinationsRequest\x1a%.lvsagent.v1.ListDestinationsResponse\x12\x62\n\x11\x43reateDestination\x12%.lvsagent.v1.CreateDestinationRequest\x1a&.lvsagent.v1.CreateDestinationResponse\x12\x62\n\x11UpdateDestination\x12%.lvsagent.v1.UpdateDestinationRequest\x1a&.lvsagent.v1.UpdateDestinationResponse\x12\x62\n\x11\x44\x65leteDestination\x12%.lvsagent.v1.DeleteDestinationRequest\x1a&.lvsagent.v1.DeleteDestinationResponse\x12_\n\x10\x41\x64optDestination\x12$.lvsagent.v1.AdoptDestinationRequest\x1a%.lvsagent.v1.AdoptDestinationResponse\x12O\n\nBatchApply\x12\x1e.lvsagent.v1.BatchApplyRequest\x1a\x1f.lvsagent.v1.BatchApplyResponse(\x01\x12M\n\nApplyTable\x12\x1c.lvsagent.v1.ApplyTableChunk\x1a\x1f.lvsagent.v1.ApplyTableResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.ipvs_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETVIRTUALSERVERREQUEST']._serialized_start=166
-  _globals['_GETVIRTUALSERVERREQUEST']._serialized_end=235
-  _globals['_GETVIRTUALSERVERRESPONSE']._serialized_start=238
-  _globals['_GETVIRTUALSERVERRESPONSE']._serialized_end=368
-  _globals['_LISTVIRTUALSERVERSREQUEST']._serialized_start=370
-  _globals['_LISTVIRTUALSERVERSREQUEST']._serialized_end=436
-  _globals['_LISTVIRTUALSERVERSRESPONSE']._serialized_start=438
-  _globals['_LISTVIRTUALSERVERSRESPONSE']._serialized_end=550
-  _globals['_CREATEVIRTUALSERVERRESPONSE']._serialized_start=552
-  _globals['_CREATEVIRTUALSERVERRESPONSE']._serialized_end=618
-  _globals['_UPDATEVIRTUALSERVERRESPONSE']._serialized_start=620
-  _globals['_UPDATEVIRTUALSERVERRESPONSE']._serialized_end=686
-  _globals['_DELETEVIRTUALSERVERRESPONSE']._serialized_start=688
-  _globals['_DELETEVIRTUALSERVERRESPONSE']._serialized_end=754
-  _globals['_ADOPTVIRTUALSERVERRESPONSE']._serialized_start=756
-  _globals['_ADOPTVIRTUALSERVERRESPONSE']._serialized_end=821
-  _globals['_ADOPTDESTINATIONRESPONSE']._serialized_start=823
-  _globals['_ADOPTDESTINATIONRESPONSE']._serialized_end=886
-  _globals['_GETDESTINATIONREQUEST']._serialized_start=889
-  _globals['_GETDESTINATIONREQUEST']._serialized_end=1017
-  _globals['_GETDESTINATIONRESPONSE']._serialized_start=1019
-  _globals['_GETDESTINATIONRESPONSE']._serialized_end=1091
-  _globals['_LISTDESTINATIONSREQUEST']._serialized_start=1093
-  _globals['_LISTDESTINATIONSREQUEST']._serialized_end=1212
-  _globals['_LISTDESTINATIONSRESPONSE']._serialized_start=1214
-  _globals['_LISTDESTINATIONSRESPONSE']._serialized_end=1319
-  _globals['_CREATEDESTINATIONRESPONSE']._serialized_start=1321
-  _globals['_CREATEDESTINATIONRESPONSE']._serialized_end=1385
-  _globals['_UPDATEDESTINATIONRESPONSE']._serialized_start=1387
-  _globals['_UPDATEDESTINATIONRESPONSE']._serialized_end=1451
-  _globals['_DELETEDESTINATIONRESPONSE']._serialized_start=1453
-  _globals['_DELETEDESTINATIONRESPONSE']._serialized_end=1517
-  _globals['_BATCHAPPLYREQUEST']._serialized_start=1519
-  _globals['_BATCHAPPLYREQUEST']._serialized_end=1638
-  _globals['_BATCHRESULT']._serialized_start=1640
-  _globals['_BATCHRESULT']._serialized_end=1743
-  _globals['_BATCHAPPLYRESPONSE']._serialized_start=1745
-  _globals['_BATCHAPPLYRESPONSE']._serialized_end=1844
-  _globals['_IPVSSERVICE']._serialized_start=1847
-  _globals['_IPVSSERVICE']._serialized_end=3147
+  _globals['_GETVIRTUALSERVERREQUEST']._serialized_start=191
+  _globals['_GETVIRTUALSERVERREQUEST']._serialized_end=260
+  _globals['_GETVIRTUALSERVERRESPONSE']._serialized_start=263
+  _globals['_GETVIRTUALSERVERRESPONSE']._serialized_end=393
+  _globals['_LISTVIRTUALSERVERSREQUEST']._serialized_start=395
+  _globals['_LISTVIRTUALSERVERSREQUEST']._serialized_end=461
+  _globals['_LISTVIRTUALSERVERSRESPONSE']._serialized_start=463
+  _globals['_LISTVIRTUALSERVERSRESPONSE']._serialized_end=575
+  _globals['_CREATEVIRTUALSERVERRESPONSE']._serialized_start=577
+  _globals['_CREATEVIRTUALSERVERRESPONSE']._serialized_end=643
+  _globals['_UPDATEVIRTUALSERVERRESPONSE']._serialized_start=645
+  _globals['_UPDATEVIRTUALSERVERRESPONSE']._serialized_end=711
+  _globals['_DELETEVIRTUALSERVERRESPONSE']._serialized_start=713
+  _globals['_DELETEVIRTUALSERVERRESPONSE']._serialized_end=779
+  _globals['_ADOPTVIRTUALSERVERRESPONSE']._serialized_start=781
+  _globals['_ADOPTVIRTUALSERVERRESPONSE']._serialized_end=846
+  _globals['_ADOPTDESTINATIONRESPONSE']._serialized_start=848
+  _globals['_ADOPTDESTINATIONRESPONSE']._serialized_end=911
+  _globals['_GETDESTINATIONREQUEST']._serialized_start=914
+  _globals['_GETDESTINATIONREQUEST']._serialized_end=1042
+  _globals['_GETDESTINATIONRESPONSE']._serialized_start=1044
+  _globals['_GETDESTINATIONRESPONSE']._serialized_end=1116
+  _globals['_LISTDESTINATIONSREQUEST']._serialized_start=1118
+  _globals['_LISTDESTINATIONSREQUEST']._serialized_end=1237
+  _globals['_LISTDESTINATIONSRESPONSE']._serialized_start=1239
+  _globals['_LISTDESTINATIONSRESPONSE']._serialized_end=1344
+  _globals['_CREATEDESTINATIONRESPONSE']._serialized_start=1346
+  _globals['_CREATEDESTINATIONRESPONSE']._serialized_end=1410
+  _globals['_UPDATEDESTINATIONRESPONSE']._serialized_start=1412
+  _globals['_UPDATEDESTINATIONRESPONSE']._serialized_end=1476
+  _globals['_DELETEDESTINATIONRESPONSE']._serialized_start=1478
+  _globals['_DELETEDESTINATIONRESPONSE']._serialized_end=1542
+  _globals['_BATCHAPPLYREQUEST']._serialized_start=1544
+  _globals['_BATCHAPPLYREQUEST']._serialized_end=1663
+  _globals['_APPLYTABLECHUNK']._serialized_start=1665
+  _globals['_APPLYTABLECHUNK']._serialized_end=1742
+  _globals['_APPLYTABLERESPONSE']._serialized_start=1744
+  _globals['_APPLYTABLERESPONSE']._serialized_end=1801
+  _globals['_BATCHRESULT']._serialized_start=1803
+  _globals['_BATCHRESULT']._serialized_end=1906
+  _globals['_BATCHAPPLYRESPONSE']._serialized_start=1908
+  _globals['_BATCHAPPLYRESPONSE']._serialized_end=2007
+  _globals['_IPVSSERVICE']._serialized_start=2010
+  _globals['_IPVSSERVICE']._serialized_end=3389
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from lvsagent.v1 import destination_pb2 as _destination_pb2
 from lvsagent.v1 import error_pb2 as _error_pb2
 from lvsagent.v1 import operation_pb2 as _operation_pb2
+from lvsagent.v1 import table_pb2 as _table_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -471,6 +472,60 @@ class BatchApplyRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchApplyRequest: _TypeAlias = BatchApplyRequest  # noqa: Y015
+
+@_typing.final
+class ApplyTableChunk(_message.Message):
+    """A part of a table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    last: _builtins.bool
+    """Set in the last chunk, and only there. A stream that ends without it was cut off, its client died: nothing of it is applied."""
+    @_builtins.property
+    def part(self) -> _table_pb2.ApplyTableRequest:
+        """Entries, of at most 1000 virtual servers and destinations; an entry may be continued in the next chunk, without its virtual
+        server. All but the entries of the first chunk counts.
+        """
+
+    def __init__(
+        self,
+        *,
+        part: _table_pb2.ApplyTableRequest | None = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyTableChunk: _TypeAlias = ApplyTableChunk  # noqa: Y015
+
+@_typing.final
+class ApplyTableResponse(_message.Message):
+    """What was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def change(self) -> _operation_pb2.Change:
+        """The change. Its steps are told with validate_only alone."""
+
+    def __init__(
+        self,
+        *,
+        change: _operation_pb2.Change | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyTableResponse: _TypeAlias = ApplyTableResponse  # noqa: Y015
 
 @_typing.final
 class BatchResult(_message.Message):

@@ -102,6 +102,11 @@ class IpvsServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.BatchApplyRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.BatchApplyResponse.FromString,
                 _registered_method=True)
+        self.ApplyTable = channel.stream_unary(
+                '/lvsagent.v1.IpvsService/ApplyTable',
+                request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableChunk.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.FromString,
+                _registered_method=True)
 
 
 class IpvsServiceServicer(object):
@@ -212,6 +217,16 @@ class IpvsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyTable(self, request_iterator, context):
+        """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does
+        not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
+        destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
+        FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IpvsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -279,6 +294,11 @@ def add_IpvsServiceServicer_to_server(servicer, server):
                     servicer.BatchApply,
                     request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.BatchApplyRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.BatchApplyResponse.SerializeToString,
+            ),
+            'ApplyTable': grpc.stream_unary_rpc_method_handler(
+                    servicer.ApplyTable,
+                    request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableChunk.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -633,6 +653,33 @@ class IpvsService(object):
             '/lvsagent.v1.IpvsService/BatchApply',
             lvsagent_dot_v1_dot_ipvs__service__pb2.BatchApplyRequest.SerializeToString,
             lvsagent_dot_v1_dot_ipvs__service__pb2.BatchApplyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyTable(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/lvsagent.v1.IpvsService/ApplyTable',
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableChunk.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -86,6 +86,12 @@ class IpvsServiceStub:
     its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
     INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
+    ApplyTable: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableChunk, _ipvs_service_pb2.ApplyTableResponse]
+    """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does
+    not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
+    destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
+    FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
+    """
 
 @_typing.type_check_only
 class IpvsServiceAsyncStub(IpvsServiceStub):
@@ -142,6 +148,12 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
     its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
     INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
+    """
+    ApplyTable: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableChunk, _ipvs_service_pb2.ApplyTableResponse]  # type: ignore[assignment]
+    """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does
+    not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
+    destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
+    FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
     """
 
 class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -274,6 +286,18 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
         """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
         its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
         INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
+        """
+
+    @_abc_1.abstractmethod
+    def ApplyTable(
+        self,
+        request_iterator: _MaybeAsyncIterator[_ipvs_service_pb2.ApplyTableChunk],
+        context: _ServicerContext,
+    ) -> _typing.Union[_ipvs_service_pb2.ApplyTableResponse, _abc.Awaitable[_ipvs_service_pb2.ApplyTableResponse]]:
+        """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does
+        not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
+        destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
+        FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
         """
 
 def add_IpvsServiceServicer_to_server(servicer: IpvsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
