@@ -37,7 +37,11 @@ from agent_common.worker import Run
 KEPT_CHANGES = 1000
 """So many changes are remembered; older ones can no longer be reverted by name."""
 
+KEPT_TABLES = 5
+"""So many of them are of whole tables: each is as large as what it changed."""
+
 _KIND = "change"
+_TABLE_KIND = "table_change"
 
 _T = TypeVar("_T")
 
@@ -347,6 +351,14 @@ class Changes:
             bodies = [to_record(change) for change in changes]
             self._state.put(_KIND, change_id, {"status": "done" if done else "begun", "changes": bodies})
             self._state.keep_newest(_KIND, KEPT_CHANGES)
+            if done and any(change.HasField("table") for change in changes):
+                self._keep_newest_tables(change_id)
+
+    def _keep_newest_tables(self, change_id: str) -> None:
+        self._state.put(_TABLE_KIND, change_id, {})
+        for name in list(self._state.list(_TABLE_KIND))[:-KEPT_TABLES]:
+            self._state.delete(_TABLE_KIND, name)
+            self._state.delete(_KIND, name)
 
 
 def check_change_id(change_id: str) -> str:

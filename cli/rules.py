@@ -16,7 +16,7 @@ from agent_common.destination import (
 )
 from agent_common.errors import InvalidInputError
 from agent_common.scheduler import DEFAULT_SCHEDULER, NO_FLAGS, flag_names, parse_flags
-from agent_common.table import Entry, Table
+from agent_common.table import Entry, Table, TableStep, verb_of
 from agent_common.virtual_server import (
     Family,
     FirewallMark,
@@ -297,11 +297,36 @@ def _number(text: str, field: str) -> int:
 def write_rules(table: Table) -> Iterator[str]:
     """Return the lines that ipvsadm -S -n prints for a table, in its order; thresholds have no place in them."""
     for key, entry in table.items():
-        name = _key_words(key)
         if entry.virtual_server is not None:
-            yield f"-A {name} {_server_words(entry.virtual_server)}"
+            yield server_rule(entry.virtual_server)
         for destination in entry.destinations.values():
-            yield f"-a {name} -r {destination.key} {_destination_words(destination)}"
+            yield destination_rule(key, destination)
+
+
+def server_rule(server: VirtualServer) -> str:
+    """Return the line that adds a virtual server."""
+    return f"-A {_key_words(server.key)} {_server_words(server)}"
+
+
+def destination_rule(key: VirtualServerKey, destination: Destination) -> str:
+    """Return the line that adds a destination, but for its thresholds."""
+    return f"-a {_key_words(key)} -r {destination.key} {_destination_words(destination)}"
+
+
+def describe(step: TableStep) -> str:
+    """Return what a step does, in rules: add, remove or adopt one, or edit it, which names the old and the new one."""
+    sides = (_side(step, step.before), _side(step, step.after))
+    verb = verb_of(step)
+    return f"{verb}: {' -> '.join(sides) if verb == 'edit' else sides[1] or sides[0]}"
+
+
+def _side(step: TableStep, side: VirtualServer | Destination | None) -> str:
+    if isinstance(side, Destination):
+        upper, lower = side.upper_threshold, side.lower_threshold
+        thresholds = (f" -x {upper}" if upper else "") + (f" -y {lower}" if lower else "")
+        drains = " (draining)" if side.draining else ""
+        return destination_rule(step.server, side) + thresholds + drains
+    return "" if side is None else server_rule(side)
 
 
 def _key_words(key: VirtualServerKey) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from agent_common.errors import LvsError
 from agent_common.operation import Change, Operation
+from agent_common.wire_table import unpack_steps
 from cli.client import AgentClient
 from cli.errors import Interrupted, NoAnswerError, naming
 from cli.outcome import Outcome
 from cli.plan import Plan, Step
+from cli.rules import describe
 from cli.site import AgentName
 from cli.together import together
 from cli.workflow import Run, begin, refused, run_steps, until_undisturbed
@@ -36,7 +38,7 @@ async def _attempt(
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
     steps = tuple(
-        Step(agent=agent, title=title, operations=(_copy(operation),), details=tuple(change.actions))
+        Step(agent=agent, title=title, operations=(_copy(operation),), details=_details(change, run))
         for agent, change in zip(agents, changes, strict=True)
         if change.made
     )
@@ -47,6 +49,13 @@ async def _attempt(
         outcome.message = f"nothing to do: {title}"
         return outcome
     return await run_steps(steps, run, outcome, f"done: {title}")
+
+
+def _details(change: Change, run: Run) -> tuple[str, ...]:
+    """Return what a change does; of a table only who asks for that alone wants to see all of it."""
+    if not (run.dry_run and change.HasField("table")):
+        return tuple(change.actions)
+    return tuple(map(describe, unpack_steps(change.table.steps)))
 
 
 async def _check(client: AgentClient, operation: Operation) -> Change:

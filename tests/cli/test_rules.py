@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from agent_common.destination import Destination, DestinationKey, Forwarding, Tunnel, TunnelType
 from agent_common.scheduler import SchedulerFlags
-from agent_common.table import Entry, Table
+from agent_common.table import DestinationStep, Entry, ServerStep, Table
 from agent_common.virtual_server import FirewallMark, Persistence, VirtualServer, VirtualServerKey, parse_key
-from cli.rules import read_rules, write_rules
+from cli.rules import describe, read_rules, write_rules
 from tests.director.ipvs_samples import WEB, destination, destinations, virtual_servers
 from tests.lab import ipvsadm
 
@@ -191,6 +191,20 @@ def test_no_line_is_too_strange(line: str) -> None:
         )
         for key, entry in rules.table.items()
     }
+
+
+def test_a_step_is_told_in_rules() -> None:
+    one, heavier = destination(weight=3), destination(weight=5, upper_threshold=9, draining=True)
+    server = VirtualServer(key=WEB, scheduler="rr")
+    for before, after, line in (
+        (None, server, f"add: -A -t {NAME} -s rr"),
+        (server, None, f"remove: -A -t {NAME} -s rr"),
+        (server, server, f"adopt: -A -t {NAME} -s rr"),
+    ):
+        assert describe(ServerStep(before=before, after=after)) == line
+    name = f"-a -t {NAME} -r 192.168.0.104:80"
+    edited = DestinationStep(server=WEB, before=one, after=heavier)
+    assert describe(edited) == f"edit: {name} -g -w 3 -> {name} -g -w 5 -x 9 (draining)"
 
 
 def test_a_table_is_written_virtual_server_by_virtual_server() -> None:

@@ -9,7 +9,7 @@ import pytest
 from lvsagent.v1 import table_pb2
 
 from agent_common import wire
-from agent_common.changes import Outcome
+from agent_common.changes import KEPT_TABLES, Outcome
 from agent_common.destination import Destination, Forwarding, effective
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, LvsError, NotFoundError, Reason
 from agent_common.locks import claims_of
@@ -244,6 +244,18 @@ async def test_a_virtual_server_that_a_transaction_has_is_not_replaced() -> None
     with pytest.raises(ConflictError, match="is locked by transaction other"):
         await host.changes.apply(apply({}, replace=True), "")
     assert (await host.changes.apply(apply({DNS: entry(DNS)}), "")).made
+
+
+async def test_the_records_of_tables_are_few() -> None:
+    """Each is as large as its table; what is older cannot be taken back by name any more."""
+    host = DirectorHost()
+    for number in range(KEPT_TABLES + 3):
+        wanted = {WEB: entry(WEB, dataclasses.replace(ONE, weight=number))}
+        await host.changes.apply(apply(wanted, replace=True), f"table-{number}")
+        await host.changes.apply(operations.update_destination(WEB, ONE.key, draining=True), f"drain-{number}")
+    kept = [name for name in host.state.list("change") if name.startswith("table")]
+    assert kept == [f"table-{number}" for number in range(3, KEPT_TABLES + 3)]
+    assert len(host.state.list("change")) == 2 * KEPT_TABLES + 3
 
 
 async def test_steps_tell_what_was_done() -> None:
