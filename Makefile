@@ -52,10 +52,11 @@ $(GEN)/ready: constraints-gen.txt
 	$(GEN)/bin/pip install --quiet --disable-pip-version-check --requirement constraints-gen.txt
 	touch $@
 
-bench: setup ## how long lvs takes to start, and what one add-backend costs
+bench: setup ## how long lvs takes to start, what one add-backend costs, and a whole table beside ipvsadm -R
 	$(BIN)/python -m bench.start_up
 	$(BIN)/python -m bench.journal
 	$(GUEST) --timeout 240 -- python -m bench.add_backend
+	$(GUEST) --timeout 600 -- python -m bench.table
 
 docs: setup ## the generated references in docs/, from the commands and the protos
 	$(BIN)/python -m docs.generate_cli
