@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -150,6 +151,8 @@ async def serve(
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    gc.collect()
+    gc.freeze()  # what is imported stays: a large table would have it looked through again and again
     await server.start()
     for endpoint in settings.listen:
         safe = settings.tls is not None or endpoint.is_local

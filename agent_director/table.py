@@ -40,6 +40,7 @@ class Tables:
         self._virtual_servers = virtual_servers
         self._destinations = destinations
         self._shadow = shadow
+        self._planned: tuple[bytes, Sequence[TableStep]] = (b"", ())
 
     def plan(self, request: table_pb2.ApplyTableRequest) -> Change:
         """Plan what makes the table that is asked for of the one that is there."""
@@ -57,17 +58,21 @@ class Tables:
         else:
             _refuse_edits(steps)
         self._shadow.check_all(step.key for step in steps if isinstance(step, ServerStep) and step.before is None)
-        return _change([replace(step, was_managed=_name(step) in ours) for step in steps])
+        steps = [replace(step, was_managed=_name(step) in ours) for step in steps]
+        change = _change(steps)
+        self._planned = (change.table.steps, steps)
+        return change
 
     def write(self, change: table_pb2.TableChange) -> None:
         """Record every step, have the kernel carry them out, and read the table back."""
-        steps = unpack_steps(change.steps)
+        steps = self._steps(change)
         with self._state.transaction():
             for step in steps:
                 self._record(step, managed=True)
-        self._take([in_kernel(step) for step in steps if verb_of(step) != "adopt"])
-        current, _ = self._read({step.server for step in steps})
-        for step in steps:
+        wanted = [in_kernel(step) for step in steps]
+        self._take([step for step in wanted if verb_of(step) != "adopt"])
+        current = self._in_kernel({step.server for step in steps})
+        for step in wanted:
             if find(current, step) != step.after:
                 raise ConflictError(
                     f"{step} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
@@ -86,6 +91,12 @@ class Tables:
             details.append(f"put back {_count(len(back), 'thing')} of the table")
         outcome = Outcome.KEPT if kept else Outcome.REVERTED if back else Outcome.NOTHING
         return Reverted(outcome=outcome, details=tuple(details))
+
+    def _steps(self, change: table_pb2.TableChange) -> Sequence[TableStep]:
+        """Return the steps of a change; of the one that was planned last they need not be read again."""
+        planned, steps = self._planned
+        self._planned = (b"", ())
+        return steps if change.steps == planned else unpack_steps(change.steps)
 
     def _read(self, only: Collection[VirtualServerKey] | None) -> tuple[dict[VirtualServerKey, Entry], set[object]]:
         """Return the table, or some of its virtual servers, as it is meant, and the names of what this agent made."""
