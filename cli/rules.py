@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from agent_common.destination import (
     Destination,
@@ -35,6 +36,11 @@ from agent_common.virtual_server import (
 
 DEFAULT_PERSISTENCE = 300
 """Seconds of -p without a number."""
+
+REMEMBERED = 10_000
+"""Words whose meaning is remembered: a virtual server is named in the line of each of its destinations."""
+
+PLAIN_TUNNEL = Tunnel()
 
 _METHODS = {"-g": Forwarding.DIRECT_ROUTING, "-i": Forwarding.TUNNELING, "-m": Forwarding.MASQUERADING}
 _PROTOCOLS = {"-t": Protocol.TCP, "-u": Protocol.UDP, "--sctp-service": Protocol.SCTP}
@@ -79,7 +85,8 @@ _OTHER_COMMANDS = frozenset(
 )
 
 _SERVER_ONLY = frozenset(("-s", "-p", "-M", "-o", "-b", "--pe"))
-_DESTINATION_ONLY = frozenset(("-r", "-g", "-i", "-m", "-w", "-x", "-y", "--tun-type", "--tun-port", *_CHECKSUMS))
+_TUNNEL_OPTIONS = frozenset(("--tun-type", "--tun-port", *_CHECKSUMS))
+_DESTINATION_ONLY = frozenset(("-r", "-g", "-i", "-m", "-w", "-x", "-y", *_TUNNEL_OPTIONS))
 
 Options = Mapping[str, str]
 
@@ -265,6 +272,8 @@ def read_destination(options: Options) -> tuple[VirtualServerKey, Destination]:
 
 
 def _tunnel(options: Options) -> Tunnel:
+    if options.keys().isdisjoint(_TUNNEL_OPTIONS):
+        return PLAIN_TUNNEL
     name = options.get("--tun-type", "ipip")
     if name not in _TUNNEL_TYPES:
         raise InvalidInputError("tunnel.type", f"--tun-type: {name!r} is not ipip, gue or gre")
@@ -275,6 +284,7 @@ def _tunnel(options: Options) -> Tunnel:
     )
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _endpoint(text: str, field: str) -> tuple[IpAddress, int | None]:
     """Read ADDRESS[:PORT] or [IPV6][:PORT]. No name is looked up."""
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
@@ -288,6 +298,7 @@ def _endpoint(text: str, field: str) -> tuple[IpAddress, int | None]:
     return parse_address(host, field), None if port is None else parse_port(port, field)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _number(text: str, field: str) -> int:
     if not re.fullmatch(r"[0-9]{1,10}", text):
         raise InvalidInputError(field, f"{field}: {text!r} is not a number")
