@@ -13,13 +13,18 @@ MAX_PAGE = 1000
 """At most so many items in one answer; 0 asks for as many."""
 
 
+def check_page_size(size: int) -> None:
+    """Raise InvalidInputError if a page shall have more than so many items."""
+    if size > MAX_PAGE:
+        raise InvalidInputError("page_size", f"page_size: {size} is out of range (0 to {MAX_PAGE})")
+
+
 def page(items: Sequence[_T], size: int, token: str, name: Callable[[_T], str]) -> tuple[Sequence[_T], str]:
     """Return the items after the one that the token names, and the token of the next page ("" on the last).
 
     Raises InvalidInputError if the size is out of range, or the item of the token is gone: the caller begins again.
     """
-    if size > MAX_PAGE:
-        raise InvalidInputError("page_size", f"page_size: {size} is out of range (0 to {MAX_PAGE})")
+    check_page_size(size)
     start = 0
     if token:
         names = [name(item) for item in items]

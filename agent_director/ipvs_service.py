@@ -19,7 +19,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.etag import etag_of
 from agent_common.grpc_errors import to_item
 from agent_common.handlers import Context
-from agent_common.paging import page
+from agent_common.paging import MAX_PAGE, check_page_size, page
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
@@ -64,6 +64,28 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
             packed = [_pack(self._virtual_servers, server) for server in part]
             return ipvs_service_pb2.ListVirtualServersResponse(virtual_servers=packed, next_page_token=token)
 
+        return await self._run(read)
+
+    async def ListTable(
+        self, request: ipvs_service_pb2.ListTableRequest, context: Context
+    ) -> ipvs_service_pb2.ListTableResponse:
+        """Read the virtual servers with their destinations."""
+
+        def read() -> ipvs_service_pb2.ListTableResponse:
+            servers = self._virtual_servers.list_all()
+            after, token = page(servers, MAX_PAGE, request.page_token, lambda server: str(server.key))
+            response = ipvs_service_pb2.ListTableResponse(next_page_token=token)
+            room = request.page_size or MAX_PAGE
+            for number, server in enumerate(after, 1):
+                destinations = [pack_destination_status(each) for each in self._destinations.list_all(server.key)]
+                response.virtual_servers.add(status=_pack(self._virtual_servers, server), destinations=destinations)
+                room -= 1 + len(destinations)
+                if room <= 0 and number < len(after):
+                    response.next_page_token = str(server.key)
+                    break
+            return response
+
+        check_page_size(request.page_size)
         return await self._run(read)
 
     async def CreateVirtualServer(
@@ -187,7 +209,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         return response
 
     async def ApplyTable(
-        self, request_iterator: AsyncIterator[ipvs_service_pb2.ApplyTableChunk], context: Context
+        self, request_iterator: AsyncIterator[ipvs_service_pb2.ApplyTableRequest], context: Context
     ) -> ipvs_service_pb2.ApplyTableResponse:
         """Make sure of a whole table."""
         chunks = [chunk async for chunk in request_iterator]
@@ -231,5 +253,5 @@ def _check_chunks(field: str, chunks: Sequence[tuple[int, bool]]) -> None:
         raise InvalidInputError("last", "last: must be set in the last chunk, and only there; nothing was applied")
 
 
-def _size(part: table_pb2.ApplyTableRequest) -> int:
+def _size(part: table_pb2.WantedTable) -> int:
     return len(part.entries) + sum(len(entry.destinations) for entry in part.entries)

@@ -42,7 +42,7 @@ class Tables:
         self._shadow = shadow
         self._planned: tuple[bytes, Sequence[TableStep]] = (b"", ())
 
-    def plan(self, request: table_pb2.ApplyTableRequest) -> Change:
+    def plan(self, request: table_pb2.WantedTable) -> Change:
         """Plan what makes the table that is asked for of the one that is there."""
         wanted: Table = unpack_table(request.entries)
         current, ours = self._read(None if request.replace else wanted)

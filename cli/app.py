@@ -16,6 +16,7 @@ from cli import (
     cmd_reconcile,
     cmd_restore,
     cmd_rs,
+    cmd_save,
     cmd_service,
     cmd_status,
     cmd_sync,
@@ -94,6 +95,7 @@ app.add_typer(cmd_service.app, name="service")
 app.add_typer(cmd_destination.app, name="destination")
 app.add_typer(cmd_vip.app, name="vip")
 app.add_typer(cmd_rs.app, name="rs")
+app.command("save")(cmd_save.save)
 app.command("restore")(cmd_restore.restore)
 app.command("timeouts")(cmd_timeouts.timeouts)
 app.add_typer(cmd_sync.app, name="sync")

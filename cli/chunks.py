@@ -10,20 +10,20 @@ SIZE = 1000
 """Virtual servers and destinations in a chunk, at most (IpvsService.ApplyTable)."""
 
 
-def table_chunks(request: table_pb2.ApplyTableRequest) -> Iterator[ipvs_service_pb2.ApplyTableChunk]:
+def table_chunks(request: table_pb2.WantedTable) -> Iterator[ipvs_service_pb2.ApplyTableRequest]:
     """Return the chunks of a table, at least one; a virtual server with many destinations is continued in the next."""
-    part = table_pb2.ApplyTableRequest(
+    part = table_pb2.WantedTable(
         replace=request.replace, change_id=request.change_id, validate_only=request.validate_only
     )
     room = SIZE
     for piece in (piece for entry in request.entries for piece in _pieces(entry)):
         size = 1 + len(piece.destinations)
         if size > room:
-            yield ipvs_service_pb2.ApplyTableChunk(part=part)
-            part, room = table_pb2.ApplyTableRequest(), SIZE
+            yield ipvs_service_pb2.ApplyTableRequest(part=part)
+            part, room = table_pb2.WantedTable(), SIZE
         part.entries.append(piece)
         room -= size
-    yield ipvs_service_pb2.ApplyTableChunk(part=part, last=True)
+    yield ipvs_service_pb2.ApplyTableRequest(part=part, last=True)
 
 
 def _pieces(entry: table_pb2.TableEntry) -> Iterator[table_pb2.TableEntry]:

@@ -151,12 +151,12 @@ class AgentClient:
         change: Change = (await self.ask(self._operations[name], request)).change
         return change
 
-    async def _apply_table(self, request: table_pb2.ApplyTableRequest) -> Change:
+    async def _apply_table(self, request: table_pb2.WantedTable) -> Change:
         """Send a table in chunks; the larger it is the longer its answer may take."""
         chunks = list(table_chunks(request))
         seconds = self._timeout + SECONDS_A_CHUNK * len(chunks)
 
-        async def stream() -> AsyncIterator[ipvs_service_pb2.ApplyTableChunk]:
+        async def stream() -> AsyncIterator[ipvs_service_pb2.ApplyTableRequest]:
             for chunk in chunks:
                 yield chunk
 

@@ -15,7 +15,9 @@ from cli.rules import Rules, read_rules
 
 def restore(
     context: typer.Context,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Rules; without it standard input.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Rules or JSON; without it standard input.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Make the table equal to the rules; what is in both is not touched.")
     ] = False,
@@ -24,7 +26,7 @@ def restore(
     timeout: options.Timeout = None,
     output: options.Output = None,
 ) -> None:
-    """Add what rules say that ipvsadm-save or lvs save printed: all of it or nothing; real servers are not asked."""
+    """Add what ipvsadm-save or lvs save printed: all of it or nothing; real servers are not asked."""
     rules = _read(file)
     for line in rules.bad:
         typer.echo(f"lvs: {line}", err=True)
@@ -45,9 +47,11 @@ def restore(
 
 def _read(file: Path | None) -> Rules:
     try:
-        if file is None or str(file) == "-":
-            return read_rules(sys.stdin)
-        with file.open(encoding="utf-8") as lines:
-            return read_rules(lines)
+        text = sys.stdin.read() if file is None or str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError("file", f"file: cannot read {file or 'standard input'}: {error}") from error
+    if not text.lstrip().startswith("{"):
+        return read_rules(text.splitlines())
+    from cli.table_json import read_table
+
+    return Rules(table=read_table(text))

@@ -195,7 +195,7 @@ def apply_table(table: Table, *, replace: bool) -> Operation:
         )
         for key, entry in table.items()
     ]
-    return Operation(apply_table=table_pb2.ApplyTableRequest(entries=entries, replace=replace))
+    return Operation(apply_table=table_pb2.WantedTable(entries=entries, replace=replace))
 
 
 def update_timeouts(timeouts: Timeouts) -> Operation:

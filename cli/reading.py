@@ -24,6 +24,7 @@ from lvsagent.v1 import (
 
 from agent_common import wire
 from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.table import Entry
 from agent_common.virtual_server import VirtualServerKey, parse_address
 from cli.client import AgentClient, Clients
 from cli.errors import NoAnswerError, naming
@@ -114,18 +115,26 @@ async def list_destinations_of(client: AgentClient, key: VirtualServerKey) -> li
 
 async def list_virtual_servers(client: AgentClient) -> list[ipvs_service_pb2.GetVirtualServerResponse]:
     """Return every virtual server of a director with its destinations."""
-    found = []
+    found: list[ipvs_service_pb2.GetVirtualServerResponse] = []
     token = ""
     while True:
-        page: ipvs_service_pb2.ListVirtualServersResponse = await client.ask(
-            client.ipvs.ListVirtualServers, ipvs_service_pb2.ListVirtualServersRequest(page_token=token)
+        page: ipvs_service_pb2.ListTableResponse = await client.ask(
+            client.ipvs.ListTable, ipvs_service_pb2.ListTableRequest(page_token=token)
         )
-        for status in page.virtual_servers:
-            destinations = ipvs_service_pb2.GetVirtualServerRequest(key=status.virtual_server.key)
-            found.append(await client.ask(client.ipvs.GetVirtualServer, destinations))
+        found.extend(page.virtual_servers)
         token = page.next_page_token
         if not token:
             return found
+
+
+def table_of(servers: Iterable[ipvs_service_pb2.GetVirtualServerResponse]) -> dict[VirtualServerKey, Entry]:
+    """Return what a director answered as a table."""
+    table = {}
+    for each in servers:
+        server = wire.unpack_virtual_server(each.status.virtual_server)
+        destinations = [wire.unpack_destination(status.destination) for status in each.destinations]
+        table[server.key] = Entry(virtual_server=server, destinations={one.key: one for one in destinations})
+    return table
 
 
 async def get_timeouts(client: AgentClient) -> timeouts_pb2.TimeoutsStatus:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cmp_to_key, lru_cache
 
 from agent_common.destination import (
     Destination,
@@ -14,6 +14,7 @@ from agent_common.destination import (
     Tunnel,
     TunnelChecksum,
     TunnelType,
+    effective,
 )
 from agent_common.errors import InvalidInputError
 from agent_common.scheduler import DEFAULT_SCHEDULER, NO_FLAGS, flag_names, parse_flags
@@ -306,12 +307,50 @@ def _number(text: str, field: str) -> int:
 
 
 def write_rules(table: Table) -> Iterator[str]:
-    """Return the lines that ipvsadm -S -n prints for a table, in its order; thresholds have no place in them."""
-    for key, entry in table.items():
+    """Return the lines that ipvsadm -S -n prints for a table, in its order.
+
+    Thresholds have no place in them, nor that a destination drains: its weight is the kernel's.
+    """
+    for key in sorted(table, key=_SERVER_ORDER):
+        entry = table[key]
         if entry.virtual_server is not None:
             yield server_rule(entry.virtual_server)
-        for destination in entry.destinations.values():
-            yield destination_rule(key, destination)
+        for destination in sorted(entry.destinations.values(), key=_DESTINATION_ORDER):
+            yield destination_rule(key, effective(destination))
+
+
+def _compare_servers(one: VirtualServerKey, other: VirtualServerKey) -> int:
+    """Compare as ipvs_cmp_services of ipvsadm's libipvs does: by mark, family, protocol, address and port."""
+    marks = [each.mark if isinstance(each, FirewallMark) else 0 for each in (one, other)]
+    difference = _wrapped(*marks) or one.family - other.family
+    if difference or isinstance(one, FirewallMark) or isinstance(other, FirewallMark):
+        return difference
+    return one.protocol - other.protocol or _compare_addresses(one.address, other.address) or one.port - other.port
+
+
+def _compare_destinations(one: Destination, other: Destination) -> int:
+    return _compare_addresses(one.key.address, other.key.address) or one.key.port - other.key.port
+
+
+def _compare_addresses(one: IpAddress, other: IpAddress) -> int:
+    """Compare 32 bits at a time."""
+    words = zip(_words(one), _words(other), strict=False)
+    return next((difference for each in words if (difference := _wrapped(*each))), 0)
+
+
+def _words(address: IpAddress) -> list[int]:
+    packed = address.packed
+    return [int.from_bytes(packed[start : start + 4], "big") for start in range(0, len(packed), 4)]
+
+
+def _wrapped(one: int, other: int) -> int:
+    """Return a difference as C has it in an int: 192.0.2.1 comes before 10.0.0.1."""
+    difference = (one - other) & 0xFFFFFFFF
+    return difference - 2**32 if difference >= 2**31 else difference
+
+
+_SERVER_ORDER = cmp_to_key(_compare_servers)
+_DESTINATION_ORDER = cmp_to_key(_compare_destinations)
 
 
 def server_rule(server: VirtualServer) -> str:

@@ -17,11 +17,13 @@ from cli.reading import (
     DirectorState,
     Reading,
     RealServerState,
+    list_virtual_servers,
     needed_real_servers,
     read_all,
     read_director,
     read_real_server,
     real_servers_of,
+    table_of,
 )
 from cli.site import AgentName, Site
 from cli.terminal import Terminal
@@ -105,6 +107,33 @@ def run_status(site: Site, terminal: Terminal) -> int:
     else:
         _lines(terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address), names=False)
     return _worst([*directors, *_missed(terminal, directors, real_servers)])
+
+
+def run_save(site: Site, terminal: Terminal) -> int:
+    """Print the table of the first director; what rules of ipvsadm cannot say is counted beside it."""
+    from cli.rules import write_rules
+    from cli.table_json import write_table
+
+    (found,) = _run(
+        site, terminal, lambda clients, _: read_all(clients, site.director_names()[:1], list_virtual_servers)
+    )
+    if found.answer is None:
+        return _print(terminal, [found], lambda agent, answer: ())
+    table = table_of(found.answer)
+    if terminal.json:
+        terminal.document(write_table(table))
+        return 0
+    for line in write_rules(table):
+        terminal.data(line)
+    destinations = [each for entry in table.values() for each in entry.destinations.values()]
+    lost = {
+        "have thresholds": sum(bool(each.upper_threshold or each.lower_threshold) for each in destinations),
+        "drain": sum(each.draining for each in destinations),
+    }
+    for what, count in lost.items():
+        if count:
+            terminal.say(f"lvs: destinations that {what}, which these rules cannot say: {count}; --output json can")
+    return 0
 
 
 def run_drift(site: Site, terminal: Terminal) -> int:

@@ -324,10 +324,48 @@ class TestBatch:
         assert kernel(director).state.list("change") == {}
 
 
+class TestListTable:
+    """Virtual servers with their destinations, page by page."""
+
+    async def test_pages_are_the_whole_table_and_end_where_they_are_full(self, director: Agent) -> None:
+        for number, count in enumerate((3, 0, 5, 1), 1):
+            key = parse_key(f"fwmark/{number}")
+            kernel(director).ipvs.add_virtual_server(VirtualServer(key=key))
+            for each in range(count):
+                kernel(director).ipvs.add_destination(key, destination(f"10.0.0.{each + 1}", 0))
+        pages: dict[int, list[list[int]]] = {}
+        for size in (0, 1, 4, 5, 9, 13, 1000):
+            token, more = "", True
+            while more:
+                request = ipvs_service_pb2.ListTableRequest(page_size=size, page_token=token)
+                answer = await director.ipvs.ListTable(request)
+                counts = [len(each.destinations) for each in answer.virtual_servers]
+                pages.setdefault(size, []).append(counts)
+                token = answer.next_page_token
+                more = bool(token)
+        assert pages == {
+            0: [[3, 0, 5, 1]],
+            1: [[3], [0], [5], [1]],
+            4: [[3], [0, 5], [1]],
+            5: [[3, 0], [5], [1]],
+            9: [[3, 0, 5], [1]],
+            13: [[3, 0, 5, 1]],
+            1000: [[3, 0, 5, 1]],
+        }
+
+    async def test_a_size_or_a_token_that_cannot_be_is_refused(self, director: Agent) -> None:
+        for request, field in (
+            (ipvs_service_pb2.ListTableRequest(page_size=1001), "page_size"),
+            (ipvs_service_pb2.ListTableRequest(page_token="fwmark/9"), "page_token"),  # noqa: S106  # no password
+        ):
+            error = await error_of(director.ipvs.ListTable(request))
+            assert (type(error), error.field) == (InvalidInputError, field)
+
+
 class TestApplyTable:
     """A stream of chunks, one table."""
 
-    def chunk(self, key: str, *numbers: int, last: bool = True, **more: bool) -> ipvs_service_pb2.ApplyTableChunk:
+    def chunk(self, key: str, *numbers: int, last: bool = True, **more: bool) -> ipvs_service_pb2.ApplyTableRequest:
         wanted = parse_key(key)
         entry = table_pb2.TableEntry(
             key=wire.pack_key(wanted),
@@ -337,8 +375,8 @@ class TestApplyTable:
         )
         if more.pop("whole", True):
             entry.virtual_server.CopyFrom(wire.pack_virtual_server(VirtualServer(key=wanted)))
-        part = table_pb2.ApplyTableRequest(entries=[entry], change_id="t1", **more)
-        return ipvs_service_pb2.ApplyTableChunk(part=part, last=last)
+        part = table_pb2.WantedTable(entries=[entry], change_id="t1", **more)
+        return ipvs_service_pb2.ApplyTableRequest(part=part, last=last)
 
     async def test_an_entry_may_go_on_in_the_next_chunk(self, director: Agent) -> None:
         chunks = [

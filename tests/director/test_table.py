@@ -56,7 +56,7 @@ def apply(wanted: Table, *, replace: bool = False) -> Operation:
         )
         for key, each in wanted.items()
     ]
-    return Operation(apply_table=table_pb2.ApplyTableRequest(entries=entries, replace=replace))
+    return Operation(apply_table=table_pb2.WantedTable(entries=entries, replace=replace))
 
 
 def has(host: DirectorHost, wanted: Table) -> bool:
@@ -203,23 +203,21 @@ async def test_an_agent_that_dies_in_it_takes_it_back_when_it_starts() -> None:
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (table_pb2.ApplyTableRequest(entries=[table_pb2.TableEntry()]), "entries.key"),
+        (table_pb2.WantedTable(entries=[table_pb2.TableEntry()]), "entries.key"),
         (apply({WEB: entry(WEB, dataclasses.replace(ONE, weight=2**31))}).apply_table, "weight"),
         (apply({WEB: entry(WEB, scheduler="nosuch")}).apply_table, "scheduler"),
         (apply({WEB: entry(DNS)}).apply_table, "entries.virtual_server.key"),
         (
-            table_pb2.ApplyTableRequest(entries=[*apply({WEB: entry(WEB)}).apply_table.entries] * 2),
+            table_pb2.WantedTable(entries=[*apply({WEB: entry(WEB)}).apply_table.entries] * 2),
             "entries.key",
         ),
         (
-            table_pb2.ApplyTableRequest(
-                entries=[*apply({WEB: Entry(destinations={ONE.key: ONE})}).apply_table.entries] * 2
-            ),
+            table_pb2.WantedTable(entries=[*apply({WEB: Entry(destinations={ONE.key: ONE})}).apply_table.entries] * 2),
             "entries.destinations",
         ),
     ],
 )
-async def test_bad_input_names_the_field_and_changes_nothing(request_: table_pb2.ApplyTableRequest, field: str) -> None:
+async def test_bad_input_names_the_field_and_changes_nothing(request_: table_pb2.WantedTable, field: str) -> None:
     host = DirectorHost()
     with pytest.raises(InvalidInputError) as raised:
         await host.changes.apply(Operation(apply_table=request_), "")

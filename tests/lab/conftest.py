@@ -27,6 +27,8 @@ SECONDS = {
     "test_schedulers.py": 110,
     "test_refusals.py": 105,
     "test_drift.py": 135,
+    "test_restore_rules.py": 60,
+    "test_ipvs_settings.py": 60,
     "tutorial.md": 95,
     "test_network.py": 90,
     "test_two_directors.py": 100,
@@ -46,7 +48,7 @@ SECONDS = {
     "test_corrupt_journal.py": 40,
     "nat.md": 30,
     "test_ipvs_kernel.py": 13,
-    "test_ipvs_adapter.py": 12,
+    "test_ipvs_adapter.py": 25,
     "test_forwarding.py": 40,
     "test_sockets.py": 5,
 }

@@ -56,12 +56,32 @@ def test_a_table_of_ipvsadm_comes_back_byte_for_byte(cleared: Operator, rules: P
     director.run("ipvsadm", "-R", input="".join(f"{line}\n" for line in every_rule()))
     before = director.out("ipvsadm", "-S", "-n")
     assert len(before.splitlines()) > 150
-    rules.write_text(before + "\n")
+    rules.write_text(cleared.lvs("save").stdout)
+    assert rules.read_text() == director.run("ipvsadm", "-S", "-n").stdout
     director.run("ipvsadm", "-C")
     cleared.lvs("restore", str(rules))
     assert director.out("ipvsadm", "-S", "-n") == before
     assert "nothing to do" in cleared.lvs("restore", str(rules)).stdout
     assert "nothing to do" in cleared.lvs("restore", "--replace", str(rules)).stdout
+
+
+def test_json_keeps_what_rules_cannot_say(cleared: Operator, rules: Path) -> None:
+    """Thresholds, and the weight that waits for the end of a drain."""
+    lvs, key = cleared.lvs, f"tcp/{NAME}"
+    lvs("service", "add", key, "--scheduler", "rr")
+    lvs("destination", "add", key, "192.168.0.104", "--weight", "5", "--upper-threshold", "9", "--lower-threshold", "3")
+    lvs("destination", "add", key, "192.168.0.105", "--weight", "7")
+    assert cleared.weigh(NAME, ["192.168.0.105"], draining=True).status == 0
+    said = lvs("save").stderr
+    assert "destinations that have thresholds, which these rules cannot say: 1" in said
+    assert "destinations that drain, which these rules cannot say: 1" in said
+    rules.write_text(lvs("save", "--output", "json").stdout)
+    thresholds = cleared.site.director.out("ipvsadm", "-Ln", "--thresholds")
+    lvs("restore", "--replace", "/dev/null")
+    lvs("restore", str(rules))
+    assert cleared.site.director.out("ipvsadm", "-Ln", "--thresholds") == thresholds
+    assert cleared.weigh(NAME, ["192.168.0.105"], draining=False).status == 0
+    assert f"-a -t {NAME} -r 192.168.0.105:80 -g -w 7" in saved(cleared)
 
 
 def test_bad_lines_are_all_told_and_nothing_is_changed(cleared: Operator, rules: Path) -> None:

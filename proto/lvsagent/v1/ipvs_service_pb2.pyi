@@ -132,6 +132,62 @@ class ListVirtualServersResponse(_message.Message):
 Global___ListVirtualServersResponse: _TypeAlias = ListVirtualServersResponse  # noqa: Y015
 
 @_typing.final
+class ListTableRequest(_message.Message):
+    """Asks for virtual servers with their destinations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """A page ends with the virtual server with which it has so many destinations and virtual servers, 1 to 1000; 0 means 1000. One
+    with many destinations is never parted: 20,000 of them are more than the 4 MiB that gRPC clients take unless told otherwise.
+    """
+    page_token: _builtins.str
+    """next_page_token of the answer before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTableRequest: _TypeAlias = ListTableRequest  # noqa: Y015
+
+@_typing.final
+class ListTableResponse(_message.Message):
+    """Virtual servers with their destinations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIRTUAL_SERVERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def virtual_servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetVirtualServerResponse]:
+        """The virtual servers."""
+
+    def __init__(
+        self,
+        *,
+        virtual_servers: _abc.Iterable[Global___GetVirtualServerResponse] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "virtual_servers", b"virtual_servers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTableResponse: _TypeAlias = ListTableResponse  # noqa: Y015
+
+@_typing.final
 class CreateVirtualServerResponse(_message.Message):
     """What was done."""
 
@@ -474,7 +530,7 @@ class BatchApplyRequest(_message.Message):
 Global___BatchApplyRequest: _TypeAlias = BatchApplyRequest  # noqa: Y015
 
 @_typing.final
-class ApplyTableChunk(_message.Message):
+class ApplyTableRequest(_message.Message):
     """A part of a table."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -484,7 +540,7 @@ class ApplyTableChunk(_message.Message):
     last: _builtins.bool
     """Set in the last chunk, and only there. A stream that ends without it was cut off, its client died: nothing of it is applied."""
     @_builtins.property
-    def part(self) -> _table_pb2.ApplyTableRequest:
+    def part(self) -> _table_pb2.WantedTable:
         """Entries, of at most 1000 virtual servers and destinations; an entry may be continued in the next chunk, without its virtual
         server. All but the entries of the first chunk counts.
         """
@@ -492,7 +548,7 @@ class ApplyTableChunk(_message.Message):
     def __init__(
         self,
         *,
-        part: _table_pb2.ApplyTableRequest | None = ...,
+        part: _table_pb2.WantedTable | None = ...,
         last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
@@ -501,7 +557,7 @@ class ApplyTableChunk(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ApplyTableChunk: _TypeAlias = ApplyTableChunk  # noqa: Y015
+Global___ApplyTableRequest: _TypeAlias = ApplyTableRequest  # noqa: Y015
 
 @_typing.final
 class ApplyTableResponse(_message.Message):

@@ -47,6 +47,11 @@ class IpvsServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListVirtualServersRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListVirtualServersResponse.FromString,
                 _registered_method=True)
+        self.ListTable = channel.unary_unary(
+                '/lvsagent.v1.IpvsService/ListTable',
+                request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListTableRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListTableResponse.FromString,
+                _registered_method=True)
         self.CreateVirtualServer = channel.unary_unary(
                 '/lvsagent.v1.IpvsService/CreateVirtualServer',
                 request_serializer=lvsagent_dot_v1_dot_virtual__server__pb2.CreateVirtualServerRequest.SerializeToString,
@@ -104,7 +109,7 @@ class IpvsServiceStub(object):
                 _registered_method=True)
         self.ApplyTable = channel.stream_unary(
                 '/lvsagent.v1.IpvsService/ApplyTable',
-                request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableChunk.SerializeToString,
+                request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.FromString,
                 _registered_method=True)
 
@@ -123,6 +128,14 @@ class IpvsServiceServicer(object):
     def ListVirtualServers(self, request, context):
         """Reads the virtual servers in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token),
         FAILED_PRECONDITION (no IPVS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTable(self, request, context):
+        """Reads the virtual servers with their destinations, in the order of their keys. Read only. Role: viewer. Errors:
+        INVALID_ARGUMENT (page token), FAILED_PRECONDITION (no IPVS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,6 +253,11 @@ def add_IpvsServiceServicer_to_server(servicer, server):
                     request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListVirtualServersRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListVirtualServersResponse.SerializeToString,
             ),
+            'ListTable': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTable,
+                    request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListTableRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ListTableResponse.SerializeToString,
+            ),
             'CreateVirtualServer': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateVirtualServer,
                     request_deserializer=lvsagent_dot_v1_dot_virtual__server__pb2.CreateVirtualServerRequest.FromString,
@@ -297,7 +315,7 @@ def add_IpvsServiceServicer_to_server(servicer, server):
             ),
             'ApplyTable': grpc.stream_unary_rpc_method_handler(
                     servicer.ApplyTable,
-                    request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableChunk.FromString,
+                    request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.SerializeToString,
             ),
     }
@@ -356,6 +374,33 @@ class IpvsService(object):
             '/lvsagent.v1.IpvsService/ListVirtualServers',
             lvsagent_dot_v1_dot_ipvs__service__pb2.ListVirtualServersRequest.SerializeToString,
             lvsagent_dot_v1_dot_ipvs__service__pb2.ListVirtualServersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.IpvsService/ListTable',
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ListTableRequest.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ListTableResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -678,7 +723,7 @@ class IpvsService(object):
             request_iterator,
             target,
             '/lvsagent.v1.IpvsService/ApplyTable',
-            lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableChunk.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableRequest.SerializeToString,
             lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.FromString,
             options,
             channel_credentials,

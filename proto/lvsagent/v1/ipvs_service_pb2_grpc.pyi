@@ -41,6 +41,10 @@ class IpvsServiceStub:
     """Reads the virtual servers in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token),
     FAILED_PRECONDITION (no IPVS).
     """
+    ListTable: _grpc.UnaryUnaryMultiCallable[_ipvs_service_pb2.ListTableRequest, _ipvs_service_pb2.ListTableResponse]
+    """Reads the virtual servers with their destinations, in the order of their keys. Read only. Role: viewer. Errors:
+    INVALID_ARGUMENT (page token), FAILED_PRECONDITION (no IPVS).
+    """
     CreateVirtualServer: _grpc.UnaryUnaryMultiCallable[_virtual_server_pb2.CreateVirtualServerRequest, _ipvs_service_pb2.CreateVirtualServerResponse]
     """Makes sure that a virtual server is there. Idempotent. Role: admin. Errors: INVALID_ARGUMENT, ALREADY_EXISTS (it
     differs), FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
@@ -86,7 +90,7 @@ class IpvsServiceStub:
     its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
     INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
-    ApplyTable: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableChunk, _ipvs_service_pb2.ApplyTableResponse]
+    ApplyTable: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableRequest, _ipvs_service_pb2.ApplyTableResponse]
     """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does
     not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
     destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
@@ -103,6 +107,10 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     ListVirtualServers: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.ListVirtualServersRequest, _ipvs_service_pb2.ListVirtualServersResponse]  # type: ignore[assignment]
     """Reads the virtual servers in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token),
     FAILED_PRECONDITION (no IPVS).
+    """
+    ListTable: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.ListTableRequest, _ipvs_service_pb2.ListTableResponse]  # type: ignore[assignment]
+    """Reads the virtual servers with their destinations, in the order of their keys. Read only. Role: viewer. Errors:
+    INVALID_ARGUMENT (page token), FAILED_PRECONDITION (no IPVS).
     """
     CreateVirtualServer: _aio.UnaryUnaryMultiCallable[_virtual_server_pb2.CreateVirtualServerRequest, _ipvs_service_pb2.CreateVirtualServerResponse]  # type: ignore[assignment]
     """Makes sure that a virtual server is there. Idempotent. Role: admin. Errors: INVALID_ARGUMENT, ALREADY_EXISTS (it
@@ -149,7 +157,7 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
     INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
-    ApplyTable: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableChunk, _ipvs_service_pb2.ApplyTableResponse]  # type: ignore[assignment]
+    ApplyTable: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableRequest, _ipvs_service_pb2.ApplyTableResponse]  # type: ignore[assignment]
     """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does
     not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
     destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
@@ -175,6 +183,16 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ipvs_service_pb2.ListVirtualServersResponse, _abc.Awaitable[_ipvs_service_pb2.ListVirtualServersResponse]]:
         """Reads the virtual servers in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token),
         FAILED_PRECONDITION (no IPVS).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTable(
+        self,
+        request: _ipvs_service_pb2.ListTableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ipvs_service_pb2.ListTableResponse, _abc.Awaitable[_ipvs_service_pb2.ListTableResponse]]:
+        """Reads the virtual servers with their destinations, in the order of their keys. Read only. Role: viewer. Errors:
+        INVALID_ARGUMENT (page token), FAILED_PRECONDITION (no IPVS).
         """
 
     @_abc_1.abstractmethod
@@ -291,7 +309,7 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def ApplyTable(
         self,
-        request_iterator: _MaybeAsyncIterator[_ipvs_service_pb2.ApplyTableChunk],
+        request_iterator: _MaybeAsyncIterator[_ipvs_service_pb2.ApplyTableRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_ipvs_service_pb2.ApplyTableResponse, _abc.Awaitable[_ipvs_service_pb2.ApplyTableResponse]]:
         """Makes sure of a whole table, of virtual servers and destinations: as one change, in a few sends to the kernel. Idempotent. Does

@@ -108,7 +108,7 @@ class Operation(_message.Message):
         """See IpvsSettingsService.StopSyncDaemon."""
 
     @_builtins.property
-    def apply_table(self) -> _table_pb2.ApplyTableRequest:
+    def apply_table(self) -> _table_pb2.WantedTable:
         """See IpvsService.ApplyTable."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Operation(_message.Message):
         update_timeouts: _timeouts_pb2.UpdateTimeoutsRequest | None = ...,
         start_sync_daemon: _sync_daemon_pb2.StartSyncDaemonRequest | None = ...,
         stop_sync_daemon: _sync_daemon_pb2.StopSyncDaemonRequest | None = ...,
-        apply_table: _table_pb2.ApplyTableRequest | None = ...,
+        apply_table: _table_pb2.WantedTable | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

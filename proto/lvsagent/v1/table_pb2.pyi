@@ -57,8 +57,8 @@ class TableEntry(_message.Message):
 Global___TableEntry: _TypeAlias = TableEntry  # noqa: Y015
 
 @_typing.final
-class ApplyTableRequest(_message.Message):
-    """Asks for a whole table. All of it is done, or nothing; what is there and equal is not touched."""
+class WantedTable(_message.Message):
+    """A whole table that is asked for. All of it is done, or nothing; what is there and equal is not touched."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,7 +92,7 @@ class ApplyTableRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ApplyTableRequest: _TypeAlias = ApplyTableRequest  # noqa: Y015
+Global___WantedTable: _TypeAlias = WantedTable  # noqa: Y015
 
 @_typing.final
 class VirtualServerStep(_message.Message):
@@ -226,7 +226,7 @@ Global___TableSteps: _TypeAlias = TableSteps  # noqa: Y015
 
 @_typing.final
 class TableChange(_message.Message):
-    """What an ApplyTableRequest did."""
+    """What a WantedTable came to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
