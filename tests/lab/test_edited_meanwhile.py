@@ -87,7 +87,8 @@ def rules(operator: Operator) -> list[str]:
     return sorted(line.partition(" -r ")[2] for line in lines if " -r " in line)
 
 
-def assert_everywhere(operator: Operator, *, seconds: float = 15.0) -> None:
+def assert_everywhere(operator: Operator, *, seconds: float = 20.0) -> None:
+    """Wait for it: a VIP is put back by the watch, which pauses for ten seconds where it had to do so often before."""
     view = KernelView(directors=operator.site.directors, real_servers=operator.site.real_servers, family=4)
     deadline = time.monotonic() + seconds
     while not (view.is_everywhere() and f" {VIP}/" in operator.site.director.out("ip", "-o", "addr", "show", "eth0")):
