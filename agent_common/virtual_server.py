@@ -85,18 +85,22 @@ def parse_port(text: str, field: str) -> int:
     return check_port(int(text), field)
 
 
-def parse_endpoint(text: str, field: str, *, default_port: int | None = None) -> tuple[IpAddress, int]:
-    """Read ADDRESS:PORT, [IPV6]:PORT, or with a default port ADDRESS alone."""
+def split_endpoint(text: str) -> tuple[str, str | None]:
+    """Return address and port of ADDRESS[:PORT] or [IPV6][:PORT]; without brackets an IPv6 address has no port."""
     bracketed = re.fullmatch(r"\[([^\]]*)\](?::(.*))?", text)
     if bracketed:
-        host, port = bracketed[1], bracketed[2]
-    elif text.count(":") > 1:  # an IPv6 address without brackets cannot be told from one with a port
-        if default_port is None:
-            raise InvalidInputError(field, f"{field}: cannot read {text!r}; write an IPv6 address as [ADDRESS]:PORT")
-        host, port = text, None
-    else:
-        host, colon, rest = text.partition(":")
-        port = rest if colon else None
+        return bracketed[1], bracketed[2]
+    if text.count(":") > 1:
+        return text, None
+    host, colon, rest = text.partition(":")
+    return host, rest if colon else None
+
+
+def parse_endpoint(text: str, field: str, *, default_port: int | None = None) -> tuple[IpAddress, int]:
+    """Read ADDRESS:PORT, [IPV6]:PORT, or with a default port ADDRESS alone."""
+    host, port = split_endpoint(text)
+    if host == text and text.count(":") > 1 and default_port is None:
+        raise InvalidInputError(field, f"{field}: cannot read {text!r}; write an IPv6 address as [ADDRESS]:PORT")
     address = parse_unicast(host, field)
     if port is None:
         if default_port is None:

@@ -152,7 +152,8 @@ def _refuse_edits(steps: Sequence[TableStep]) -> None:
         reason = Reason.VIRTUAL_SERVER_DIFFERS if isinstance(others[0], ServerStep) else Reason.DESTINATION_DIFFERS
         names = ", ".join(map(str, others[:TOLD]))
         raise DiffersError(
-            f"there already, and other than asked for: {names}{_and_more(len(others) - TOLD)}",
+            f"there already, and other than asked for: {names}{_and_more(len(others) - TOLD)}; "
+            "edit or remove them first, or replace the table (lvs restore --replace)",
             reason,
             virtual_server=str(others[0].server),
         )

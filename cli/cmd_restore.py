@@ -40,7 +40,13 @@ def restore(
     title = "replace the table" if replace else "restore"
     raise typer.Exit(
         session.run_single(
-            site, terminal, title, operation, site.director_names(), dry_run=dry_run, warnings=rules.warnings
+            site,
+            terminal,
+            title,
+            operation,
+            site.director_names(),
+            dry_run=dry_run,
+            warnings=(*rules.warnings, "the real servers are not asked: whether each has its VIP was not checked"),
         )
     )
 

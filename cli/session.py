@@ -111,7 +111,7 @@ def run_status(site: Site, terminal: Terminal) -> int:
 
 def run_save(site: Site, terminal: Terminal) -> int:
     """Print the table of the first director; what rules of ipvsadm cannot say is counted beside it."""
-    from cli.rules import write_rules
+    from cli.rule_writer import write_rules
     from cli.table_json import write_table
 
     (found,) = _run(

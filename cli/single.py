@@ -11,7 +11,7 @@ from cli.client import AgentClient
 from cli.errors import Interrupted, NoAnswerError, naming
 from cli.outcome import Outcome
 from cli.plan import Plan, Step
-from cli.rules import describe
+from cli.rule_writer import describe
 from cli.site import AgentName
 from cli.together import together
 from cli.workflow import Run, begin, refused, run_steps, until_undisturbed

@@ -14,7 +14,8 @@ from agent_common.destination import Destination, DestinationKey, Forwarding, Tu
 from agent_common.scheduler import SchedulerFlags
 from agent_common.table import DestinationStep, Entry, ServerStep, Table
 from agent_common.virtual_server import FirewallMark, Persistence, VirtualServer, VirtualServerKey, parse_key
-from cli.rules import describe, read_rules, write_rules
+from cli.rule_writer import describe, write_rules
+from cli.rules import read_rules
 from tests.director.ipvs_samples import WEB, destination, destinations, virtual_servers
 from tests.lab import ipvsadm
 

@@ -135,4 +135,8 @@ def test_rules_come_from_standard_input_and_a_port_is_told(cleared: Operator) ->
     line = f"-A -t {NAME} -s rr\n-a -t {NAME} -r 192.168.0.104:8080 -g\n"
     done = cleared.site.director.run("lvs", "--insecure", "restore", input=line)
     assert "line 2: 192.168.0.104:8080 gets port 80: dr and tun translate none" in done.stderr
+    assert "the real servers are not asked" in done.stderr
+    heavier = cleared.site.director.run("lvs", "--insecure", "restore", input=f"-A -t {NAME} -s wrr\n", check=False)
+    assert heavier.returncode == 13
+    assert "or replace the table (lvs restore --replace)" in heavier.stderr
     assert saved(cleared) == [f"-A -t {NAME} -s rr", f"-a -t {NAME} -r 192.168.0.104:80 -g -w 1"]
