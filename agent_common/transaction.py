@@ -85,28 +85,10 @@ class Transaction:
         return self.is_locking or self.is_followed
 
     @property
-    def due(self) -> list[Operation]:
-        """Return the operations that the commit makes: those that were reserved.
-
-        Where that was refused once, all of them: what was made at the preparation may be gone by now.
-        """
-        return [operation for operation in self.operations if self.problems or not is_inert(operation)]
-
-    @property
     def made(self) -> list[Change]:
         """Return what was made of an undecided one: what an abort takes back."""
         pairs = zip(self.operations, self.changes, strict=True)
         return [change for operation, change in pairs if is_inert(operation)]
-
-    def with_made(self, made: Sequence[Change]) -> tuple[Change, ...]:
-        """Return the changes once those that were due are made."""
-        if self.problems:
-            return tuple(made)
-        left = list(made)
-        return tuple(
-            change if is_inert(operation) else left.pop(0)
-            for operation, change in zip(self.operations, self.changes, strict=True)
-        )
 
 
 def is_inert(operation: Operation) -> bool:

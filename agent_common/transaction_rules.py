@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from agent_common.errors import ConflictError, DiffersError, Reason
@@ -60,5 +60,7 @@ def merge(proposal: Proposal, planned: Sequence[Change], made: Sequence[Change])
     )
 
 
-def completed(transaction: Transaction, made: Sequence[Change]) -> Transaction:
-    return replace(transaction, changes=transaction.with_made(made), settled=True, problems=())
+def completed(transaction: Transaction, made: Mapping[int, Change]) -> Transaction:
+    """Return a committed transaction once those of its operations that were due are made, by their places."""
+    changes = tuple(made.get(place, change) for place, change in enumerate(transaction.changes))
+    return replace(transaction, changes=changes, settled=True, problems=())

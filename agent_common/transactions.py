@@ -27,7 +27,7 @@ from agent_common.errors import (
 )
 from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks, claims_of
-from agent_common.operation import Change
+from agent_common.operation import Change, Operation
 from agent_common.proposal import Proposal, check_name, check_proposal
 from agent_common.state import State
 from agent_common.transaction import (
@@ -110,11 +110,14 @@ class Transactions:
         return problems
 
     async def complete(self) -> None:
-        """At start, when what was committed is in the kernel again: make what was decided and is not made yet."""
+        """At start, when the table is in the kernel again: make what was decided and is not made yet.
+
+        What was prepared is not looked at: a VIP comes after this, when its destinations are there.
+        """
         for transaction in list(self._open.values()):
             if transaction.state is TransactionState.COMMITTED:
                 try:
-                    await self._complete(transaction)
+                    await self._complete(transaction, _reserved(transaction))
                 except LvsError as error:  # a full disk: `follow` tries again
                     _log.warning("transaction %s is not yet done: %s", transaction.id, error.message)
 
@@ -182,7 +185,7 @@ class Transactions:
                 # Where it was decided already it must be recorded; the decision itself may still be none.
                 is_mine = transaction.authority == self._member.agent_id
                 with contextlib.nullcontext() if is_mine else self._state.reserve():
-                    transaction = await self._put(self._decided(transaction), "commit")
+                    transaction = await self._put(await self._decided(transaction), "commit")
                 if transaction.settled:
                     await self._changes.announce(transaction.changes)
             with self._state.reserve():
@@ -367,54 +370,65 @@ class Transactions:
             drain_timeout=proposal.drain_timeout,
         )
 
-    def _decided(self, transaction: Transaction) -> Transaction:
+    async def _decided(self, transaction: Transaction) -> Transaction:
         """Return it with the decision; from now on connections have so long to end."""
         return replace(
             transaction,
             state=TransactionState.COMMITTED,
-            settled=not replace(transaction, problems=()).due,
+            settled=not await self._due(transaction),
             problems=(),
             expires=self._clock() + transaction.drain_timeout,
             boot=self._member.boot,
         )
 
-    async def _complete(self, transaction: Transaction) -> Transaction:
-        """Make what was reserved; where the kernel refuses, it stays to be done."""
+    async def _due(self, transaction: Transaction) -> dict[int, Operation]:
+        """Return the operations that the commit makes, by their places.
+
+        Those that were reserved, and of what was prepared that which somebody has removed meanwhile. What somebody has
+        changed stays so: that is drift.
+        """
+        reserved = _reserved(transaction)
+        return {
+            place: operation
+            for place, operation in enumerate(transaction.operations)
+            if place in reserved or await self._is_gone(operation, transaction)
+        }
+
+    async def _is_gone(self, operation: Operation, transaction: Transaction) -> bool:
+        try:
+            return any(change.made for change in await self._changes.plan([operation], rules.change_name(transaction)))
+        except BatchError:
+            return False
+
+    async def _complete(self, transaction: Transaction, due: dict[int, Operation] | None = None) -> Transaction:
+        """Make what is due; where the kernel refuses, it stays to be done."""
         if transaction.settled:
             return transaction
         self._tried[transaction.id] = self._clock()
-        error = await self._make_due(transaction)
-        if error is not None and not transaction.problems:
-            # Somebody may have removed what was prepared: all of it is made.
-            transaction = replace(transaction, problems=(error.message,))
-            error = await self._make_due(transaction)
-        if error is not None:
-            _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, error.message)
-            transaction = replace(transaction, problems=(error.message,))
-            with contextlib.suppress(LvsError):  # a full disk: it is decided all the same, and will be tried again
-                await self._run(lambda: self._write(transaction))
-            self._note(transaction)
-            return transaction
-        done = await self._find(transaction.id)
-        assert done is not None  # noqa: S101  # it was written a moment ago
-        self._note(done)
-        await self._changes.announce(transaction.made)
-        if transaction.problems:  # then what was prepared may have been made anew
-            await self._changes.announce(done.changes)
-        return done
-
-    async def _make_due(self, transaction: Transaction) -> LvsError | None:
-        """Make what is due, and record that it is; return what forbids it."""
+        due = await self._due(transaction) if due is None else due
         try:
             await self._changes.make(
-                transaction.due,
+                list(due.values()),
                 rules.change_name(transaction),
-                lambda made: self._write(rules.completed(transaction, made)),
+                lambda made: self._write(rules.completed(transaction, dict(zip(due, made, strict=True)))),
                 errand=Errand(owner=transaction.id, step="commit", is_decided=True),
             )
         except BatchError as failure:
-            return failure.error
-        return None
+            return await self._put_off(transaction, failure.error)
+        done = await self._find(transaction.id)
+        assert done is not None  # noqa: S101  # it was written a moment ago
+        self._note(done)
+        await self._changes.announce(done.made)
+        return done
+
+    async def _put_off(self, transaction: Transaction, error: LvsError) -> Transaction:
+        """Say why a decided transaction is not done yet; `follow` tries again."""
+        _log.warning("transaction %s is committed, and not yet done: %s", transaction.id, error.message)
+        transaction = replace(transaction, problems=(error.message,))
+        with contextlib.suppress(LvsError):  # a full disk: it is decided all the same
+            await self._run(lambda: self._write(transaction))
+        self._note(transaction)
+        return transaction
 
     async def _abort(self, transaction: Transaction) -> tuple[Transaction, tuple[str, ...]]:
         if transaction.state is not TransactionState.ABORTED:
@@ -531,3 +545,8 @@ class Transactions:
     def _load(self) -> None:
         for transaction in self._records.list_all():
             self._note(transaction)
+
+
+def _reserved(transaction: Transaction) -> dict[int, Operation]:
+    """Return the operations that wait for the commit, by their places."""
+    return {place: each for place, each in enumerate(transaction.operations) if not is_inert(each)}

@@ -144,6 +144,14 @@ class TestAnnouncement:
         await director.transactions.abort(T)
         assert (director.vips.get(VIP).present, neighbours.told) == (False, [])
 
+    async def test_of_what_is_made_anew_at_the_commit(self) -> None:
+        neighbours = Announcements()
+        director = DirectorHost(neighbours=neighbours)
+        await director.transactions.prepare(addition())
+        director.addresses.remove_address(VIP, 32, "eth0")
+        await director.transactions.commit(T, 0)
+        assert neighbours.told == [str(VIP)]
+
     async def test_at_the_commit_of_a_vip_alone(self) -> None:
         neighbours = Announcements()
         director = DirectorHost(neighbours=neighbours)
@@ -279,6 +287,30 @@ class TestOutcome:
         director.ipvs.remove_virtual_server(WEB)
         transaction = await director.transactions.commit(T, 0)
         assert (transaction.settled, transaction.problems) == (True, ())
+        assert backends(director) == {str(WEB): [str(RS1)]}
+
+    @pytest.mark.parametrize("kind", ["director", "real server"])
+    async def test_a_vip_that_somebody_removed_after_the_preparation_is_there_when_the_commit_answers(
+        self, director: DirectorHost, rs: RealServerHost, kind: str
+    ) -> None:
+        host, asked = (director, addition()) if kind == "director" else (rs, preparation())
+        await host.transactions.prepare(asked)
+        before = host.vips.get(VIP)
+        host.addresses.remove_address(VIP, 32, before.present_device)
+        transaction = await host.transactions.commit(T, 0)
+        assert (transaction.settled, transaction.problems) == (True, ())
+        assert host.vips.get(VIP) == before
+
+    async def test_what_somebody_changed_after_the_preparation_is_no_hindrance(self, director: DirectorHost) -> None:
+        """It is drift, and told there; and what somebody else, or the same, has removed is made again all the same."""
+        await director.transactions.prepare(addition())
+        [server] = director.ipvs.virtual_servers()
+        director.ipvs.edit_virtual_server(replace(server, scheduler="sh"))
+        director.addresses.remove_address(VIP, 32, "eth0")
+        transaction = await director.transactions.commit(T, 0)
+        assert (transaction.settled, transaction.problems) == (True, ())
+        assert director.ipvs.virtual_servers()[0].scheduler == "sh"
+        assert director.vips.get(VIP).present
         assert backends(director) == {str(WEB): [str(RS1)]}
 
     async def test_of_what_somebody_removed_after_the_preparation_no_weight_is_set(
