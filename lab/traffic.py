@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Iterable
 
 from lab.host import Host
+
+_PORTS = itertools.cycle(range(10000, 60000))
+"""For the client's end. A connection stays in IPVS for two minutes after its end; with persistence, packets of another
+that has its ports go where that one's went, though the real server has been removed (is_new_conn_expected)."""
 
 
 def connect(host: Host, address: str, port: int, source: str | None = None, timeout: float = 2.0) -> socket.socket:
@@ -37,9 +42,11 @@ def ask_http(host: Host, address: str, port: int, source: str | None = None, tim
 
 
 def ask_all(host: Host, address: str, port: int, sources: Iterable[str], timeout: float = 2.0) -> list[str]:
-    """Who answers an HTTP request from each of many sources; the host is entered once."""
+    """Who answers an HTTP request from each of many sources; the host is entered once, and no port comes twice."""
     return host.inside(
-        lambda: [ask(socket.create_connection((address, port), timeout, (source, 0))) for source in sources]
+        lambda: [
+            ask(socket.create_connection((address, port), timeout, (source, next(_PORTS)))) for source in sources
+        ]
     )
 
 
