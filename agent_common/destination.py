@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from agent_common.errors import InvalidInputError
+from agent_common.statistics import Statistics
 from agent_common.virtual_server import (
     FirewallMark,
     IpAddress,
@@ -159,7 +160,7 @@ def _check_range(field: str, value: int, largest: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationStatus:
-    """What the kernel says of a destination: configuration, its weight now, and connection counts."""
+    """What the kernel says of a destination: configuration, its weight now, connection counts, and its counters."""
 
     destination: Destination
     current_weight: int
@@ -167,3 +168,4 @@ class DestinationStatus:
     inactive: int
     persistent: int
     managed: bool = False
+    statistics: Statistics | None = None

@@ -31,6 +31,7 @@ _READS = ("Get", "List", "Check")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Message]]
+Stream = Callable[[Any, Context], AsyncIterator[Message]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,15 @@ class Handlers:
             await asyncio.wait(set(self._running))
 
     def _handler(self, method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
-        make = grpc.stream_unary_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
+        call = getattr(servicer, method.name)
+        make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = grpc.unary_unary_rpc_method_handler
+        if method.client_streaming:
+            make = grpc.stream_unary_rpc_method_handler
+        elif method.server_streaming:
+            make = grpc.unary_stream_rpc_method_handler
+        wrap = _wrap_stream if method.server_streaming else self._wrap
         return make(
-            self._wrap(method.full_name, getattr(servicer, method.name)),
+            wrap(method.full_name, call),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
@@ -97,6 +104,23 @@ class Handlers:
             raise AssertionError("abort_with_status raises")
 
         return handle
+
+
+def _wrap_stream(name: str, call: Stream) -> Stream:
+    """A stream of answers changes nothing: it ends with its client."""
+
+    async def handle(request: Message, context: Context) -> AsyncIterator[Message]:
+        await _refuse_late(context)
+        try:
+            async for answer in call(request, context):
+                yield answer
+        except LvsError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+        except Exception as error:
+            hidden = _hide(name, error)
+            await context.abort_with_status(rpc_status.to_status(to_status(hidden)))
+
+    return handle
 
 
 def _log_change(name: str, peer: str, begun: float, task: asyncio.Task[Message]) -> None:

@@ -12,6 +12,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.scheduler import DEFAULT_SCHEDULER, NO_FLAGS, SchedulerFlags, check_scheduler
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_PERSISTENCE_SECONDS = 31 * 86400
 """ipvsadm(8) refuses longer timeouts, and so do we."""
@@ -49,6 +50,14 @@ def parse_address(text: str, field: str) -> IpAddress:
         if address.ipv4_mapped is not None:
             raise InvalidInputError(field, f"{field}: {text!r} is an IPv4-mapped address; write {address.ipv4_mapped}")
     return address
+
+
+def parse_network(text: str, field: str) -> IpNetwork:
+    """Read a prefix, or one address as the prefix that only it has; bits behind the prefix are an error."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidInputError(field, f"{field}: {text!r} is not a prefix like 10.0.0.0/8, nor an address") from error
 
 
 def parse_unicast(text: str, field: str) -> IpAddress:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lvsagent.v1 import (
     change_service_pb2,
+    connection_service_pb2,
     drift_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
@@ -43,6 +44,7 @@ from agent_common.vip_service import VipServicer
 from agent_common.vip_watch import VipWatch
 from agent_common.virtual_server import VirtualServer
 from agent_common.worker import Worker
+from agent_director.connection_service import ConnectionServicer
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.ipvs_service import IpvsServicer, pack_server
@@ -50,6 +52,7 @@ from agent_director.ipvs_settings import IpvsSettings
 from agent_director.ipvs_settings_service import IpvsSettingsServicer
 from agent_director.netlink_ipvs import NetlinkIpvs
 from agent_director.netlink_neighbour import NetlinkNeighbours
+from agent_director.procfs_connections import ProcfsConnections
 from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
@@ -182,12 +185,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
     watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
     servicers = (
-        (ipvs_service_pb2, "IpvsService", IpvsServicer(virtual_servers, destinations, changes, worker)),
+        (ipvs_service_pb2, "IpvsService", IpvsServicer(kernel.ipvs, virtual_servers, destinations, changes, worker)),
         (
             ipvs_settings_service_pb2,
             "IpvsSettingsService",
             IpvsSettingsServicer(ipvs_settings, changes, worker),
         ),
+        (connection_service_pb2, "ConnectionService", ConnectionServicer(ProcfsConnections(), worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),

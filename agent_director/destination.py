@@ -59,16 +59,17 @@ class Destinations:
         self._ipvs = ipvs
         self._state = state
 
-    def get(self, server: VirtualServerKey, key: DestinationKey) -> DestinationStatus:
+    def get(self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False) -> DestinationStatus:
         """Return a destination; raises NotFoundError."""
-        status = self._find(server, key)
+        status = self._find(server, key, statistics=statistics)
         if status is None:
             raise missing_destination(server, key)
         return status
 
-    def list_all(self, server: VirtualServerKey) -> list[DestinationStatus]:
-        """Return the destinations of a virtual server in the order of their keys."""
-        statuses = [self._with_record(server, status) for status in self._ipvs.destinations(server)]
+    def list_all(self, server: VirtualServerKey, *, statistics: bool = False) -> list[DestinationStatus]:
+        """Return the destinations of a virtual server in the order of their keys, or with their counters."""
+        found = self._ipvs.destinations(server, statistics=statistics)
+        statuses = [self._with_record(server, status) for status in found]
         return sorted(statuses, key=lambda status: destination_order(status.destination.key))
 
     def plan_create(self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change]) -> Change:
@@ -317,8 +318,10 @@ class Destinations:
             there is not None and there.destination == effective(side) for side in (before, after)
         ) and recorded in [(side.weight, side.draining) for side in (before, after)]
 
-    def _find(self, server: VirtualServerKey, key: DestinationKey) -> DestinationStatus | None:
-        for status in self._ipvs.destinations(server):
+    def _find(
+        self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False
+    ) -> DestinationStatus | None:
+        for status in self._ipvs.destinations(server, statistics=statistics):
             if status.destination.key == key:
                 return self._with_record(server, status)
         return None

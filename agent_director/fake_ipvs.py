@@ -18,6 +18,7 @@ from agent_common.destination import (
 )
 from agent_common.errors import LvsError
 from agent_common.scheduler import SCHEDULERS
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import ServerStep, TableStep
 from agent_common.timeouts import KERNEL_TIMEOUTS, Timeouts
@@ -87,11 +88,17 @@ class FakeIpvs:
         self._find(Request(verb="remove", key=key), key)
         del self._table[key]
 
-    def destinations(self, key: VirtualServerKey) -> list[DestinationStatus]:
+    def statistics(self) -> dict[VirtualServerKey, Statistics]:
+        """Return counters that have counted nothing."""
+        self._ask(Request(verb="read the counters"))
+        return {key: Statistics() for key in self._table}
+
+    def destinations(self, key: VirtualServerKey, *, statistics: bool = False) -> list[DestinationStatus]:
         """Return the destinations of a virtual server; none where there is no such virtual server."""
         self._ask(Request(verb="list destinations of", key=key))
         entry = self._table.get(key)
-        return list(entry.destinations.values()) if entry else []
+        found = list(entry.destinations.values()) if entry else []
+        return [dataclasses.replace(each, statistics=Statistics()) for each in found] if statistics else found
 
     def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
         """Add a destination."""

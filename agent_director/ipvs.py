@@ -8,31 +8,11 @@ from typing import Protocol
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
 from agent_common.errors import LvsError
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import TableStep
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """Counters since the object was made or zeroed, and rates per second; bytes and packets as IPVS saw them.
-
-    The kernel works them out every two seconds (net/netfilter/ipvs/ip_vs_est.c): they can be that old, counters too,
-    unlike the connection counts of a destination. With direct routing and tunnelling nothing comes back through the
-    director, and all that is "out" stays 0.
-    """
-
-    connections: int = 0
-    packets_in: int = 0
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    connection_rate: int = 0
-    packet_rate_in: int = 0
-    packet_rate_out: int = 0
-    byte_rate_in: int = 0
-    byte_rate_out: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +58,15 @@ class Ipvs(Protocol):
     def remove_virtual_server(self, key: VirtualServerKey) -> None:
         """Remove a virtual server and all its destinations; raises NotFoundError (VIRTUAL_SERVER_NOT_FOUND)."""
 
-    def destinations(self, key: VirtualServerKey) -> list[DestinationStatus]:
+    def destinations(self, key: VirtualServerKey, *, statistics: bool = False) -> list[DestinationStatus]:
         """Return the destinations of a virtual server, in no order; none where there is no such virtual server.
 
-        The weight is the kernel's; `draining` and `managed` are the journal's business, and False here.
+        With statistics each has its counters, which cost as much again to read. The weight is the kernel's; `draining`
+        and `managed` are the journal's business, and False here.
         """
+
+    def statistics(self) -> dict[VirtualServerKey, Statistics]:
+        """Return the counters of all virtual servers: each has those of its destinations, and of former ones."""
 
     def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
         """Add a destination.

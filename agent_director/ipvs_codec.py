@@ -10,9 +10,10 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from agent_common.statistics import Statistics
 from agent_director import ipvs_numbers as n
 from agent_director.destination_codec import pack_destination, pack_destination_key, unpack_destination
-from agent_director.ipvs import Info, Statistics
+from agent_director.ipvs import Info
 from agent_director.ipvs_attributes import place, u32, walk_nested
 from agent_director.netlink_frames import CodecError, payload_end, walk
 from agent_director.sync_daemon_codec import pack_sync_daemon, pack_sync_role, unpack_sync_daemon

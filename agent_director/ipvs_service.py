@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from lvsagent.v1 import (
     destination_pb2,
@@ -20,11 +20,14 @@ from agent_common.etag import etag_of
 from agent_common.grpc_errors import to_item
 from agent_common.handlers import Context
 from agent_common.paging import MAX_PAGE, check_page_size, page
+from agent_common.statistics import Statistics
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
+from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import VirtualServers
 from agent_director.wire_destination import pack_destination_status
+from agent_director.wire_statistics import pack_statistics
 
 _MAX_CHUNK = 1000
 _MAX_BATCH = 100_000
@@ -35,11 +38,21 @@ Operation = operation_pb2.Operation
 class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
     """Serves IpvsService."""
 
-    def __init__(self, virtual_servers: VirtualServers, destinations: Destinations, changes: Changes, run: Run) -> None:
+    def __init__(
+        self, ipvs: Ipvs, virtual_servers: VirtualServers, destinations: Destinations, changes: Changes, run: Run
+    ) -> None:
+        self._ipvs = ipvs
         self._virtual_servers = virtual_servers
         self._destinations = destinations
         self._changes = changes
         self._run = run
+
+    async def GetIpvs(
+        self, request: ipvs_service_pb2.GetIpvsRequest, context: Context
+    ) -> ipvs_service_pb2.GetIpvsResponse:
+        """Read what the kernel says of IPVS itself."""
+        info = await self._run(self._ipvs.info)
+        return ipvs_service_pb2.GetIpvsResponse(version=info.version, connection_table_size=info.connection_table_size)
 
     async def GetVirtualServer(
         self, request: ipvs_service_pb2.GetVirtualServerRequest, context: Context
@@ -48,7 +61,9 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         key = wire.unpack_key(request.key)
 
         def read() -> ipvs_service_pb2.GetVirtualServerResponse:
-            status, destinations = pack_server(self._virtual_servers, self._destinations, key)
+            status, destinations = pack_server(
+                self._virtual_servers, self._destinations, key, statistics=request.statistics
+            )
             return ipvs_service_pb2.GetVirtualServerResponse(status=status, destinations=destinations)
 
         return await self._run(read)
@@ -61,7 +76,8 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         def read() -> ipvs_service_pb2.ListVirtualServersResponse:
             servers = self._virtual_servers.list_all()
             part, token = page(servers, request.page_size, request.page_token, lambda server: str(server.key))
-            packed = [_pack(self._virtual_servers, server) for server in part]
+            counters = self._virtual_servers.statistics(wanted=request.statistics)
+            packed = [_pack(self._virtual_servers, server, counters) for server in part]
             return ipvs_service_pb2.ListVirtualServersResponse(virtual_servers=packed, next_page_token=token)
 
         return await self._run(read)
@@ -76,9 +92,12 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
             after, token = page(servers, MAX_PAGE, request.page_token, lambda server: str(server.key))
             response = ipvs_service_pb2.ListTableResponse(next_page_token=token)
             room = request.page_size or MAX_PAGE
+            counters = self._virtual_servers.statistics(wanted=request.statistics)
             for number, server in enumerate(after, 1):
-                destinations = [pack_destination_status(each) for each in self._destinations.list_all(server.key)]
-                response.virtual_servers.add(status=_pack(self._virtual_servers, server), destinations=destinations)
+                found = self._destinations.list_all(server.key, statistics=request.statistics)
+                destinations = [pack_destination_status(each) for each in found]
+                status = _pack(self._virtual_servers, server, counters)
+                response.virtual_servers.add(status=status, destinations=destinations)
                 room -= 1 + len(destinations)
                 if room <= 0 and number < len(after):
                     response.next_page_token = str(server.key)
@@ -139,7 +158,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         """Read one destination."""
         key = wire.unpack_key(request.virtual_server, "virtual_server")
         destination = wire.unpack_destination_key(request.destination, "destination")
-        status = await self._run(lambda: self._destinations.get(key, destination))
+        status = await self._run(lambda: self._destinations.get(key, destination, statistics=request.statistics))
         return ipvs_service_pb2.GetDestinationResponse(status=pack_destination_status(status))
 
     async def ListDestinations(
@@ -150,7 +169,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
 
         def read() -> ipvs_service_pb2.ListDestinationsResponse:
             self._virtual_servers.get(key)
-            statuses = self._destinations.list_all(key)
+            statuses = self._destinations.list_all(key, statistics=request.statistics)
             part, token = page(
                 statuses, request.page_size, request.page_token, lambda status: str(status.destination.key)
             )
@@ -224,19 +243,32 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
             change.table.ClearField("steps")
         return ipvs_service_pb2.ApplyTableResponse(change=change)
 
+    async def ZeroCounters(
+        self, request: ipvs_service_pb2.ZeroCountersRequest, context: Context
+    ) -> ipvs_service_pb2.ZeroCountersResponse:
+        """Set counters to 0."""
+        key = wire.unpack_key(request.key) if request.HasField("key") else None
+        await self._run(lambda: self._ipvs.zero(key))
+        return ipvs_service_pb2.ZeroCountersResponse()
+
 
 def pack_server(
-    virtual_servers: VirtualServers, destinations: Destinations, key: VirtualServerKey
+    virtual_servers: VirtualServers, destinations: Destinations, key: VirtualServerKey, *, statistics: bool = False
 ) -> tuple[virtual_server_pb2.VirtualServerStatus, list[destination_pb2.DestinationStatus]]:
     """Read a virtual server and its destinations, and write both; raises NotFoundError."""
-    server = virtual_servers.get(key)
-    return _pack(virtual_servers, server), [pack_destination_status(each) for each in destinations.list_all(key)]
+    status = _pack(virtual_servers, virtual_servers.get(key), virtual_servers.statistics(wanted=statistics))
+    return status, [pack_destination_status(each) for each in destinations.list_all(key, statistics=statistics)]
 
 
-def _pack(virtual_servers: VirtualServers, server: VirtualServer) -> virtual_server_pb2.VirtualServerStatus:
+def _pack(
+    virtual_servers: VirtualServers, server: VirtualServer, counters: Mapping[VirtualServerKey, Statistics]
+) -> virtual_server_pb2.VirtualServerStatus:
     packed = wire.pack_virtual_server(server)
     return virtual_server_pb2.VirtualServerStatus(
-        virtual_server=packed, managed=virtual_servers.is_managed(server.key), etag=etag_of(packed)
+        virtual_server=packed,
+        managed=virtual_servers.is_managed(server.key),
+        etag=etag_of(packed),
+        statistics=pack_statistics(counters.get(server.key)),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
 from agent_common.errors import InternalError, LvsError, NotFoundError
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import ServerStep, TableStep
 from agent_common.timeouts import Timeouts
@@ -68,12 +70,24 @@ class NetlinkIpvs:
         """Remove a virtual server and its destinations."""
         self._call(Request(verb="remove", key=key), n.IPVS_CMD_DEL_SERVICE, codec.pack_key(key))
 
-    def destinations(self, key: VirtualServerKey) -> list[DestinationStatus]:
+    def statistics(self) -> dict[VirtualServerKey, Statistics]:
+        """Return the counters of all virtual servers."""
+        messages = self._dump(Request(verb="read the counters"), n.IPVS_CMD_GET_SERVICE)
+        return {
+            codec.unpack_virtual_server(*message).key: codec.unpack_virtual_server_statistics(*message)
+            for message in messages
+        }
+
+    def destinations(self, key: VirtualServerKey, *, statistics: bool = False) -> list[DestinationStatus]:
         """Return the destinations of a virtual server; none where there is no such virtual server."""
         request = Request(verb="list destinations of", key=key)
         messages = self._dump(request, n.IPVS_CMD_GET_DEST, codec.pack_key(key))
         family = key.family
-        return [codec.unpack_destination(data, start, end, family) for data, start, end in messages]
+        found = [codec.unpack_destination(data, start, end, family) for data, start, end in messages]
+        if not statistics:
+            return found
+        counters = (codec.unpack_destination_statistics(*message) for message in messages)
+        return [replace(each, statistics=own) for each, own in zip(found, counters, strict=True)]
 
     def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
         """Add a destination with its kernel weight."""

@@ -14,6 +14,7 @@ from agent_common.errors import ConflictError, DiffersError, InvalidInputError, 
 from agent_common.operation import Change
 from agent_common.records import from_record, to_record
 from agent_common.state import Body, State
+from agent_common.statistics import Statistics
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, key_order, parse_key
 from agent_director.destination import Destinations
 from agent_director.drift import server_differences
@@ -48,6 +49,10 @@ class VirtualServers:
     def list_all(self) -> list[VirtualServer]:
         """Return all virtual servers in the order of their keys."""
         return sorted(self._ipvs.virtual_servers(), key=lambda server: key_order(server.key))
+
+    def statistics(self, *, wanted: bool = True) -> dict[VirtualServerKey, Statistics]:
+        """Return the counters of all virtual servers; none, and nothing is read, if they are not wanted."""
+        return self._ipvs.statistics() if wanted else {}
 
     def is_managed(self, key: VirtualServerKey) -> bool:
         """Whether this agent made it."""

@@ -11,8 +11,11 @@ from agent_common.version import VERSION
 from cli import (
     cmd_adopt,
     cmd_backend,
+    cmd_connections,
     cmd_destination,
     cmd_drift,
+    cmd_flush,
+    cmd_list,
     cmd_reconcile,
     cmd_restore,
     cmd_rs,
@@ -24,6 +27,7 @@ from cli import (
     cmd_txn,
     cmd_vip,
     cmd_weight,
+    cmd_zero,
 )
 from cli.options import Global, Output, Timeout
 
@@ -95,6 +99,10 @@ app.add_typer(cmd_service.app, name="service")
 app.add_typer(cmd_destination.app, name="destination")
 app.add_typer(cmd_vip.app, name="vip")
 app.add_typer(cmd_rs.app, name="rs")
+app.command("list")(cmd_list.list_table)
+app.command("connections")(cmd_connections.connections)
+app.command("zero")(cmd_zero.zero)
+app.command("flush")(cmd_flush.flush)
 app.command("save")(cmd_save.save)
 app.command("restore")(cmd_restore.restore)
 app.command("timeouts")(cmd_timeouts.timeouts)

@@ -111,6 +111,16 @@ class AgentClient:
         """Call a unary RPC; raises LvsError for what the agent says, NoAnswerError if it says nothing."""
         return await self._call(_name(method), lambda: method(request, timeout=self._timeout))
 
+    async def stream(self, method: Any, request: Message) -> AsyncIterator[Any]:
+        """Call an RPC that answers with a stream; the time limit is that of each answer."""
+        await self._connect()
+        call = method(request)
+        try:
+            while (answer := await self._answer(_name(method), lambda: self._next(call))) is not grpc.aio.EOF:
+                yield answer
+        finally:
+            call.cancel()
+
     async def host(
         self, routes_to: Iterable[str] = (), key: VirtualServerKey | None = None
     ) -> host_service_pb2.GetHostResponse:
@@ -230,8 +240,18 @@ class AgentClient:
         """Close the connection."""
         await self._channel.close()
 
+    async def _next(self, call: Any) -> Any:
+        try:
+            return await asyncio.wait_for(call.read(), self._timeout)
+        except TimeoutError as error:
+            why = f"no answer from {self._endpoint} within {self._timeout:g} s"
+            raise NoAnswerError(str(self.agent), why, sent=True) from error
+
     async def _call(self, method: str, start: Callable[[], Any]) -> Any:
         await self._connect()
+        return await self._answer(method, start)
+
+    async def _answer(self, method: str, start: Callable[[], Any]) -> Any:
         begun = time.monotonic()
         result = "ok"
         try:

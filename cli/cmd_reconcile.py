@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
-from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import parse_key
 from cli import options
 
@@ -17,7 +15,7 @@ def reconcile(
     key: Annotated[
         str | None, typer.Argument(metavar="[KEY]", help="Only this virtual server, tcp/ADDR:PORT or fwmark/N.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before anything is changed.")] = False,
+    yes: options.Yes = False,
     dry_run: options.DryRun = False,
     no_rs_agent: options.NoRsAgent = False,
     director: options.Directors = None,
@@ -26,8 +24,7 @@ def reconcile(
 ) -> None:
     """Show what differs from what was committed on every host, and bring it back; what is foreign is left alone."""
     server = None if key is None else parse_key(key)
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise InvalidInputError("yes", "yes: nobody can be asked here, off a terminal; give --yes, or --dry-run")
+    options.check_can_ask(yes=yes, dry_run=dry_run)
     site, terminal = options.settings(context, director, timeout, output)
     from cli import session
     from cli.plan import Plan

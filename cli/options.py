@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from agent_common.errors import InvalidInputError
 from agent_common.settings import Value
 from cli.settings import load_settings, make_site
 from cli.site import Site
@@ -39,8 +40,15 @@ RsOption = Annotated[list[str], typer.Option("--rs", metavar="ADDR[:PORT]", help
 ProtocolOption = Annotated[str, typer.Option("--protocol", metavar="tcp|udp|sctp", help="Transport protocol.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Go on where the refusal names this option.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is changed.")]
 NoRsAgent = Annotated[bool, typer.Option("--no-rs-agent", help="Do not ask the real servers.")]
 Lease = Annotated[int, typer.Option("--lease", metavar="SECONDS", help="5 to 900.")]
+
+
+def check_can_ask(*, yes: bool, dry_run: bool) -> None:
+    """Raise InvalidInputError where a command must ask somebody, and nobody is there."""
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise InvalidInputError("yes", "yes: nobody can be asked here, off a terminal; give --yes, or --dry-run")
 
 
 def settings(

@@ -44,6 +44,14 @@ class Reading(Generic[_T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A director's table; ipvs is the kernel's own version and size, None where one virtual server was asked for."""
+
+    ipvs: ipvs_service_pb2.GetIpvsResponse | None
+    virtual_servers: list[ipvs_service_pb2.GetVirtualServerResponse]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorState:
     """A director: itself, its virtual servers with their destinations, its VIPs, and what differs from its journal."""
 
@@ -101,9 +109,19 @@ async def read_real_server(client: AgentClient) -> RealServerState:
     )
 
 
-async def get_virtual_server(client: AgentClient, key: VirtualServerKey) -> ipvs_service_pb2.GetVirtualServerResponse:
+async def read_listing(client: AgentClient, key: VirtualServerKey | None, *, statistics: bool) -> Listing:
+    """Read a director's whole table, or one virtual server; with statistics counters and rates, too."""
+    if key is not None:
+        return Listing(ipvs=None, virtual_servers=[await get_virtual_server(client, key, statistics=statistics)])
+    ipvs = await client.ask(client.ipvs.GetIpvs, ipvs_service_pb2.GetIpvsRequest())
+    return Listing(ipvs=ipvs, virtual_servers=await list_virtual_servers(client, statistics=statistics))
+
+
+async def get_virtual_server(
+    client: AgentClient, key: VirtualServerKey, *, statistics: bool = False
+) -> ipvs_service_pb2.GetVirtualServerResponse:
     """Return one virtual server with its destinations; raises NotFoundError."""
-    request = ipvs_service_pb2.GetVirtualServerRequest(key=wire.pack_key(key))
+    request = ipvs_service_pb2.GetVirtualServerRequest(key=wire.pack_key(key), statistics=statistics)
     answer: ipvs_service_pb2.GetVirtualServerResponse = await client.ask(client.ipvs.GetVirtualServer, request)
     return answer
 
@@ -113,13 +131,15 @@ async def list_destinations_of(client: AgentClient, key: VirtualServerKey) -> li
     return list((await get_virtual_server(client, key)).destinations)
 
 
-async def list_virtual_servers(client: AgentClient) -> list[ipvs_service_pb2.GetVirtualServerResponse]:
+async def list_virtual_servers(
+    client: AgentClient, *, statistics: bool = False
+) -> list[ipvs_service_pb2.GetVirtualServerResponse]:
     """Return every virtual server of a director with its destinations."""
     found: list[ipvs_service_pb2.GetVirtualServerResponse] = []
     token = ""
     while True:
         page: ipvs_service_pb2.ListTableResponse = await client.ask(
-            client.ipvs.ListTable, ipvs_service_pb2.ListTableRequest(page_token=token)
+            client.ipvs.ListTable, ipvs_service_pb2.ListTableRequest(page_token=token, statistics=statistics)
         )
         found.extend(page.virtual_servers)
         token = page.next_page_token

@@ -24,12 +24,10 @@ from cli.reading import DirectorState, list_drift, needed_real_servers, read_dir
 from cli.site import AgentName, real_server
 from cli.together import together
 from cli.typed import SAME_AGAIN, NextCommand
-from cli.workflow import Run, begin, refused, reporter, resolve_blocking
+from cli.workflow import Confirm, Run, begin, refused, reporter, resolve_blocking
 
 CHUNK = 100
 """So many repairs are asked for at once: an agent has --timeout for the answer."""
-
-Confirm = Callable[[Plan], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

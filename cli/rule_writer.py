@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cmp_to_key
 
 from agent_common.destination import Destination, Forwarding, TunnelType, effective
 from agent_common.scheduler import flag_names
@@ -11,12 +10,12 @@ from agent_common.table import Table, TableStep, verb_of
 from agent_common.virtual_server import (
     Family,
     FirewallMark,
-    IpAddress,
     VirtualServer,
     VirtualServerKey,
     format_endpoint,
     netmask_of,
 )
+from cli.rule_order import destination_order, server_order
 from cli.rules import CHECKSUMS, METHODS, PROTOCOLS
 
 
@@ -25,46 +24,12 @@ def write_rules(table: Table) -> Iterator[str]:
 
     Thresholds have no place in them, nor that a destination drains: its weight is the kernel's.
     """
-    for key in sorted(table, key=_SERVER_ORDER):
+    for key in sorted(table, key=server_order):
         entry = table[key]
         if entry.virtual_server is not None:
             yield server_rule(entry.virtual_server)
-        for destination in sorted(entry.destinations.values(), key=_DESTINATION_ORDER):
+        for destination in sorted(entry.destinations.values(), key=lambda each: destination_order(each.key)):
             yield destination_rule(key, effective(destination))
-
-
-def _compare_servers(one: VirtualServerKey, other: VirtualServerKey) -> int:
-    """Compare as ipvs_cmp_services of ipvsadm's libipvs does: by mark, family, protocol, address and port."""
-    marks = [each.mark if isinstance(each, FirewallMark) else 0 for each in (one, other)]
-    difference = _wrapped(*marks) or one.family - other.family
-    if difference or isinstance(one, FirewallMark) or isinstance(other, FirewallMark):
-        return difference
-    return one.protocol - other.protocol or _compare_addresses(one.address, other.address) or one.port - other.port
-
-
-def _compare_destinations(one: Destination, other: Destination) -> int:
-    return _compare_addresses(one.key.address, other.key.address) or one.key.port - other.key.port
-
-
-def _compare_addresses(one: IpAddress, other: IpAddress) -> int:
-    """Compare 32 bits at a time."""
-    words = zip(_words(one), _words(other), strict=False)
-    return next((difference for each in words if (difference := _wrapped(*each))), 0)
-
-
-def _words(address: IpAddress) -> list[int]:
-    packed = address.packed
-    return [int.from_bytes(packed[start : start + 4], "big") for start in range(0, len(packed), 4)]
-
-
-def _wrapped(one: int, other: int) -> int:
-    """Return a difference as C has it in an int: 192.0.2.1 comes before 10.0.0.1."""
-    difference = (one - other) & 0xFFFFFFFF
-    return difference - 2**32 if difference >= 2**31 else difference
-
-
-_SERVER_ORDER = cmp_to_key(_compare_servers)
-_DESTINATION_ORDER = cmp_to_key(_compare_destinations)
 
 
 def server_rule(server: VirtualServer) -> str:

@@ -29,6 +29,10 @@ from cli.site import AgentName, Site
 from cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from lvsagent.v1 import connection_service_pb2
+
+    from cli.list_table import Naming
+    from cli.plan import Plan
     from cli.transactions import Found
     from cli.workflow import Run
 
@@ -67,14 +71,18 @@ def run_single(
     *,
     dry_run: bool,
     warnings: Sequence[str] = (),
+    confirm: Callable[[Plan], Awaitable[bool]] | None = None,
 ) -> int:
-    """Carry out one operation on each of some agents, all or none, and return the exit status."""
+    """Carry out one operation on each of some agents, all or none, and return the exit status.
+
+    confirm is asked first whether the plan shall be carried out.
+    """
     from cli.single import change_each
 
     return run_workflow(
         site,
         terminal,
-        lambda run: change_each(title, operation, agents, run, warnings=warnings),
+        lambda run: change_each(title, operation, agents, run, warnings=warnings, confirm=confirm),
         dry_run=dry_run,
     )
 
@@ -134,6 +142,51 @@ def run_save(site: Site, terminal: Terminal) -> int:
         if count:
             terminal.say(f"lvs: destinations that {what}, which these rules cannot say: {count}; --output json can")
     return 0
+
+
+def run_connections(
+    site: Site,
+    terminal: Terminal,
+    request: connection_service_pb2.ListConnectionsRequest,
+    *,
+    engines: bool,
+    naming: Naming,
+) -> int:
+    """Print the connections of every director, as they come; as JSON when all are there."""
+    from lvsagent.v1 import connection_service_pb2_grpc
+    from lvsagent.v1.connection_service_pb2 import ListConnectionsResponse
+
+    from cli.connection_table import connection_line, heading
+
+    async def one(client: AgentClient) -> ListConnectionsResponse:
+        stub = connection_service_pb2_grpc.ConnectionServiceStub(client.channel)
+        found = ListConnectionsResponse()
+        async for answer in client.stream(stub.ListConnections, request):
+            if terminal.json:
+                found.MergeFrom(answer)
+                continue
+            for each in answer.connections:
+                terminal.data(connection_line(each, engines=engines, naming=naming))
+            if answer.next_page_token:
+                terminal.say(f"lvs: {client.agent}: only the first {request.page_size} are shown")
+        return found
+
+    async def run(clients: Clients, interrupt: Interrupt) -> list[Reading[ListConnectionsResponse]]:
+        readings = []
+        names = site.director_names()
+        for agent in names:
+            if not terminal.json:
+                for line in [*([f"{agent}:"] if len(names) > 1 else []), *heading(engines=engines)]:
+                    terminal.data(line)
+            readings += await read_all(clients, [agent], one)
+            if not terminal.json and readings[-1].error is not None:
+                terminal.say(f"lvs: {text_of(readings[-1].error)}")
+        return readings
+
+    readings = _run(site, terminal, run)
+    if terminal.json:
+        _document(terminal, agents=readings)
+    return _worst(readings)
 
 
 def run_drift(site: Site, terminal: Terminal) -> int:

@@ -8,27 +8,39 @@ from agent_common.errors import LvsError
 from agent_common.operation import Change, Operation
 from agent_common.wire_table import unpack_steps
 from cli.client import AgentClient
-from cli.errors import Interrupted, NoAnswerError, naming
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, naming
 from cli.outcome import Outcome
 from cli.plan import Plan, Step
 from cli.rule_writer import describe
 from cli.site import AgentName
 from cli.together import together
-from cli.workflow import Run, begin, refused, run_steps, until_undisturbed
+from cli.workflow import Confirm, Run, begin, refused, run_steps, until_undisturbed
 
 
 async def change_each(
-    title: str, operation: Operation, agents: Sequence[AgentName], run: Run, *, warnings: Sequence[str] = ()
+    title: str,
+    operation: Operation,
+    agents: Sequence[AgentName],
+    run: Run,
+    *,
+    warnings: Sequence[str] = (),
+    confirm: Confirm | None = None,
 ) -> Outcome:
     """Have every agent check the operation, then carry it out on one after the other; on failure take it back.
 
-    Returns the outcome with its exit status; raises nothing that an operator could be told.
+    confirm is asked first whether the plan shall be carried out. Returns the outcome with its exit status; raises
+    nothing that an operator could be told.
     """
-    return await until_undisturbed(run, lambda run: _attempt(title, operation, agents, run, warnings))
+    return await until_undisturbed(run, lambda run: _attempt(title, operation, agents, run, warnings, confirm))
 
 
 async def _attempt(
-    title: str, operation: Operation, agents: Sequence[AgentName], run: Run, warnings: Sequence[str]
+    title: str,
+    operation: Operation,
+    agents: Sequence[AgentName],
+    run: Run,
+    warnings: Sequence[str],
+    confirm: Confirm | None,
 ) -> Outcome:
     outcome = Outcome(transaction=run.transaction)
     copies = [_copy(operation) for _ in agents]
@@ -43,11 +55,18 @@ async def _attempt(
         if change.made
     )
     notes = [f"{agent}: {line}" for agent, each in zip(agents, changes, strict=True) for line in each.warnings]
-    if not begin(Plan(steps=steps, warnings=(*warnings, *notes)), run, outcome):
+    plan = Plan(steps=steps, warnings=(*warnings, *notes))
+    if not begin(plan, run, outcome):
         return outcome
     if not steps:
         outcome.message = f"nothing to do: {title}"
         return outcome
+    try:
+        if confirm is not None and not await run.interrupt.during(confirm(plan)):
+            outcome.status, outcome.message = ExitStatus.ROLLED_BACK, "not confirmed; nothing was changed"
+            return outcome
+    except Interrupted as error:
+        return refused(outcome, error)
     return await run_steps(steps, run, outcome, f"done: {title}")
 
 

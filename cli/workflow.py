@@ -29,6 +29,10 @@ from cli.typed import NextCommand, once_all_run, suggested
 _CONFLICTS = (Reason.LOCKED, Reason.CHANGED_MEANWHILE)
 
 
+Confirm = Callable[[Plan], Awaitable[bool]]
+"""Shows a plan to whoever is to say whether it shall be carried out, and returns the answer."""
+
+
 def _ignore(_: object) -> None:
     """The default of callbacks: a library does not print."""
 

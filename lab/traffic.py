@@ -44,9 +44,7 @@ def ask_http(host: Host, address: str, port: int, source: str | None = None, tim
 def ask_all(host: Host, address: str, port: int, sources: Iterable[str], timeout: float = 2.0) -> list[str]:
     """Who answers an HTTP request from each of many sources; the host is entered once, and no port comes twice."""
     return host.inside(
-        lambda: [
-            ask(socket.create_connection((address, port), timeout, (source, next(_PORTS)))) for source in sources
-        ]
+        lambda: [ask(socket.create_connection((address, port), timeout, (source, next(_PORTS)))) for source in sources]
     )
 
 

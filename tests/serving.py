@@ -48,7 +48,7 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
         identity = Identity(kind=host_service_pb2.AGENT_KIND_DIRECTOR, agent_id=agent_id)
         servicers = {
             **common,
-            ipvs_service_pb2: IpvsServicer(host.virtual_servers, host.destinations, host.changes, run),
+            ipvs_service_pb2: IpvsServicer(host.ipvs, host.virtual_servers, host.destinations, host.changes, run),
             ipvs_settings_service_pb2: IpvsSettingsServicer(host.settings, host.changes, run),
             host_service_pb2: HostServicer(
                 identity,

@@ -14,6 +14,7 @@ import pytest
 
 from agent_common.destination import MAX_WEIGHT, Destination, Forwarding, Tunnel, TunnelType
 from agent_common.errors import DiffersError, LvsError, NotFoundError, Reason, RefusedError
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import DestinationStep, ServerStep
 from agent_common.timeouts import Timeouts
@@ -52,6 +53,17 @@ def check_virtual_server_fields(ipvs: Ipvs) -> None:
         assert ipvs.virtual_servers() == [server]
         ipvs.remove_virtual_server(server.key)
     assert ipvs.virtual_servers() == []
+
+
+def check_statistics(ipvs: Ipvs) -> None:
+    """Whoever asks for counters gets those of each virtual server and destination; else there are none."""
+    assert ipvs.statistics() == {}
+    for key in KEYS:
+        ipvs.add_virtual_server(VirtualServer(key=key))
+    ipvs.add_destination(WEB, destination())
+    assert ipvs.statistics() == dict.fromkeys(KEYS, Statistics())
+    assert [each.statistics for each in ipvs.destinations(WEB)] == [None]
+    assert [each.statistics for each in ipvs.destinations(WEB, statistics=True)] == [Statistics()]
 
 
 def check_virtual_server_edit(ipvs: Ipvs) -> None:
@@ -368,6 +380,7 @@ CHECKS: list[Callable[[Ipvs], None]] = [
     check_refused_addresses,
     check_steps,
     check_zero,
+    check_statistics,
     check_timeouts,
     check_sync_daemons,
     check_many,

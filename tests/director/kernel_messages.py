@@ -9,9 +9,9 @@ import struct
 from collections.abc import Iterable
 
 from agent_common.destination import DestinationStatus
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon
 from agent_common.virtual_server import FirewallMark, VirtualServer
-from agent_director.ipvs import Statistics
 
 Attributes = list[tuple[int, bytes]]
 NESTED = 0x8000

@@ -17,6 +17,7 @@ from agent_common.destination import (
     TunnelType,
 )
 from agent_common.scheduler import SCHEDULERS, SchedulerFlags
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import MAX_SYNC_ID, SyncDaemon, SyncRole
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import (
@@ -30,7 +31,6 @@ from agent_common.virtual_server import (
     VirtualServerKey,
     prefix_length_of,
 )
-from agent_director.ipvs import Statistics
 
 u16 = st.integers(0, 0xFFFF)
 u32 = st.integers(0, 0xFFFFFFFF)

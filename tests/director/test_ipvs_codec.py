@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus, Tunnel
+from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon
 from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import Family, VirtualServer, VirtualServerKey
 from agent_director import ipvs_codec as codec
-from agent_director.ipvs import Info, Statistics
+from agent_director.ipvs import Info
 from tests.director import golden_ipvs as golden
 from tests.director import kernel_messages as kernel
 from tests.director import strategies

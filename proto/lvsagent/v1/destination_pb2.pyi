@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lvsagent.v1 import statistics_pb2 as _statistics_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -243,6 +244,7 @@ class DestinationStatus(_message.Message):
     INACTIVE_CONNECTIONS_FIELD_NUMBER: _builtins.int
     PERSISTENT_CONNECTIONS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     current_weight: _builtins.int
     """The kernel's weight now."""
     managed: _builtins.bool
@@ -259,6 +261,10 @@ class DestinationStatus(_message.Message):
     def destination(self) -> Global___Destination:
         """Configuration."""
 
+    @_builtins.property
+    def statistics(self) -> _statistics_pb2.Statistics:
+        """Counters and rates; only where they were asked for."""
+
     def __init__(
         self,
         *,
@@ -269,10 +275,11 @@ class DestinationStatus(_message.Message):
         inactive_connections: _builtins.int = ...,
         persistent_connections: _builtins.int = ...,
         etag: _builtins.str = ...,
+        statistics: _statistics_pb2.Statistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_connections", b"active_connections", "current_weight", b"current_weight", "destination", b"destination", "etag", b"etag", "inactive_connections", b"inactive_connections", "managed", b"managed", "persistent_connections", b"persistent_connections"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_connections", b"active_connections", "current_weight", b"current_weight", "destination", b"destination", "etag", b"etag", "inactive_connections", b"inactive_connections", "managed", b"managed", "persistent_connections", b"persistent_connections", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,12 +24,58 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class GetIpvsRequest(_message.Message):
+    """Asks for IPVS itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIpvsRequest: _TypeAlias = GetIpvsRequest  # noqa: Y015
+
+@_typing.final
+class GetIpvsResponse(_message.Message):
+    """IPVS in the director's kernel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CONNECTION_TABLE_SIZE_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Its version: "1.2.1" since 2008."""
+    connection_table_size: _builtins.int
+    """Buckets of the table of connections (conn_tab_bits of the module ip_vs)."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        connection_table_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connection_table_size", b"connection_table_size", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIpvsResponse: _TypeAlias = GetIpvsResponse  # noqa: Y015
+
+@_typing.final
 class GetVirtualServerRequest(_message.Message):
     """Asks for one virtual server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    statistics: _builtins.bool
+    """Read counters and rates, too."""
     @_builtins.property
     def key(self) -> _virtual_server_pb2.VirtualServerKey:
         """Which."""
@@ -38,10 +84,11 @@ class GetVirtualServerRequest(_message.Message):
         self,
         *,
         key: _virtual_server_pb2.VirtualServerKey | None = ...,
+        statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -85,19 +132,23 @@ class ListVirtualServersRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, 1 to 1000; 0 means 1000."""
     page_token: _builtins.str
     """next_page_token of the answer before."""
+    statistics: _builtins.bool
+    """Read counters and rates, too."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -139,21 +190,25 @@ class ListTableRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """A page ends with the virtual server with which it has so many destinations and virtual servers, 1 to 1000; 0 means 1000. One
     with many destinations is never parted: 20,000 of them are more than the 4 MiB that gRPC clients take unless told otherwise.
     """
     page_token: _builtins.str
     """next_page_token of the answer before."""
+    statistics: _builtins.bool
+    """Read counters and rates, too."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +370,9 @@ class GetDestinationRequest(_message.Message):
 
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     DESTINATION_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
+    statistics: _builtins.bool
+    """Read counters and rates, too."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Virtual server."""
@@ -328,10 +386,11 @@ class GetDestinationRequest(_message.Message):
         *,
         virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
         destination: _destination_pb2.DestinationKey | None = ...,
+        statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "statistics", b"statistics", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,10 +429,13 @@ class ListDestinationsRequest(_message.Message):
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, 1 to 1000; 0 means 1000."""
     page_token: _builtins.str
     """next_page_token of the answer before."""
+    statistics: _builtins.bool
+    """Read counters and rates, too."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
         """Virtual server."""
@@ -384,10 +446,11 @@ class ListDestinationsRequest(_message.Message):
         virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        statistics: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "statistics", b"statistics", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -646,3 +709,44 @@ class BatchApplyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchApplyResponse: _TypeAlias = BatchApplyResponse  # noqa: Y015
+
+@_typing.final
+class ZeroCountersRequest(_message.Message):
+    """Asks for counters to be set to 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Of which virtual server. Not set: of all, and those of the whole director."""
+
+    def __init__(
+        self,
+        *,
+        key: _virtual_server_pb2.VirtualServerKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZeroCountersRequest: _TypeAlias = ZeroCountersRequest  # noqa: Y015
+
+@_typing.final
+class ZeroCountersResponse(_message.Message):
+    """The counters are 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ZeroCountersResponse: _TypeAlias = ZeroCountersResponse  # noqa: Y015

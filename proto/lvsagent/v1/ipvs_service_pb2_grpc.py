@@ -37,6 +37,11 @@ class IpvsServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.GetIpvs = channel.unary_unary(
+                '/lvsagent.v1.IpvsService/GetIpvs',
+                request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetIpvsRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetIpvsResponse.FromString,
+                _registered_method=True)
         self.GetVirtualServer = channel.unary_unary(
                 '/lvsagent.v1.IpvsService/GetVirtualServer',
                 request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetVirtualServerRequest.SerializeToString,
@@ -112,11 +117,23 @@ class IpvsServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.FromString,
                 _registered_method=True)
+        self.ZeroCounters = channel.unary_unary(
+                '/lvsagent.v1.IpvsService/ZeroCounters',
+                request_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ZeroCountersRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ZeroCountersResponse.FromString,
+                _registered_method=True)
 
 
 class IpvsServiceServicer(object):
     """A director's virtual servers and destinations, as they are in its kernel.
     """
+
+    def GetIpvs(self, request, context):
+        """Reads what the kernel says of IPVS itself. Read only. Role: viewer. Errors: FAILED_PRECONDITION (no IPVS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetVirtualServer(self, request, context):
         """Reads one virtual server. Read only. Role: viewer. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS).
@@ -240,9 +257,22 @@ class IpvsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ZeroCounters(self, request, context):
+        """Sets the counters of a virtual server and its destinations to 0, or all counters. Not undone, and not remembered. Role:
+        operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IpvsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetIpvs': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIpvs,
+                    request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetIpvsRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetIpvsResponse.SerializeToString,
+            ),
             'GetVirtualServer': grpc.unary_unary_rpc_method_handler(
                     servicer.GetVirtualServer,
                     request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.GetVirtualServerRequest.FromString,
@@ -318,6 +348,11 @@ def add_IpvsServiceServicer_to_server(servicer, server):
                     request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.SerializeToString,
             ),
+            'ZeroCounters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ZeroCounters,
+                    request_deserializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ZeroCountersRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_ipvs__service__pb2.ZeroCountersResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'lvsagent.v1.IpvsService', rpc_method_handlers)
@@ -329,6 +364,33 @@ def add_IpvsServiceServicer_to_server(servicer, server):
 class IpvsService(object):
     """A director's virtual servers and destinations, as they are in its kernel.
     """
+
+    @staticmethod
+    def GetIpvs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.IpvsService/GetIpvs',
+            lvsagent_dot_v1_dot_ipvs__service__pb2.GetIpvsRequest.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.GetIpvsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetVirtualServer(request,
@@ -725,6 +787,33 @@ class IpvsService(object):
             '/lvsagent.v1.IpvsService/ApplyTable',
             lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableRequest.SerializeToString,
             lvsagent_dot_v1_dot_ipvs__service__pb2.ApplyTableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ZeroCounters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lvsagent.v1.IpvsService/ZeroCounters',
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ZeroCountersRequest.SerializeToString,
+            lvsagent_dot_v1_dot_ipvs__service__pb2.ZeroCountersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,8 @@ class IpvsServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IpvsServiceAsyncStub: ...
+    GetIpvs: _grpc.UnaryUnaryMultiCallable[_ipvs_service_pb2.GetIpvsRequest, _ipvs_service_pb2.GetIpvsResponse]
+    """Reads what the kernel says of IPVS itself. Read only. Role: viewer. Errors: FAILED_PRECONDITION (no IPVS)."""
     GetVirtualServer: _grpc.UnaryUnaryMultiCallable[_ipvs_service_pb2.GetVirtualServerRequest, _ipvs_service_pb2.GetVirtualServerResponse]
     """Reads one virtual server. Read only. Role: viewer. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS)."""
     ListVirtualServers: _grpc.UnaryUnaryMultiCallable[_ipvs_service_pb2.ListVirtualServersRequest, _ipvs_service_pb2.ListVirtualServersResponse]
@@ -96,12 +98,18 @@ class IpvsServiceStub:
     destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
     FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
     """
+    ZeroCounters: _grpc.UnaryUnaryMultiCallable[_ipvs_service_pb2.ZeroCountersRequest, _ipvs_service_pb2.ZeroCountersResponse]
+    """Sets the counters of a virtual server and its destinations to 0, or all counters. Not undone, and not remembered. Role:
+    operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS).
+    """
 
 @_typing.type_check_only
 class IpvsServiceAsyncStub(IpvsServiceStub):
     """A director's virtual servers and destinations, as they are in its kernel."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetIpvs: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.GetIpvsRequest, _ipvs_service_pb2.GetIpvsResponse]  # type: ignore[assignment]
+    """Reads what the kernel says of IPVS itself. Read only. Role: viewer. Errors: FAILED_PRECONDITION (no IPVS)."""
     GetVirtualServer: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.GetVirtualServerRequest, _ipvs_service_pb2.GetVirtualServerResponse]  # type: ignore[assignment]
     """Reads one virtual server. Read only. Role: viewer. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS)."""
     ListVirtualServers: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.ListVirtualServersRequest, _ipvs_service_pb2.ListVirtualServersResponse]  # type: ignore[assignment]
@@ -163,9 +171,21 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
     FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
     """
+    ZeroCounters: _aio.UnaryUnaryMultiCallable[_ipvs_service_pb2.ZeroCountersRequest, _ipvs_service_pb2.ZeroCountersResponse]  # type: ignore[assignment]
+    """Sets the counters of a virtual server and its destinations to 0, or all counters. Not undone, and not remembered. Role:
+    operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS).
+    """
 
 class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
     """A director's virtual servers and destinations, as they are in its kernel."""
+
+    @_abc_1.abstractmethod
+    def GetIpvs(
+        self,
+        request: _ipvs_service_pb2.GetIpvsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ipvs_service_pb2.GetIpvsResponse, _abc.Awaitable[_ipvs_service_pb2.GetIpvsResponse]]:
+        """Reads what the kernel says of IPVS itself. Read only. Role: viewer. Errors: FAILED_PRECONDITION (no IPVS)."""
 
     @_abc_1.abstractmethod
     def GetVirtualServer(
@@ -316,6 +336,16 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
         not check real servers. Role: admin. Errors: INVALID_ARGUMENT (also a stream that was cut off, or more than 100,000
         destinations), NOT_FOUND (a destination without its virtual server), ALREADY_EXISTS (without replace: something differs),
         FAILED_PRECONDITION (no IPVS, no scheduler module, something listens there), ABORTED.
+        """
+
+    @_abc_1.abstractmethod
+    def ZeroCounters(
+        self,
+        request: _ipvs_service_pb2.ZeroCountersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ipvs_service_pb2.ZeroCountersResponse, _abc.Awaitable[_ipvs_service_pb2.ZeroCountersResponse]]:
+        """Sets the counters of a virtual server and its destinations to 0, or all counters. Not undone, and not remembered. Role:
+        operator. Errors: INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (no IPVS).
         """
 
 def add_IpvsServiceServicer_to_server(servicer: IpvsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

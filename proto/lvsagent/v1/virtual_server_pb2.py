@@ -24,39 +24,40 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from lvsagent.v1 import statistics_pb2 as lvsagent_dot_v1_dot_statistics__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lvsagent/v1/virtual_server.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\"X\n\x0eServiceAddress\x12\'\n\x08protocol\x18\x01 \x01(\x0e\x32\x15.lvsagent.v1.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"H\n\x0c\x46irewallMark\x12\x0c\n\x04mark\x18\x01 \x01(\r\x12*\n\x06\x66\x61mily\x18\x02 \x01(\x0e\x32\x1a.lvsagent.v1.AddressFamily\"\x85\x01\n\x10VirtualServerKey\x12\x36\n\x0fservice_address\x18\x01 \x01(\x0b\x32\x1b.lvsagent.v1.ServiceAddressH\x00\x12\x32\n\rfirewall_mark\x18\x02 \x01(\x0b\x32\x19.lvsagent.v1.FirewallMarkH\x00\x42\x05\n\x03key\"p\n\x0bPersistence\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\rprefix_length\x18\x02 \x01(\rH\x00\x12\x11\n\x07netmask\x18\x04 \x01(\tH\x00\x42\t\n\x07\x63lients\"@\n\x0eSchedulerFlags\x12\x0e\n\x06\x66lag_1\x18\x01 \x01(\x08\x12\x0e\n\x06\x66lag_2\x18\x02 \x01(\x08\x12\x0e\n\x06\x66lag_3\x18\x03 \x01(\x08\"\xf7\x01\n\rVirtualServer\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tscheduler\x18\x02 \x01(\t\x12\x34\n\x0fscheduler_flags\x18\x03 \x01(\x0b\x32\x1b.lvsagent.v1.SchedulerFlags\x12-\n\x0bpersistence\x18\x04 \x01(\x0b\x32\x18.lvsagent.v1.Persistence\x12\x17\n\none_packet\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x1a\n\x12persistence_engine\x18\x06 \x01(\tB\r\n\x0b_one_packet\"h\n\x13VirtualServerStatus\x12\x32\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12\x0f\n\x07managed\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"z\n\x1a\x43reateVirtualServerRequest\x12\x32\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12\x11\n\tchange_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xd0\x01\n\x1aUpdateVirtualServerRequest\x12\x32\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x11\n\tchange_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"\xbe\x01\n\x1a\x44\x65leteVirtualServerRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x11\n\tchange_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x16\n\x0eonly_if_unused\x18\x07 \x01(\x08\"q\n\x19\x41\x64optVirtualServerRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tchange_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08*[\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n\x0cPROTOCOL_TCP\x10\x01\x12\x10\n\x0cPROTOCOL_UDP\x10\x02\x12\x11\n\rPROTOCOL_SCTP\x10\x03*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x01\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n lvsagent/v1/virtual_server.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1clvsagent/v1/statistics.proto\"X\n\x0eServiceAddress\x12\'\n\x08protocol\x18\x01 \x01(\x0e\x32\x15.lvsagent.v1.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"H\n\x0c\x46irewallMark\x12\x0c\n\x04mark\x18\x01 \x01(\r\x12*\n\x06\x66\x61mily\x18\x02 \x01(\x0e\x32\x1a.lvsagent.v1.AddressFamily\"\x85\x01\n\x10VirtualServerKey\x12\x36\n\x0fservice_address\x18\x01 \x01(\x0b\x32\x1b.lvsagent.v1.ServiceAddressH\x00\x12\x32\n\rfirewall_mark\x18\x02 \x01(\x0b\x32\x19.lvsagent.v1.FirewallMarkH\x00\x42\x05\n\x03key\"p\n\x0bPersistence\x12*\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\rprefix_length\x18\x02 \x01(\rH\x00\x12\x11\n\x07netmask\x18\x04 \x01(\tH\x00\x42\t\n\x07\x63lients\"@\n\x0eSchedulerFlags\x12\x0e\n\x06\x66lag_1\x18\x01 \x01(\x08\x12\x0e\n\x06\x66lag_2\x18\x02 \x01(\x08\x12\x0e\n\x06\x66lag_3\x18\x03 \x01(\x08\"\xf7\x01\n\rVirtualServer\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tscheduler\x18\x02 \x01(\t\x12\x34\n\x0fscheduler_flags\x18\x03 \x01(\x0b\x32\x1b.lvsagent.v1.SchedulerFlags\x12-\n\x0bpersistence\x18\x04 \x01(\x0b\x32\x18.lvsagent.v1.Persistence\x12\x17\n\none_packet\x18\x05 \x01(\x08H\x00\x88\x01\x01\x12\x1a\n\x12persistence_engine\x18\x06 \x01(\tB\r\n\x0b_one_packet\"\x95\x01\n\x13VirtualServerStatus\x12\x32\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12\x0f\n\x07managed\x18\x02 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12+\n\nstatistics\x18\x04 \x01(\x0b\x32\x17.lvsagent.v1.Statistics\"z\n\x1a\x43reateVirtualServerRequest\x12\x32\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12\x11\n\tchange_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xd0\x01\n\x1aUpdateVirtualServerRequest\x12\x32\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x11\n\tchange_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\"\xbe\x01\n\x1a\x44\x65leteVirtualServerRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x11\n\tchange_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x16\n\x0eonly_if_unused\x18\x07 \x01(\x08\"q\n\x19\x41\x64optVirtualServerRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tchange_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08*[\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x10\n\x0cPROTOCOL_TCP\x10\x01\x12\x10\n\x0cPROTOCOL_UDP\x10\x02\x12\x11\n\rPROTOCOL_SCTP\x10\x03*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x01\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.virtual_server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROTOCOL']._serialized_start=1594
-  _globals['_PROTOCOL']._serialized_end=1685
-  _globals['_ADDRESSFAMILY']._serialized_start=1687
-  _globals['_ADDRESSFAMILY']._serialized_end=1784
-  _globals['_SERVICEADDRESS']._serialized_start=115
-  _globals['_SERVICEADDRESS']._serialized_end=203
-  _globals['_FIREWALLMARK']._serialized_start=205
-  _globals['_FIREWALLMARK']._serialized_end=277
-  _globals['_VIRTUALSERVERKEY']._serialized_start=280
-  _globals['_VIRTUALSERVERKEY']._serialized_end=413
-  _globals['_PERSISTENCE']._serialized_start=415
-  _globals['_PERSISTENCE']._serialized_end=527
-  _globals['_SCHEDULERFLAGS']._serialized_start=529
-  _globals['_SCHEDULERFLAGS']._serialized_end=593
-  _globals['_VIRTUALSERVER']._serialized_start=596
-  _globals['_VIRTUALSERVER']._serialized_end=843
-  _globals['_VIRTUALSERVERSTATUS']._serialized_start=845
-  _globals['_VIRTUALSERVERSTATUS']._serialized_end=949
-  _globals['_CREATEVIRTUALSERVERREQUEST']._serialized_start=951
-  _globals['_CREATEVIRTUALSERVERREQUEST']._serialized_end=1073
-  _globals['_UPDATEVIRTUALSERVERREQUEST']._serialized_start=1076
-  _globals['_UPDATEVIRTUALSERVERREQUEST']._serialized_end=1284
-  _globals['_DELETEVIRTUALSERVERREQUEST']._serialized_start=1287
-  _globals['_DELETEVIRTUALSERVERREQUEST']._serialized_end=1477
-  _globals['_ADOPTVIRTUALSERVERREQUEST']._serialized_start=1479
-  _globals['_ADOPTVIRTUALSERVERREQUEST']._serialized_end=1592
+  _globals['_PROTOCOL']._serialized_start=1670
+  _globals['_PROTOCOL']._serialized_end=1761
+  _globals['_ADDRESSFAMILY']._serialized_start=1763
+  _globals['_ADDRESSFAMILY']._serialized_end=1860
+  _globals['_SERVICEADDRESS']._serialized_start=145
+  _globals['_SERVICEADDRESS']._serialized_end=233
+  _globals['_FIREWALLMARK']._serialized_start=235
+  _globals['_FIREWALLMARK']._serialized_end=307
+  _globals['_VIRTUALSERVERKEY']._serialized_start=310
+  _globals['_VIRTUALSERVERKEY']._serialized_end=443
+  _globals['_PERSISTENCE']._serialized_start=445
+  _globals['_PERSISTENCE']._serialized_end=557
+  _globals['_SCHEDULERFLAGS']._serialized_start=559
+  _globals['_SCHEDULERFLAGS']._serialized_end=623
+  _globals['_VIRTUALSERVER']._serialized_start=626
+  _globals['_VIRTUALSERVER']._serialized_end=873
+  _globals['_VIRTUALSERVERSTATUS']._serialized_start=876
+  _globals['_VIRTUALSERVERSTATUS']._serialized_end=1025
+  _globals['_CREATEVIRTUALSERVERREQUEST']._serialized_start=1027
+  _globals['_CREATEVIRTUALSERVERREQUEST']._serialized_end=1149
+  _globals['_UPDATEVIRTUALSERVERREQUEST']._serialized_start=1152
+  _globals['_UPDATEVIRTUALSERVERREQUEST']._serialized_end=1360
+  _globals['_DELETEVIRTUALSERVERREQUEST']._serialized_start=1363
+  _globals['_DELETEVIRTUALSERVERREQUEST']._serialized_end=1553
+  _globals['_ADOPTVIRTUALSERVERREQUEST']._serialized_start=1555
+  _globals['_ADOPTVIRTUALSERVERREQUEST']._serialized_end=1668
 # @@protoc_insertion_point(module_scope)

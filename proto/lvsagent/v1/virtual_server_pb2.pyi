@@ -8,6 +8,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lvsagent.v1 import statistics_pb2 as _statistics_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -286,6 +287,7 @@ class VirtualServerStatus(_message.Message):
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     MANAGED_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     managed: _builtins.bool
     """Whether this agent made it. If not, it is foreign."""
     etag: _builtins.str
@@ -294,16 +296,21 @@ class VirtualServerStatus(_message.Message):
     def virtual_server(self) -> Global___VirtualServer:
         """Configuration."""
 
+    @_builtins.property
+    def statistics(self) -> _statistics_pb2.Statistics:
+        """Counters and rates, its destinations' included; only where they were asked for."""
+
     def __init__(
         self,
         *,
         virtual_server: Global___VirtualServer | None = ...,
         managed: _builtins.bool = ...,
         etag: _builtins.str = ...,
+        statistics: _statistics_pb2.Statistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["statistics", b"statistics", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "managed", b"managed", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "managed", b"managed", "statistics", b"statistics", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
