@@ -52,6 +52,8 @@ class RouteTo:
     gateway: IpAddress | None = None
     device: str = ""
     source: IpAddress | None = None
+    mtu: int = 0
+    """Of the route itself, in bytes; 0: that of its interface counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,7 @@ class Device:
     does_arp: bool
     """Neither IFF_NOARP nor loopback."""
     up: bool
+    mtu: int = 1500
 
     @property
     def is_tunnel(self) -> bool:

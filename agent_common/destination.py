@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from agent_common.errors import InvalidInputError
 from agent_common.statistics import Statistics
 from agent_common.virtual_server import (
+    Family,
     FirewallMark,
     IpAddress,
     ServiceAddress,
@@ -67,6 +68,16 @@ class Tunnel:
     type: TunnelType = TunnelType.IPIP
     port: int = 0
     checksum: TunnelChecksum = TunnelChecksum.NONE
+
+    def overhead(self, outer: Family) -> int:
+        """Return how many bytes it adds to a packet that is sent to an address of this family."""
+        header = 20 if outer is Family.IPV4 else 40
+        match self.type:
+            case TunnelType.GRE:
+                return header + (4 if self.checksum is TunnelChecksum.NONE else 8)
+            case TunnelType.GUE:
+                return header + (12 if self.checksum is not TunnelChecksum.REMOTE else 20)  # UDP 8, GUE 4, options 8
+        return header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

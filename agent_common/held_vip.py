@@ -18,6 +18,7 @@ from agent_common.drift import Drift, DriftKind
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.state import State
+from agent_common.tunnel import TunnelEnd, joined, made_ready, without
 from agent_common.vip import Holder, OperatorHolder, Vip, VipMode
 from agent_common.vip_change import (
     SysctlChanges,
@@ -59,8 +60,17 @@ class VipPolicy(Protocol):
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Write them, originals on disk first, and check that the host is silent."""
 
-    def unsilence(self, address: IpAddress) -> list[str]:
-        """Put the sysctls back if nothing needs the silence any more; return what was done or stays."""
+    def tunnel_lines(self, vip: Vip) -> list[str]:
+        """Say, a line each, what is missing for the tunnels of a VIP; raises RefusedError for what cannot be had."""
+
+    def judge_tunnels(self, address: IpAddress, ends: tuple[TunnelEnd, ...]) -> tuple[TunnelEnd, ...]:
+        """Return the ends of tunnels with whether they are ready."""
+
+    def open_tunnels(self, vip: Vip) -> None:
+        """Make them ready, what is made on disk first."""
+
+    def release(self, address: IpAddress) -> list[str]:
+        """Put back sysctls and tunnel devices that no VIP needs any more; return what was done or stays."""
 
 
 class HeldVips:
@@ -79,6 +89,7 @@ class HeldVips:
         if record is None:
             return replace(vip, route_present=self._has_route(vip))
         vip = replace(vip, device=record.device, mode=record.mode, holders=record.holders)
+        vip = replace(vip, tunnels=self._policy.judge_tunnels(address, record.tunnels))
         # One with another prefix length, or on another interface, is not the one that we added.
         ours = found is not None and (found.prefix_length, found.device) == (vip.prefix_length, vip.device)
         has_route = self._has_route(vip)
@@ -111,6 +122,9 @@ class HeldVips:
                 found.append(Drift(kind=DriftKind.MISSING, resource=vip.address))
             elif vip.made_address and record is not None and record.made_route and not vip.route_present:
                 found.append(Drift(kind=DriftKind.MODIFIED, resource=vip.address, fields=("route",), detail="no route"))
+            elif missing := self._policy.tunnel_lines(vip):
+                detail = f"the tunnel is not ready: {'; '.join(missing)}"
+                found.append(Drift(kind=DriftKind.MODIFIED, resource=vip.address, fields=("tunnels",), detail=detail))
         return found
 
     def made(self, address: IpAddress) -> bool:
@@ -139,8 +153,10 @@ class HeldVips:
             lost = record.made_route or (wanted.made_address and not record.made_address and wants_route(wanted))
             if lost and wanted.made_address and not current.route_present:
                 wanted = replace(wanted, route_present=True, made_route=True)
+        wanted = replace(wanted, tunnels=made_ready(wanted.tunnels))
         sysctls = self._policy.plan_silence(address) if wanted.holders and wanted.present else ()
-        return vip_change(current, wanted, None, creation_lines(current, wanted, sysctls), sysctls)
+        lines = [*self._policy.tunnel_lines(wanted), *creation_lines(current, wanted, sysctls)]
+        return vip_change(current, wanted, None, lines, sysctls)
 
     def restore(self, change: operation_pb2.VipChange) -> None:
         """Carry out what plan_restore has planned: the order is that of an addition."""
@@ -174,7 +190,7 @@ class HeldVips:
             made_route=adds_route or current.made_route,
             route_present=adds_route or current.route_present,
         )
-        actions = creation_lines(current, after, sysctls)
+        actions = [*self._policy.tunnel_lines(after), *creation_lines(current, after, sysctls)]
         change = vip_change(current, after, holder, actions, sysctls)
         change.foreign = current.present and not current.made_address
         return change
@@ -193,6 +209,12 @@ class HeldVips:
         if wants_route(after) and not current.made_route and self._is_our_route(after):
             after = replace(after, made_route=True)
             actions.append(f"adopt route {after.address} scope host dev {after.present_device}")
+        if missing := self._policy.tunnel_lines(after):
+            raise RefusedError(
+                f"cannot adopt VIP {after.address}: its tunnel is not ready: {'; '.join(missing)}",
+                Reason.NOT_SUPPORTED,
+                vip=str(after.address),
+            )
         actions.extend(creation_lines(current, after, ()))
         return vip_change(current, after, holder, actions, ())
 
@@ -247,7 +269,7 @@ class HeldVips:
             self._add(before, after, change.sysctls)
             return []
         self._take_away(before, after)
-        return self._policy.unsilence(after.address)
+        return self._policy.release(after.address)
 
     def revert(self, change: operation_pb2.VipChange) -> Reverted:
         """Take back the hold, and what of address, route and sysctls the change made and nobody else needs by now."""
@@ -264,7 +286,11 @@ class HeldVips:
             f"VIP {after.address} is no longer held for {each.label}" for each in current.holders if each not in holders
         ]
         if holders:
-            self._record(disowned(before, after, replace(current, holders=holders)))
+            kept = disowned(before, after, replace(current, holders=holders))
+            if set(holders) <= set(before.holders):  # nobody else can have asked for the tunnels since
+                kept = replace(kept, tunnels=without(kept.tunnels, without(after.tunnels, before.tunnels)))
+            self._record(kept)
+            done.extend(self._policy.release(kept.address))
             if made_more:
                 why = f"VIP {after.address} stays: {', '.join(each.label for each in holders)} needs it by now"
                 return Reverted(outcome=Outcome.KEPT, details=(why,))
@@ -273,7 +299,7 @@ class HeldVips:
         if before.holders or not before.made_address:  # else it had stayed for somebody, though nobody held it
             wanted = emptied(wanted)
         done.extend(self._take_away(current, wanted))
-        done.extend(self._policy.unsilence(wanted.address))
+        done.extend(self._policy.release(wanted.address))
         return Reverted(outcome=Outcome.REVERTED if done else Outcome.NOTHING, details=tuple(done))
 
     def _revert_deletion(self, before: Vip, after: Vip) -> Reverted:
@@ -286,13 +312,15 @@ class HeldVips:
                 wanted = replace(wanted, present_device=before.present_device, made_address=True)
             if before.route_present and not after.route_present and wanted.made_address and not self._has_route(wanted):
                 wanted = replace(wanted, route_present=True, made_route=True)
+        wanted = replace(wanted, tunnels=made_ready(joined(current.tunnels, before.tunnels)))
         self._add(current, wanted, self._policy.plan_silence(before.address))
         return Reverted(outcome=Outcome.REVERTED, details=(f"put back VIP {before.address}",))
 
     def _add(self, before: Vip, after: Vip, sysctls: SysctlChanges) -> None:
-        """Record, then sysctls, then the address, then its route: the order of P1."""
+        """Record, then sysctls, tunnels, then the address, then its route: the order of P1."""
         self._records.put(after)
         self._policy.silence(after.address, sysctls)
+        self._policy.open_tunnels(after)
         if after.present and not before.present:
             self._addresses.add_vip(after.address, after.present_device, self._policy.placement)
         if after.route_present and not before.route_present and isinstance(after.address, ipaddress.IPv4Address):

@@ -123,6 +123,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         )
         for each in self._addresses.addresses():
             response.addresses.add(address=str(each.address), prefix_length=each.prefix_length, device=each.device)
+        mtus = {device.name: device.mtu for device in self._addresses.devices()} if targets else {}
         for target in targets:
             route = self._addresses.route_to(target)
             response.routes.add(
@@ -132,6 +133,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
                 gateway=str(route.gateway or ""),
                 device=route.device,
                 source=str(route.source or ""),
+                mtu=route.mtu or mtus.get(route.device, 0),
             )
         for key, address in self._leftovers():
             response.leftovers.add(virtual_server=wire.pack_key(key), real_server=str(address))

@@ -224,13 +224,14 @@ def _interface_address(message: Any, device: str) -> InterfaceAddress:
 def _route_to(answer: Any, names: Mapping[int, str]) -> RouteTo:
     if answer["type"] not in (RTN_UNICAST, RTN_LOCAL):
         return RouteTo(reachable=False)
-    source = answer.get_attr("RTA_PREFSRC")
+    source, metrics = answer.get_attr("RTA_PREFSRC"), answer.get_attr("RTA_METRICS")
     return RouteTo(
         reachable=True,
         local=answer["type"] == RTN_LOCAL,
         gateway=next(_hops(answer), None),
         device=names.get(answer.get_attr("RTA_OIF"), ""),
         source=ipaddress.ip_address(source) if source else None,
+        mtu=int((metrics.get_attr("RTAX_MTU") if metrics else None) or 0),
     )
 
 
@@ -253,4 +254,5 @@ def _device(message: Any) -> Device:
         kind=kind or DEVICE_TYPES.get(message["ifi_type"], str(message["ifi_type"])),
         does_arp=not flags & (IFF_NOARP | IFF_LOOPBACK),
         up=bool(flags & IFF_UP),
+        mtu=message.get_attr("IFLA_MTU") or 0,
     )

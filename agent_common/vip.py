@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from agent_common.errors import InvalidInputError
+from agent_common.tunnel import TunnelEnd
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 
 
@@ -90,6 +91,7 @@ class Vip:
     made_route: bool = False
     present_device: str = ""
     route_present: bool = False
+    tunnels: tuple[TunnelEnd, ...] = ()
 
     @property
     def present(self) -> bool:

@@ -29,6 +29,7 @@ def emptied(vip: Vip) -> Vip:
         route_present=vip.route_present and not vip.made_route,
         made_address=False,
         made_route=False,
+        tunnels=(),
     )
 
 

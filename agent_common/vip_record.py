@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from agent_common.state import State
+from agent_common.tunnel import TunnelEnd, parse_tunnel_end
 from agent_common.vip import Holder, Vip, VipMode, parse_holder
 from agent_common.virtual_server import IpAddress
 
@@ -21,6 +22,7 @@ class VipRecord:
     holders: tuple[Holder, ...]
     made_address: bool
     made_route: bool
+    tunnels: tuple[TunnelEnd, ...]
 
 
 class VipRecords:
@@ -44,6 +46,7 @@ class VipRecords:
             holders=tuple(parse_holder(holder) for holder in body["holders"]),
             made_address=body["made_address"],
             made_route=body["made_route"],
+            tunnels=tuple(parse_tunnel_end(end) for end in body.get("tunnels", [])),
         )
 
     def addresses(self) -> list[IpAddress]:
@@ -62,5 +65,6 @@ class VipRecords:
             "holders": [str(holder) for holder in vip.holders],
             "made_address": vip.made_address,
             "made_route": vip.made_route,
+            "tunnels": [str(end) for end in vip.tunnels],
         }
         self._state.put(_KIND, str(vip.address), body)

@@ -221,16 +221,18 @@ def pack_destination(destination: Destination) -> destination_pb2.Destination:
         upper_threshold=destination.upper_threshold,
         lower_threshold=destination.lower_threshold,
     )
-    if destination.forwarding is Forwarding.TUNNELING:
-        tunnel = destination.tunnel
-        message.tunnel.CopyFrom(
-            destination_pb2.Tunnel(
-                type=pack_enum(TUNNEL_TYPES, tunnel.type),
-                port=tunnel.port,
-                checksum=pack_enum(TUNNEL_CHECKSUMS, tunnel.checksum),
-            )
-        )
+    if destination.forwarding is Forwarding.TUNNELING or destination.tunnel != Tunnel():
+        message.tunnel.CopyFrom(pack_tunnel(destination.tunnel))
     return message
+
+
+def pack_tunnel(tunnel: Tunnel) -> destination_pb2.Tunnel:
+    """Write how packets are wrapped, every field set."""
+    return destination_pb2.Tunnel(
+        type=pack_enum(TUNNEL_TYPES, tunnel.type),
+        port=tunnel.port,
+        checksum=pack_enum(TUNNEL_CHECKSUMS, tunnel.checksum),
+    )
 
 
 def unpack_destination_status(message: destination_pb2.DestinationStatus) -> DestinationStatus:

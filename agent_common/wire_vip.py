@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from lvsagent.v1 import vip_pb2
 
 from agent_common.errors import InvalidInputError
+from agent_common.tunnel import TunnelEnd, joined
 from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, VirtualServerHolder, check_name
-from agent_common.virtual_server import parse_address
-from agent_common.wire import check_key, pack_enum, pack_key, unpack_enum, unpack_key
+from agent_common.virtual_server import check_port, parse_address
+from agent_common.wire import FAMILIES, TUNNEL_TYPES, check_key, pack_enum, pack_key, unpack_enum, unpack_key
 
 VIP_MODES: dict[vip_pb2.VipMode.ValueType, VipMode] = {
     vip_pb2.VIP_MODE_AGENT: VipMode.AGENT,
@@ -51,7 +52,35 @@ def unpack_vip(message: vip_pb2.Vip) -> Vip:
         made_route=message.made_route,
         present_device=message.present_device,
         route_present=message.route_present,
+        tunnels=unpack_tunnels(message.tunnels),
     )
+
+
+def unpack_tunnels(messages: Iterable[vip_pb2.TunnelEnd], field: str = "vip.tunnels") -> tuple[TunnelEnd, ...]:
+    """Read the ends of tunnels, in the order of their text forms."""
+    ends = (
+        TunnelEnd(
+            type=unpack_enum(TUNNEL_TYPES, each.type, f"{field}.type"),
+            outer=unpack_enum(FAMILIES, each.outer_family, f"{field}.outer_family"),
+            port=check_port(each.port, f"{field}.port"),
+            ready=each.ready,
+        ).check(field)
+        for each in messages
+    )
+    return joined(tuple(ends))
+
+
+def pack_tunnels(ends: Iterable[TunnelEnd]) -> list[vip_pb2.TunnelEnd]:
+    """Write the ends of tunnels."""
+    return [
+        vip_pb2.TunnelEnd(
+            type=pack_enum(TUNNEL_TYPES, end.type),
+            outer_family=pack_enum(FAMILIES, end.outer),
+            port=end.port,
+            ready=end.ready,
+        )
+        for end in ends
+    ]
 
 
 def pack_vip(vip: Vip) -> vip_pb2.Vip:
@@ -66,6 +95,7 @@ def pack_vip(vip: Vip) -> vip_pb2.Vip:
         made_route=vip.made_route,
         present_device=vip.present_device,
         route_present=vip.route_present,
+        tunnels=pack_tunnels(vip.tunnels),
     )
 
 

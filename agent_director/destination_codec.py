@@ -20,10 +20,10 @@ from agent_common.destination import (
     TunnelChecksum,
     TunnelType,
 )
+from agent_common.netlink_frames import NLA_F_NESTED, CodecError, pack_attribute
 from agent_common.virtual_server import Family, family_of
 from agent_director import ipvs_numbers as n
 from agent_director.ipvs_attributes import ADDRESS_SIZE, FAMILIES, PORT, U16, U32, look_up, place, walk_nested
-from agent_director.netlink_frames import NLA_F_NESTED, CodecError, pack_attribute
 
 _DESTINATION_SIZES: Final = {
     n.IPVS_DEST_ATTR_ADDR: ADDRESS_SIZE,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
+from agent_common.netlink_frames import CodecError, pack_attribute, payload_end, walk
 from agent_common.virtual_server import Family, IpAddress
-from agent_director.netlink_frames import CodecError, pack_attribute, payload_end, walk
 
 T = TypeVar("T")
 

@@ -10,12 +10,12 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from agent_common.netlink_frames import CodecError, payload_end, walk
 from agent_common.statistics import Statistics
 from agent_director import ipvs_numbers as n
 from agent_director.destination_codec import pack_destination, pack_destination_key, unpack_destination
 from agent_director.ipvs import Info
 from agent_director.ipvs_attributes import place, u32, walk_nested
-from agent_director.netlink_frames import CodecError, payload_end, walk
 from agent_director.sync_daemon_codec import pack_sync_daemon, pack_sync_role, unpack_sync_daemon
 from agent_director.timeouts_codec import pack_timeouts, unpack_timeouts
 from agent_director.virtual_server_codec import pack_key, pack_virtual_server, unpack_virtual_server

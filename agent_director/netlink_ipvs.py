@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
 from agent_common.errors import InternalError, LvsError, NotFoundError
+from agent_common.generic_netlink import DumpInterruptedError, GenericNetlink, Message, NetlinkError
+from agent_common.netlink_socket import TIMEOUT, NetlinkSocket
 from agent_common.statistics import Statistics
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import ServerStep, TableStep
@@ -16,10 +18,8 @@ from agent_common.timeouts import Timeouts
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_director import ipvs_codec as codec
 from agent_director import ipvs_numbers as n
-from agent_director.generic_netlink import DumpInterruptedError, GenericNetlink, Message, NetlinkError
 from agent_director.ipvs import Info
 from agent_director.ipvs_errors import Request, ipvs_missing, refusal, table_changed
-from agent_director.netlink_socket import TIMEOUT, NetlinkSocket
 
 T = TypeVar("T")
 

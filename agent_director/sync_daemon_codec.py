@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Final
 
+from agent_common.netlink_frames import NLA_F_NESTED, pack_attribute, text_at
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.virtual_server import Family, IpAddress
 from agent_director import ipvs_numbers as n
 from agent_director.ipvs_attributes import U16, address, look_up, pack_name, pack_u16, pack_u32, place, u32, walk_nested
-from agent_director.netlink_frames import NLA_F_NESTED, pack_attribute, text_at
 
 _SIZES: Final = {
     n.IPVS_DAEMON_ATTR_STATE: 4,

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from agent_common.netlink_frames import walk
 from agent_common.timeouts import Timeouts
 from agent_director import ipvs_numbers as n
 from agent_director.ipvs_attributes import pack_u32, u32
-from agent_director.netlink_frames import walk
 
 _FIELDS: Final = {
     n.IPVS_CMD_ATTR_TIMEOUT_TCP: "tcp",

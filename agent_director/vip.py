@@ -11,6 +11,7 @@ from lvsagent.v1 import vip_pb2
 from agent_common import wire, wire_vip
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
 from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
+from agent_common.tunnel import TunnelEnd
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
@@ -36,6 +37,8 @@ class DirectorVips:
 
     def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
         """Choose mode and interface; raises RefusedError (VIP_MODE_DIFFERS) and InvalidInputError (no interface)."""
+        if request.vip.tunnels:
+            raise InvalidInputError("vip.tunnels", "vip.tunnels: a real server has them, not a director")
         asked = request.vip.mode
         mode = wire.unpack_enum(wire_vip.VIP_MODES, asked, "vip.mode") if asked else current.mode
         if current.holders and mode is not current.mode:
@@ -84,7 +87,18 @@ class DirectorVips:
     def silence(self, address: IpAddress, changes: SysctlChanges) -> None:
         """Nothing."""
 
-    def unsilence(self, address: IpAddress) -> list[str]:
+    def tunnel_lines(self, vip: Vip) -> list[str]:
+        """Nothing: a director's end of a tunnel is a destination."""
+        return []
+
+    def judge_tunnels(self, address: IpAddress, ends: tuple[TunnelEnd, ...]) -> tuple[TunnelEnd, ...]:
+        """There are none."""
+        return ends
+
+    def open_tunnels(self, vip: Vip) -> None:
+        """Nothing."""
+
+    def release(self, address: IpAddress) -> list[str]:
         """Nothing."""
         return []
 

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from agent_common.errors import InvalidInputError
+from agent_common.netlink_frames import NLA_F_NESTED, CodecError, pack_attribute, text_at
 from agent_common.scheduler import SchedulerFlags
 from agent_common.virtual_server import (
     Family,
@@ -38,7 +39,6 @@ from agent_director.ipvs_attributes import (
     u32,
     walk_nested,
 )
-from agent_director.netlink_frames import NLA_F_NESTED, CodecError, pack_attribute, text_at
 
 _FLAGS = struct.Struct("=II")
 

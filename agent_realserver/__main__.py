@@ -43,11 +43,13 @@ from agent_common.vip_service import VipServicer
 from agent_common.vip_watch import VipWatch
 from agent_common.worker import Worker
 from agent_realserver.arp_service import ArpServicer
+from agent_realserver.netlink_tunnel_devices import NetlinkTunnelDevices
 from agent_realserver.procfs_arp import ProcfsArpSysctls
 from agent_realserver.procfs_ipvs import serves
 from agent_realserver.resources import RealServerResources
 from agent_realserver.restore import RealServerRestore
 from agent_realserver.silence import Silence
+from agent_realserver.tunnel_ends import TunnelEnds
 from agent_realserver.vip import LoopbackVips
 
 PORT = 9711
@@ -59,11 +61,13 @@ class Kernel:
 
     state: State
     addresses: NetlinkAddresses
+    tunnel_devices: NetlinkTunnelDevices
 
     def close(self) -> None:
         """Let go of files and sockets; addresses and sysctls stay as they are."""
         self.state.close()
         self.addresses.close()
+        self.tunnel_devices.close()
 
 
 def main(open_state: Callable[[Path], State] = SqliteState) -> None:
@@ -74,7 +78,7 @@ def main(open_state: Callable[[Path], State] = SqliteState) -> None:
 
 async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> None:
     worker = Worker()
-    kernel = await worker(lambda: Kernel(state=open_state(settings.state_dir), addresses=NetlinkAddresses()))
+    kernel = await worker(lambda: _open(open_state(settings.state_dir)))
     notices = NetlinkNotices()  # from before anything is put back: what goes from now on is heard of
     try:
         identity = Identity(
@@ -90,6 +94,10 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         notices.close()
         await worker(kernel.close)
         worker.close()
+
+
+def _open(state: State) -> Kernel:
+    return Kernel(state=state, addresses=NetlinkAddresses(), tunnel_devices=NetlinkTunnelDevices())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +130,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     silence = Silence(ProcfsArpSysctls(), addresses, state)
     records = TransactionRecords(state)
     policy = LoopbackVips(
-        silence, addresses, sockets, serves, lambda: frozenset(name_servers()), newer_claim=records.newer_claim
+        silence,
+        TunnelEnds(kernel.tunnel_devices, state),
+        addresses,
+        sockets,
+        serves,
+        lambda: frozenset(name_servers()),
+        newer_claim=records.newer_claim,
     )
     vips = HeldVips(addresses, state, policy)
     locks = Locks()

@@ -12,10 +12,12 @@ from agent_common.address import LOOPBACK, Addresses, Placement
 from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.sockets import Sockets
 from agent_common.transaction import Transaction
+from agent_common.tunnel import TunnelEnd, joined, made_ready
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_unicast
 from agent_realserver.silence import Silence
+from agent_realserver.tunnel_ends import TunnelEnds
 
 
 class LoopbackVips:
@@ -30,6 +32,7 @@ class LoopbackVips:
     def __init__(
         self,
         silence: Silence,
+        tunnel_ends: TunnelEnds,
         addresses: Addresses,
         sockets: Sockets,
         serves: Callable[[VirtualServerKey], bool],
@@ -37,6 +40,7 @@ class LoopbackVips:
         newer_claim: Callable[[IpAddress, Holder, int], Transaction | None],
     ) -> None:
         self._silence = silence
+        self._tunnel_ends = tunnel_ends
         self._addresses = addresses
         self._sockets = sockets
         self._serves = serves
@@ -57,7 +61,9 @@ class LoopbackVips:
             )
         if not current.present:
             self._refuse_cut(request, current.address)
-        return replace(current, device=LOOPBACK, mode=VipMode.AGENT)
+        tunnels = made_ready(joined(current.tunnels, wire_vip.unpack_tunnels(request.vip.tunnels)))
+        self._tunnel_ends.check(current.address, tunnels)
+        return replace(current, device=LOOPBACK, mode=VipMode.AGENT, tunnels=tunnels)
 
     def keeps_hold(self, request: vip_pb2.DeleteVipRequest, holder: Holder) -> str:
         """A real server gives up a hold when it is told to, unless it was asked for again since that was decided.
@@ -100,9 +106,22 @@ class LoopbackVips:
         if address.version == 4:
             self._silence.silence(changes)
 
-    def unsilence(self, address: IpAddress) -> list[str]:
-        """Put the sysctls back if neither a VIP nor an operator needs them any more."""
-        return self._silence.release() if address.version == 4 else []
+    def tunnel_lines(self, vip: Vip) -> list[str]:
+        """Say what the tunnels of a VIP lack."""
+        return self._tunnel_ends.lines(vip.address, vip.tunnels)
+
+    def judge_tunnels(self, address: IpAddress, ends: tuple[TunnelEnd, ...]) -> tuple[TunnelEnd, ...]:
+        """Look at them."""
+        return self._tunnel_ends.judge(address, ends)
+
+    def open_tunnels(self, vip: Vip) -> None:
+        """Make them ready, and judge the result."""
+        self._tunnel_ends.open(vip.address, vip.tunnels)
+
+    def release(self, address: IpAddress) -> list[str]:
+        """Put back tunnel devices, and the sysctls if neither a VIP nor an operator needs them any more."""
+        done = self._tunnel_ends.release()
+        return [*done, *(self._silence.release() if address.version == 4 else [])]
 
     def _refuse_host_address(self, current: Vip) -> None:
         fit = {LOOPBACK, *(device.name for device in self._addresses.devices() if device.is_tunnel)}

@@ -9,10 +9,13 @@ from lvsagent.v1 import host_service_pb2
 from agent_common import wire
 from agent_common.destination import Forwarding
 from agent_common.scheduler import DEFAULT_SCHEDULER
-from agent_common.virtual_server import IpAddress, VirtualServerKey
-from cli.facts import DirectorFacts, RealServerFacts, method_of
+from agent_common.virtual_server import IpAddress, VirtualServerKey, family_of
+from cli.facts import DirectorFacts, RealServerFacts, destination_of, method_of
 from cli.request import AddBackend, Backend
 from cli.typed import NextCommand, target
+
+ETHERNET_MTU = 1500
+"""Bytes; what clients send at most, almost everywhere."""
 
 _NEWCOMER_FIRST = frozenset({"lc", "wlc", "sed", "nq"})
 
@@ -50,7 +53,7 @@ def _host_warnings(
     if facts.change is not None:
         yield from (f"{facts.agent}: {warning}" for warning in facts.change.warnings)
     if method is Forwarding.TUNNELING:
-        yield f"{facts.agent}: the tunnel device (tunl0 or another) and its rp_filter are not set up or checked there"
+        yield from _mtu_warnings(request, directors, address)
     if method is Forwarding.MASQUERADING:
         yield from _nat_warnings(directors, facts, address)
         return
@@ -71,6 +74,20 @@ def _host_warnings(
             f"{facts.agent}: rp_filter is strict on {', '.join(strict)}: clients whose route back leaves by another "
             "interface are dropped"
         )
+
+
+def _mtu_warnings(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Iterator[str]:
+    """Say what is the largest packet that still fits into the tunnel, where that is less than Ethernet's."""
+    keys = [key for key in request.backend.real_servers if key.address == address]
+    for director in directors:
+        mtu = director.route(address).mtu
+        overhead = max(destination_of(request, [director], key).tunnel.overhead(family_of(address)) for key in keys)
+        if mtu and mtu - overhead < ETHERNET_MTU:
+            yield (
+                f"{director.agent}: its way to {address} takes {mtu} bytes, {overhead} of them for the tunnel: larger "
+                f"packets of clients than {mtu - overhead} bytes come back as ICMP 'fragmentation needed', which "
+                "firewalls must let through; or give that way a larger MTU"
+            )
 
 
 def _nat_warnings(directors: Sequence[DirectorFacts], facts: RealServerFacts, address: IpAddress) -> Iterator[str]:

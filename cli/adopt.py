@@ -55,7 +55,7 @@ async def plan_adoption(request: Adopt, run: Run) -> Plan:
         read_real_server(
             run.clients[real_server(each)],
             request.key.address,  # type: ignore[union-attr]  # with a mark no real server is asked
-            plan_adopt.real_server_operation(request, directors),
+            plan_adopt.real_server_operation(request, directors, each),
         )
         for each in asked
     )

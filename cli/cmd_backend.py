@@ -9,7 +9,7 @@ import typer
 from agent_common.vip import parse_vip_mode
 from agent_common.virtual_server import Persistence
 from cli import options
-from cli.request import AddBackend, RemoveBackend, check_lease, parse_backend, parse_forwarding
+from cli.request import AddBackend, RemoveBackend, check_lease, parse_backend, parse_forwarding, parse_tunnel
 
 
 def add_backend(
@@ -22,6 +22,9 @@ def add_backend(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="Scheduler of a new virtual server (wlc).")] = None,
     forward: Annotated[str | None, typer.Option(metavar="dr|nat|tun", help="Forwarding method (dr).")] = None,
+    tunnel_type: options.TunnelType = None,
+    tunnel_port: options.TunnelPort = None,
+    tunnel_checksum: options.TunnelChecksum = None,
     persistent: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="Persistence of a new virtual server.")
     ] = None,
@@ -47,6 +50,7 @@ def add_backend(
         weight=weight,
         scheduler=scheduler,
         forwarding=parse_forwarding(forward),
+        tunnel=parse_tunnel(tunnel_type, tunnel_port, tunnel_checksum),
         persistence=Persistence(timeout=persistent) if persistent is not None else None,
         vip_mode=parse_vip_mode(vip_mode),
         vip_device=vip_device,

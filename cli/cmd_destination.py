@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from agent_common.destination import Destination, DestinationKey
+from agent_common.destination import Destination, DestinationKey, Tunnel
 from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import ServiceAddress, VirtualServerKey, parse_endpoint, parse_key
 from cli import options
 from cli.cmd_service import Key
-from cli.request import parse_forwarding
+from cli.request import parse_forwarding, parse_tunnel
 
 app = typer.Typer(
     help="Destinations, one at a time; the real server is not asked.", no_args_is_help=True, rich_markup_mode=None
@@ -60,6 +60,9 @@ def add(
     rs: RealServer,
     weight: Weight = None,
     forward: Forward = None,
+    tunnel_type: options.TunnelType = None,
+    tunnel_port: options.TunnelPort = None,
+    tunnel_checksum: options.TunnelChecksum = None,
     upper_threshold: Upper = None,
     lower_threshold: Lower = None,
     dry_run: options.DryRun = False,
@@ -69,13 +72,14 @@ def add(
 ) -> None:
     """Add a destination as told; lvs add-backend also prepares the real server."""
     server = parse_key(key)
-    destination = _destination(server, rs, weight, forward, upper_threshold, lower_threshold)
+    tunnel = parse_tunnel(tunnel_type, tunnel_port, tunnel_checksum)
+    destination = _destination(server, rs, weight, forward, tunnel, upper_threshold, lower_threshold)
     destination.check(server)
     site, terminal = options.settings(context, director, timeout, output)
     from cli import operations, session
 
     operation = operations.create_whole_destination(
-        server, destination, set_fields=_given(weight, forward, upper_threshold, lower_threshold)
+        server, destination, set_fields=_given(weight, forward, tunnel, upper_threshold, lower_threshold)
     )
     title = f"add {destination.key} to {server}"
     raise typer.Exit(
@@ -92,6 +96,9 @@ def edit(
     rs: RealServer,
     weight: Weight = None,
     forward: Forward = None,
+    tunnel_type: options.TunnelType = None,
+    tunnel_port: options.TunnelPort = None,
+    tunnel_checksum: options.TunnelChecksum = None,
     upper_threshold: Upper = None,
     lower_threshold: Lower = None,
     dry_run: options.DryRun = False,
@@ -101,9 +108,10 @@ def edit(
 ) -> None:
     """Change a destination as told; what is not given stays as it is, and so do its connections."""
     server = parse_key(key)
-    destination = _destination(server, rs, weight, forward, upper_threshold, lower_threshold)
+    tunnel = parse_tunnel(tunnel_type, tunnel_port, tunnel_checksum)
+    destination = _destination(server, rs, weight, forward, tunnel, upper_threshold, lower_threshold)
     destination.check_ranges()
-    mask = _given(weight, forward, upper_threshold, lower_threshold)
+    mask = _given(weight, forward, tunnel, upper_threshold, lower_threshold)
     if not mask:
         raise InvalidInputError("options", "destination edit: give at least one option to change")
     site, terminal = options.settings(context, director, timeout, output)
@@ -153,6 +161,7 @@ def _destination(
     rs: str,
     weight: int | None,
     forward: str | None,
+    tunnel: Tunnel | None,
     upper_threshold: int | None,
     lower_threshold: int | None,
 ) -> Destination:
@@ -162,17 +171,23 @@ def _destination(
         key=defaults.key,
         forwarding=defaults.forwarding if forwarding is None else forwarding,
         weight=defaults.weight if weight is None else weight,
+        tunnel=tunnel or defaults.tunnel,
         upper_threshold=upper_threshold or 0,
         lower_threshold=lower_threshold or 0,
     )
 
 
 def _given(
-    weight: int | None, forward: str | None, upper_threshold: int | None, lower_threshold: int | None
+    weight: int | None,
+    forward: str | None,
+    tunnel: Tunnel | None,
+    upper_threshold: int | None,
+    lower_threshold: int | None,
 ) -> list[str]:
     given = {
         "weight": weight,
         "forwarding_method": forward,
+        "tunnel": tunnel,
         "upper_threshold": upper_threshold,
         "lower_threshold": lower_threshold,
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvsagent.v1 import host_service_pb2, operation_pb2
 
-from agent_common.destination import DestinationKey, DestinationStatus, Forwarding
+from agent_common.destination import Destination, DestinationKey, DestinationStatus, Forwarding
 from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.tunnel import TunnelEnd, ends_for, joined
 from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress, VirtualServer
 from cli.errors import naming
@@ -76,6 +77,19 @@ class RealServerFacts:
     def settings(self) -> dict[str, int]:
         """Return its network settings by their path below /proc/sys/net."""
         return {each.name: each.value for each in self.host.settings}
+
+
+def destination_of(request: AddBackend, directors: Sequence[DirectorFacts], key: DestinationKey) -> Destination:
+    """Return a destination as a director has it, else as a new one would be."""
+    for facts in directors:
+        if key in facts.destinations:
+            return facts.destinations[key].destination
+    return request.destination(key)
+
+
+def ends_at(destinations: Iterable[Destination], address: IpAddress) -> tuple[TunnelEnd, ...]:
+    """Return the ends of tunnels that destinations need on one real server."""
+    return joined(*(ends_for(each) for each in destinations if each.key.address == address))
 
 
 def method_of(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Forwarding:

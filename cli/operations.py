@@ -10,11 +10,12 @@ from google.protobuf.message import Message
 from lvsagent.v1 import destination_pb2, sync_daemon_pb2, table_pb2, timeouts_pb2, vip_pb2, virtual_server_pb2
 
 from agent_common import wire, wire_settings, wire_vip
-from agent_common.destination import Destination, DestinationKey, Forwarding
+from agent_common.destination import Destination, DestinationKey, Forwarding, Tunnel
 from agent_common.operation import Operation
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import Table
 from agent_common.timeouts import Timeouts
+from agent_common.tunnel import TunnelEnd
 from agent_common.vip import Holder, VipMode
 from agent_common.virtual_server import IpAddress, Persistence, VirtualServer, VirtualServerKey
 
@@ -56,12 +57,18 @@ def delete_virtual_server(key: VirtualServerKey, *, force: bool = False, only_if
 
 
 def create_destination(
-    key: VirtualServerKey, destination: DestinationKey, forwarding: Forwarding | None, weight: int | None
+    key: VirtualServerKey,
+    destination: DestinationKey,
+    forwarding: Forwarding | None,
+    weight: int | None,
+    tunnel: Tunnel | None = None,
 ) -> Operation:
     """Ask for a destination; what is None matches whatever is there."""
     message = destination_pb2.Destination(key=wire.pack_destination_key(destination), weight=weight)
     if forwarding is not None:
         message.forwarding_method = wire.pack_enum(wire.FORWARDINGS, forwarding)
+    if tunnel is not None:
+        message.tunnel.CopyFrom(wire.pack_tunnel(tunnel))
     return Operation(
         create_destination=destination_pb2.CreateDestinationRequest(
             virtual_server=wire.pack_key(key), destination=message
@@ -148,9 +155,13 @@ def create_vip(
     director_addresses: tuple[str, ...] = (),
     force: bool = False,
     adopt: bool = False,
+    tunnels: tuple[TunnelEnd, ...] = (),
 ) -> Operation:
-    """Ask for a VIP, held by a holder; mode and device are a director's. adopt: take in one that is there, as it is."""
-    vip = vip_pb2.Vip(address=str(address), device=device)
+    """Ask for a VIP, held by a holder; mode and device are a director's, tunnels a real server's.
+
+    adopt: take in one that is there, as it is.
+    """
+    vip = vip_pb2.Vip(address=str(address), device=device, tunnels=wire_vip.pack_tunnels(tunnels))
     if mode is not None:
         vip.mode = wire.pack_enum(wire_vip.VIP_MODES, mode)
     return Operation(

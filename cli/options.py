@@ -38,6 +38,13 @@ Output = Annotated[str | None, typer.Option("--output", metavar="table|json", he
 VipOption = Annotated[str, typer.Option("--vip", metavar="ADDR:PORT", help="VIP and port; IPv6 as [ADDR]:PORT.")]
 RsOption = Annotated[list[str], typer.Option("--rs", metavar="ADDR[:PORT]", help="Real server; repeatable.")]
 ProtocolOption = Annotated[str, typer.Option("--protocol", metavar="tcp|udp|sctp", help="Transport protocol.")]
+TunnelType = Annotated[
+    str | None, typer.Option("--tunnel-type", metavar="ipip|gue|gre", help="With --forward tun (ipip).")
+]
+TunnelPort = Annotated[int | None, typer.Option("--tunnel-port", metavar="PORT", help="UDP port of a gue tunnel.")]
+TunnelChecksum = Annotated[
+    str | None, typer.Option("--tunnel-checksum", metavar="none|full|remote", help="Of the tunnel's header (none).")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Go on where the refusal names this option.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is changed.")]

@@ -12,7 +12,14 @@ from dataclasses import replace
 from lvsagent.v1 import host_service_pb2
 
 from agent_common import wire
-from agent_common.destination import DestinationKey, Forwarding, forwarding_name
+from agent_common.destination import (
+    DestinationKey,
+    Forwarding,
+    Tunnel,
+    TunnelChecksum,
+    TunnelType,
+    forwarding_name,
+)
 from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change, Operation
 from agent_common.scheduler import DEFAULT_SCHEDULER
@@ -20,7 +27,7 @@ from agent_common.vip import VipMode, VirtualServerHolder
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServer
 from cli import operations
 from cli.add_warnings import leftover_commands, warnings
-from cli.facts import DirectorFacts, RealServerFacts, method_of
+from cli.facts import DirectorFacts, RealServerFacts, destination_of, ends_at, method_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import AddBackend
@@ -59,12 +66,13 @@ def _server_operation(request: AddBackend, directors: Sequence[DirectorFacts], f
 def _destination_operation(
     request: AddBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts, key: DestinationKey
 ) -> Operation:
-    forwarding, weight = request.forwarding, request.weight
+    forwarding, weight, tunnel = request.forwarding, request.weight, request.tunnel
     like = next((each.destinations[key].destination for each in directors if key in each.destinations), None)
     if key not in facts.destinations and like is not None:
         forwarding = like.forwarding if forwarding is None else forwarding
         weight = like.weight if weight is None and not like.draining else weight
-    return operations.create_destination(request.backend.key, key, forwarding, weight)
+        tunnel = like.tunnel if tunnel is None and like.tunnel != Tunnel() else tunnel
+    return operations.create_destination(request.backend.key, key, forwarding, weight, tunnel)
 
 
 def _holder(request: AddBackend, directors: Sequence[DirectorFacts]) -> VirtualServerHolder:
@@ -79,7 +87,14 @@ def real_server_operation(
         return None
     holder = _holder(request, directors)
     sources = tuple(route.source for facts in directors if (route := facts.route(address)).source)
-    return operations.create_vip(request.backend.key.address, holder, director_addresses=sources, force=request.force)
+    wanted = (destination_of(request, directors, key) for key in request.backend.real_servers)
+    return operations.create_vip(
+        request.backend.key.address,
+        holder,
+        director_addresses=sources,
+        force=request.force,
+        tunnels=ends_at(wanted, address),
+    )
 
 
 def needs_vip(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
@@ -136,6 +151,7 @@ def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
         method = method_of(request, [facts], destination.address)
         if route.local:
             continue
+        _refuse_checksum(request, facts, destination)
         if not route.reachable or (route.gateway and method is Forwarding.DIRECT_ROUTING):
             how = f"through {route.gateway}" if route.reachable else "not at all"
             raise RefusedError(
@@ -144,6 +160,18 @@ def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
                 Reason.NOT_ON_LINK,
                 destination=str(destination),
             )
+
+
+def _refuse_checksum(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:
+    """Real servers take GRE by gre0 or ip6gre0, which drop packets with a checksum (ip_tunnel_rcv: i_flags)."""
+    tunnel = destination_of(request, [facts], key).tunnel
+    if request.ask_real_servers and tunnel.type is TunnelType.GRE and tunnel.checksum is not TunnelChecksum.NONE:
+        raise RefusedError(
+            f"{key.address}: the device that lvs sets up for gre takes no packets with a checksum; leave "
+            "--tunnel-checksum out, or set the real server up by hand (icsum) and use --no-rs-agent",
+            Reason.NOT_SUPPORTED,
+            destination=str(key),
+        )
 
 
 def _refuse_weight_zero(request: AddBackend, facts: DirectorFacts) -> None:

@@ -11,7 +11,7 @@ from agent_common.operation import Operation
 from agent_common.vip import VipMode, VirtualServerHolder
 from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServerKey
 from cli import operations
-from cli.facts import DirectorFacts, RealServerFacts
+from cli.facts import DirectorFacts, RealServerFacts, ends_at
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 
@@ -76,10 +76,12 @@ def real_servers(request: Adopt, directors: Sequence[DirectorFacts]) -> list[IpA
     return list(found)
 
 
-def real_server_operation(request: Adopt, directors: Sequence[DirectorFacts]) -> Operation:
+def real_server_operation(request: Adopt, directors: Sequence[DirectorFacts], address: IpAddress) -> Operation:
     """Return what a real server is asked to take in."""
     assert request.vip is not None  # noqa: S101  # else no real server is asked
-    return operations.create_vip(request.vip, _holder(request, directors), adopt=True)
+    found = [facts.destinations[key].destination for facts in directors for key in _keys(request, facts)]
+    holder = _holder(request, directors)
+    return operations.create_vip(request.vip, holder, adopt=True, tunnels=ends_at(found, address))
 
 
 def addresses(request: Adopt, directors: Sequence[DirectorFacts]) -> list[IpAddress]:
@@ -127,13 +129,13 @@ def _takes_vip(request: Adopt, directors: Sequence[DirectorFacts], facts: Direct
 def _real_server_steps(
     request: Adopt, directors: Sequence[DirectorFacts], found: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
-    for facts in found.values():
+    for address, facts in found.items():
         if facts.change is not None and facts.change.made:
             yield Step(
                 agent=facts.agent,
                 title=f"adopt VIP {request.vip} on lo",
                 undo="give the VIP up again, and leave it there",
-                operations=(real_server_operation(request, directors),),
+                operations=(real_server_operation(request, directors, address),),
                 planned=(facts.change,),
                 details=tuple(facts.change.actions),
             )

@@ -13,6 +13,7 @@ from agent_common.drift import ArpInterface, DestinationName, Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.grpc_errors import from_item
 from agent_common.operation import Change, Operation
+from agent_common.tunnel import TunnelEnd, ends_for
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import FirewallMark, IpAddress, ServiceAddress, VirtualServerKey
 from agent_common.wire_drift import pack_drift
@@ -75,6 +76,7 @@ class Raise:
 
     key: VirtualServerKey
     address: IpAddress
+    tunnels: tuple[TunnelEnd, ...] = ()
 
 
 def concerns(request: Reconcile, drift: Drift) -> bool:
@@ -112,7 +114,7 @@ def real_server_operation(each: Raise, directors: Sequence[AgentRepairs]) -> Ope
     """Return what the real server is asked for: the VIP, as add-backend does."""
     assert isinstance(each.key, ServiceAddress)  # noqa: S101  # a mark has no VIP to ask for
     holder = VirtualServerHolder(key=each.key, authority=directors[0].host.agent_id)
-    return operations.create_vip(each.key.address, holder)
+    return operations.create_vip(each.key.address, holder, tunnels=each.tunnels)
 
 
 def plan(
@@ -178,7 +180,9 @@ def _raised(change: Change) -> Raise | None:
         before = wire.unpack_destination(change.destination.before)
         if effective(before).weight and before.forwarding is after.forwarding:
             return None
-    return Raise(key=wire.unpack_key(change.destination.virtual_server), address=after.key.address)
+    return Raise(
+        key=wire.unpack_key(change.destination.virtual_server), address=after.key.address, tunnels=ends_for(after)
+    )
 
 
 def is_foreign(drift: Drift) -> bool:

@@ -14,7 +14,7 @@ from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
 from cli.add_warnings import leftover_commands, leftover_warnings
-from cli.facts import DirectorFacts, RealServerFacts
+from cli.facts import DirectorFacts, RealServerFacts, ends_at
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import Backend, SetWeight
@@ -84,7 +84,9 @@ def raises_from_zero(request: SetWeight, directors: Sequence[DirectorFacts], add
 def real_server_operation(request: SetWeight, directors: Sequence[DirectorFacts], address: IpAddress) -> Operation:
     """Return what the real server is asked for: the VIP, as add-backend does."""
     holder = VirtualServerHolder(key=request.backend.key, authority=directors[0].host.agent_id)
-    return operations.create_vip(request.backend.key.address, holder)
+    keys = request.backend.real_servers
+    found = [facts.destinations[key].destination for facts in directors for key in keys if key in facts.destinations]
+    return operations.create_vip(request.backend.key.address, holder, tunnels=ends_at(found, address))
 
 
 def last_destination(facts: DirectorFacts, keys: Sequence[DestinationKey]) -> bool:

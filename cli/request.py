@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent_common.destination import FORWARDING_NAMES, MAX_WEIGHT, Destination, DestinationKey, Forwarding
+from agent_common.destination import (
+    FORWARDING_NAMES,
+    MAX_WEIGHT,
+    Destination,
+    DestinationKey,
+    Forwarding,
+    Tunnel,
+    TunnelChecksum,
+    TunnelType,
+)
 from agent_common.errors import InvalidInputError
 from agent_common.scheduler import check_scheduler
 from agent_common.vip import VipMode
-from agent_common.virtual_server import Persistence, Protocol, ServiceAddress, VirtualServer, parse_endpoint
+from agent_common.virtual_server import (
+    Persistence,
+    Protocol,
+    ServiceAddress,
+    VirtualServer,
+    check_port,
+    parse_endpoint,
+)
 
 MIN_LEASE, MAX_LEASE = 5, 900
 
@@ -30,6 +46,7 @@ class AddBackend:
     weight: int | None = None
     scheduler: str | None = None
     forwarding: Forwarding | None = None
+    tunnel: Tunnel | None = None
     persistence: Persistence | None = None
     vip_mode: VipMode | None = None
     vip_device: str = ""
@@ -58,7 +75,8 @@ class AddBackend:
     def destination(self, key: DestinationKey) -> Destination:
         """Return one destination as a new one would be; raises InvalidInputError if its rules forbid it."""
         weight = 1 if self.weight is None else self.weight
-        return Destination(key=key, forwarding=self.method, weight=weight).check(self.backend.key)
+        tunnel = self.tunnel or Tunnel()
+        return Destination(key=key, forwarding=self.method, weight=weight, tunnel=tunnel).check(self.backend.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +138,25 @@ def parse_forwarding(text: str | None) -> Forwarding | None:
     if text not in FORWARDING_NAMES:
         raise InvalidInputError("forward", f"forward: {text!r} is unknown; use dr, nat or tun")
     return FORWARDING_NAMES[text]
+
+
+def parse_tunnel(kind: str | None, port: int | None, checksum: str | None) -> Tunnel | None:
+    """Read --tunnel-type, --tunnel-port and --tunnel-checksum; None where none of them is given."""
+    if (kind, port, checksum) == (None, None, None):
+        return None
+    types = {each.name.lower(): each for each in TunnelType}
+    checksums = {each.name.lower(): each for each in TunnelChecksum}
+    if kind is not None and kind not in types:
+        raise InvalidInputError("tunnel_type", f"tunnel_type: {kind!r} is unknown; use ipip, gue or gre")
+    if checksum is not None and checksum not in checksums:
+        raise InvalidInputError(
+            "tunnel_checksum", f"tunnel_checksum: {checksum!r} is unknown; use none, full or remote"
+        )
+    return Tunnel(
+        type=types[kind or "ipip"],
+        port=check_port(port or 0, "tunnel_port"),
+        checksum=checksums[checksum or "none"],
+    )
 
 
 def check_lease(seconds: int) -> int:

@@ -172,6 +172,8 @@ def real_server_word(state: RealServerState, vip: str) -> str:
     if vip and not present:
         held = any(each.address == vip for each in state.vips)
         return f"VIP {vip} IS GONE" if held else "HAS NO VIP"
+    if any(not end.ready for each in state.vips if each.address == vip for end in each.tunnels):
+        return "ITS TUNNEL IS NOT READY"
     loud = [each.interface for each in state.arp.interfaces if not each.silent]
     if loud and any(":" not in address for address in ([vip] if vip else [each.address for each in state.vips])):
         return f"ANSWERS ARP on {', '.join(loud)}"
@@ -186,6 +188,12 @@ def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
         "",
     ]
     lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2) if state.vips else ["  no VIP is held here"]
+    tunnels = [
+        (str(end), vip.address, "yes" if end.ready else "NO")
+        for vip in state.vips
+        for end in wire_vip.unpack_tunnels(vip.tunnels)
+    ]
+    lines += ["", *_indent(table(("TUNNEL", "FOR VIP", "READY"), tunnels), 2)] if tunnels else []
     sysctls = [
         (f"{each.interface}/{each.name}", str(each.value), str(each.original) if each.HasField("original") else "-")
         for each in state.arp.sysctls

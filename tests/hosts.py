@@ -37,9 +37,11 @@ from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.virtual_server import VirtualServers
 from agent_realserver.fake_arp import FakeArpSysctls
+from agent_realserver.fake_tunnel_devices import FakeTunnelDevices
 from agent_realserver.resources import RealServerResources
 from agent_realserver.restore import RealServerRestore
 from agent_realserver.silence import Silence
+from agent_realserver.tunnel_ends import TunnelEnds
 from agent_realserver.vip import LoopbackVips
 
 T = TypeVar("T")
@@ -185,6 +187,7 @@ class RealServerHost:
         self,
         *,
         sysctls: FakeArpSysctls | None = None,
+        tunnel_devices: FakeTunnelDevices | None = None,
         addresses: FakeAddresses | None = None,
         state: FakeState | None = None,
         serves: Callable[[VirtualServerKey], bool] = lambda key: False,
@@ -202,8 +205,10 @@ class RealServerHost:
         self.sockets = FakeSockets()
         self.silence = Silence(self.sysctls, self.addresses, self.state)
         self.records = TransactionRecords(self.state)
+        self.tunnel_devices = tunnel_devices or FakeTunnelDevices()
         policy = LoopbackVips(
             self.silence,
+            TunnelEnds(self.tunnel_devices, self.state),
             self.addresses,
             self.sockets,
             serves,
@@ -231,6 +236,7 @@ class RealServerHost:
         """Return a new agent on the same kernel and state directory."""
         return RealServerHost(
             sysctls=self.sysctls,
+            tunnel_devices=self.tunnel_devices,
             addresses=self.addresses,
             state=self.state,
             agent_id=self.agent_id,

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from agent_director.generic_netlink import (
+from agent_common.generic_netlink import (
     BATCH_SIZE,
     DUMP_ATTEMPTS,
     DumpInterruptedError,
     GenericNetlink,
     NetlinkError,
 )
-from agent_director.netlink_frames import CodecError
+from agent_common.netlink_frames import CodecError
 from tests.director import kernel_messages as kernel
 
 FAMILY = 28

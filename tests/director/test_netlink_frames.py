@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_director import netlink_frames as frames
-from agent_director.netlink_frames import CodecError, Frame
+from agent_common import netlink_frames as frames
+from agent_common.netlink_frames import CodecError, Frame
 from tests.director import kernel_messages as kernel
 
 # Recorded on Linux 6.1.176 (little-endian), with NETLINK_CAP_ACK and NETLINK_EXT_ACK on.

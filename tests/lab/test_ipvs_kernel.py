@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from agent_common.errors import NotFoundError, Reason, RefusedError
+from agent_common.generic_netlink import GenericNetlink, NetlinkError
+from agent_common.netlink_frames import NLA_F_NESTED, pack_attribute
+from agent_common.netlink_socket import NetlinkSocket
 from agent_common.statistics import Statistics
 from agent_common.virtual_server import Persistence, VirtualServer, parse_key
 from agent_director import ipvs_codec as codec
 from agent_director import ipvs_numbers as n
-from agent_director.generic_netlink import GenericNetlink, NetlinkError
 from agent_director.ipvs import Info
-from agent_director.netlink_frames import NLA_F_NESTED, pack_attribute
 from agent_director.netlink_ipvs import NetlinkIpvs
-from agent_director.netlink_socket import NetlinkSocket
 from lab.site import VIP, Host, Site
 from tests.director.ipvs_contract import raises
 from tests.director.ipvs_samples import WEB, destination

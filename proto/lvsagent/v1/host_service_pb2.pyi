@@ -118,6 +118,7 @@ class Route(_message.Message):
     GATEWAY_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
     destination: _builtins.str
     """The address asked for."""
     reachable: _builtins.bool
@@ -130,6 +131,8 @@ class Route(_message.Message):
     """The interface."""
     source: _builtins.str
     """The source address that the host would use."""
+    mtu: _builtins.int
+    """The largest packet that goes this way, in bytes: what the route says, else the interface."""
     def __init__(
         self,
         *,
@@ -139,10 +142,11 @@ class Route(_message.Message):
         gateway: _builtins.str = ...,
         device: _builtins.str = ...,
         source: _builtins.str = ...,
+        mtu: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "device", b"device", "gateway", b"gateway", "local", b"local", "reachable", b"reachable", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "device", b"device", "gateway", b"gateway", "local", b"local", "mtu", b"mtu", "reachable", b"reachable", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

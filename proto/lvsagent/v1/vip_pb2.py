@@ -22,26 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from lvsagent.v1 import destination_pb2 as lvsagent_dot_v1_dot_destination__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lvsagent/v1/vip.proto\x12\x0blvsagent.v1\x1a lvsagent/v1/virtual_server.proto\"T\n\x13VirtualServerHolder\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tauthority\x18\x02 \x01(\t\"e\n\tVipHolder\x12:\n\x0evirtual_server\x18\x01 \x01(\x0b\x32 .lvsagent.v1.VirtualServerHolderH\x00\x12\x12\n\x08operator\x18\x02 \x01(\tH\x00\x42\x08\n\x06holder\"\xdd\x01\n\x03Vip\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\"\n\x04mode\x18\x03 \x01(\x0e\x32\x14.lvsagent.v1.VipMode\x12\'\n\x07holders\x18\x04 \x03(\x0b\x32\x16.lvsagent.v1.VipHolder\x12\x0f\n\x07present\x18\x05 \x01(\x08\x12\x14\n\x0cmade_address\x18\x06 \x01(\x08\x12\x12\n\nmade_route\x18\x07 \x01(\x08\x12\x16\n\x0epresent_device\x18\x08 \x01(\t\x12\x15\n\rroute_present\x18\t \x01(\x08\"\xbd\x01\n\x10\x43reateVipRequest\x12\x1d\n\x03vip\x18\x01 \x01(\x0b\x32\x10.lvsagent.v1.Vip\x12&\n\x06holder\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.VipHolder\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\x1a\n\x12\x64irector_addresses\x18\x06 \x03(\t\x12\r\n\x05\x61\x64opt\x18\x07 \x01(\x08\"\xcf\x01\n\x10\x44\x65leteVipRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12&\n\x06holder\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.VipHolder\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x11\n\tchange_id\x18\x05 \x01(\t\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x14\n\x0ckeep_if_used\x18\x07 \x01(\x08\x12\x12\n\x05\x66\x65nce\x18\x08 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_fence*N\n\x07VipMode\x12\x18\n\x14VIP_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eVIP_MODE_AGENT\x10\x01\x12\x15\n\x11VIP_MODE_EXTERNAL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15lvsagent/v1/vip.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a lvsagent/v1/virtual_server.proto\"T\n\x13VirtualServerHolder\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x11\n\tauthority\x18\x02 \x01(\t\"e\n\tVipHolder\x12:\n\x0evirtual_server\x18\x01 \x01(\x0b\x32 .lvsagent.v1.VirtualServerHolderH\x00\x12\x12\n\x08operator\x18\x02 \x01(\tH\x00\x42\x08\n\x06holder\"\x81\x01\n\tTunnelEnd\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.lvsagent.v1.TunnelType\x12\x30\n\x0couter_family\x18\x02 \x01(\x0e\x32\x1a.lvsagent.v1.AddressFamily\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\"\x86\x02\n\x03Vip\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\"\n\x04mode\x18\x03 \x01(\x0e\x32\x14.lvsagent.v1.VipMode\x12\'\n\x07holders\x18\x04 \x03(\x0b\x32\x16.lvsagent.v1.VipHolder\x12\x0f\n\x07present\x18\x05 \x01(\x08\x12\x14\n\x0cmade_address\x18\x06 \x01(\x08\x12\x12\n\nmade_route\x18\x07 \x01(\x08\x12\x16\n\x0epresent_device\x18\x08 \x01(\t\x12\x15\n\rroute_present\x18\t \x01(\x08\x12\'\n\x07tunnels\x18\n \x03(\x0b\x32\x16.lvsagent.v1.TunnelEnd\"\xbd\x01\n\x10\x43reateVipRequest\x12\x1d\n\x03vip\x18\x01 \x01(\x0b\x32\x10.lvsagent.v1.Vip\x12&\n\x06holder\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.VipHolder\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\x1a\n\x12\x64irector_addresses\x18\x06 \x03(\t\x12\r\n\x05\x61\x64opt\x18\x07 \x01(\x08\"\xcf\x01\n\x10\x44\x65leteVipRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12&\n\x06holder\x18\x02 \x01(\x0b\x32\x16.lvsagent.v1.VipHolder\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\x12\x11\n\tchange_id\x18\x05 \x01(\t\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x14\n\x0ckeep_if_used\x18\x07 \x01(\x08\x12\x12\n\x05\x66\x65nce\x18\x08 \x01(\x04H\x00\x88\x01\x01\x42\x08\n\x06_fence*N\n\x07VipMode\x12\x18\n\x14VIP_MODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eVIP_MODE_AGENT\x10\x01\x12\x15\n\x11VIP_MODE_EXTERNAL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.vip_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VIPMODE']._serialized_start=887
-  _globals['_VIPMODE']._serialized_end=965
-  _globals['_VIRTUALSERVERHOLDER']._serialized_start=72
-  _globals['_VIRTUALSERVERHOLDER']._serialized_end=156
-  _globals['_VIPHOLDER']._serialized_start=158
-  _globals['_VIPHOLDER']._serialized_end=259
-  _globals['_VIP']._serialized_start=262
-  _globals['_VIP']._serialized_end=483
-  _globals['_CREATEVIPREQUEST']._serialized_start=486
-  _globals['_CREATEVIPREQUEST']._serialized_end=675
-  _globals['_DELETEVIPREQUEST']._serialized_start=678
-  _globals['_DELETEVIPREQUEST']._serialized_end=885
+  _globals['_VIPMODE']._serialized_start=1091
+  _globals['_VIPMODE']._serialized_end=1169
+  _globals['_VIRTUALSERVERHOLDER']._serialized_start=103
+  _globals['_VIRTUALSERVERHOLDER']._serialized_end=187
+  _globals['_VIPHOLDER']._serialized_start=189
+  _globals['_VIPHOLDER']._serialized_end=290
+  _globals['_TUNNELEND']._serialized_start=293
+  _globals['_TUNNELEND']._serialized_end=422
+  _globals['_VIP']._serialized_start=425
+  _globals['_VIP']._serialized_end=687
+  _globals['_CREATEVIPREQUEST']._serialized_start=690
+  _globals['_CREATEVIPREQUEST']._serialized_end=879
+  _globals['_DELETEVIPREQUEST']._serialized_start=882
+  _globals['_DELETEVIPREQUEST']._serialized_end=1089
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from lvsagent.v1 import destination_pb2 as _destination_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -103,6 +104,40 @@ class VipHolder(_message.Message):
 Global___VipHolder: _TypeAlias = VipHolder  # noqa: Y015
 
 @_typing.final
+class TunnelEnd(_message.Message):
+    """The end of a tunnel on a real server: a device that unwraps packets for the VIP, and with GUE a UDP port."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    OUTER_FAMILY_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    type: _destination_pb2.TunnelType.ValueType
+    """Kind of tunnel."""
+    outer_family: _virtual_server_pb2.AddressFamily.ValueType
+    """Family of the address to which the wrapped packets are sent: the real server's own."""
+    port: _builtins.int
+    """UDP port of a GUE tunnel, 1 to 65535; 0 with the others."""
+    ready: _builtins.bool
+    """Whether packets are taken in now: the device is up, its source check lets clients through, the port is open. Output only."""
+    def __init__(
+        self,
+        *,
+        type: _destination_pb2.TunnelType.ValueType = ...,
+        outer_family: _virtual_server_pb2.AddressFamily.ValueType = ...,
+        port: _builtins.int = ...,
+        ready: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outer_family", b"outer_family", "port", b"port", "ready", b"ready", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelEnd: _TypeAlias = TunnelEnd  # noqa: Y015
+
+@_typing.final
 class Vip(_message.Message):
     """A VIP on a host: on an interface of a director, on lo of a real server."""
 
@@ -117,6 +152,7 @@ class Vip(_message.Message):
     MADE_ROUTE_FIELD_NUMBER: _builtins.int
     PRESENT_DEVICE_FIELD_NUMBER: _builtins.int
     ROUTE_PRESENT_FIELD_NUMBER: _builtins.int
+    TUNNELS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The address, IPv4 or IPv6, as text without prefix length."""
     device: _builtins.str
@@ -137,6 +173,10 @@ class Vip(_message.Message):
     def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___VipHolder]:
         """Who holds it, as far as this agent was told. Output only."""
 
+    @_builtins.property
+    def tunnels(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunnelEnd]:
+        """Real server: the tunnels in which packets for the VIP come. They go with its last hold."""
+
     def __init__(
         self,
         *,
@@ -149,10 +189,11 @@ class Vip(_message.Message):
         made_route: _builtins.bool = ...,
         present_device: _builtins.str = ...,
         route_present: _builtins.bool = ...,
+        tunnels: _abc.Iterable[Global___TunnelEnd] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "device", b"device", "holders", b"holders", "made_address", b"made_address", "made_route", b"made_route", "mode", b"mode", "present", b"present", "present_device", b"present_device", "route_present", b"route_present"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "device", b"device", "holders", b"holders", "made_address", b"made_address", "made_route", b"made_route", "mode", b"mode", "present", b"present", "present_device", b"present_device", "route_present", b"route_present", "tunnels", b"tunnels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

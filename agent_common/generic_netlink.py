@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from agent_director import netlink_frames as frames
-from agent_director.netlink_frames import CodecError, Frame
+from agent_common import netlink_frames as frames
+from agent_common.netlink_frames import CodecError, Frame
 
 DUMP_ATTEMPTS: Final = 5
 

@@ -8,8 +8,8 @@ import socket
 import struct
 from typing import Final
 
-from agent_director.generic_netlink import NetlinkError
-from agent_director.netlink_frames import CodecError
+from agent_common.generic_netlink import NetlinkError
+from agent_common.netlink_frames import CodecError
 
 SOL_NETLINK: Final = 270
 NETLINK_GENERIC: Final = 16
