@@ -21,8 +21,8 @@ from agent_common.virtual_server import (
 MAX_WEIGHT = 2**31 - 1
 """The kernel keeps weights in an int and refuses negative ones with ERANGE."""
 
-MAX_THRESHOLD = 65535
-"""ipvsadm(8) takes no larger thresholds."""
+MAX_THRESHOLD = 2**31 - 1
+"""ipvsadm 1.31 takes no larger thresholds, though its manual page says 65535; the kernel keeps them in a __u32."""
 
 
 class Forwarding(enum.IntEnum):
@@ -139,8 +139,6 @@ class Destination:
                 f"port: {forwarding_name(self.forwarding)} cannot translate ports: {self.key} must have port "
                 f"{virtual_server.port}, or use nat",
             )
-        if isinstance(virtual_server, ServiceAddress) and self.key.address == virtual_server.address:
-            raise InvalidInputError("address", f"address: {self.key.address} is the VIP itself")
 
     def _check_tunnel(self) -> None:
         tunnel = self.tunnel

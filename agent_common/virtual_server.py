@@ -105,12 +105,14 @@ def split_endpoint(text: str) -> tuple[str, str | None]:
     return host, rest if colon else None
 
 
-def parse_endpoint(text: str, field: str, *, default_port: int | None = None) -> tuple[IpAddress, int]:
-    """Read ADDRESS:PORT, [IPV6]:PORT, or with a default port ADDRESS alone."""
+def parse_endpoint(
+    text: str, field: str, *, default_port: int | None = None, unicast: bool = True
+) -> tuple[IpAddress, int]:
+    """Read ADDRESS:PORT, [IPV6]:PORT, or with a default port ADDRESS alone; unicast: as parse_unicast does."""
     host, port = split_endpoint(text)
     if host == text and text.count(":") > 1 and default_port is None:
         raise InvalidInputError(field, f"{field}: cannot read {text!r}; write an IPv6 address as [ADDRESS]:PORT")
-    address = parse_unicast(host, field)
+    address = parse_unicast(host, field) if unicast else parse_address(host, field)
     if port is None:
         if default_port is None:
             raise InvalidInputError(field, f"{field}: {text!r} has no port; write {format_endpoint(address, 80)}")
@@ -162,14 +164,17 @@ VirtualServerKey = ServiceAddress | FirewallMark
 
 
 def parse_key(text: str, field: str = "key") -> VirtualServerKey:
-    """Read the text form of a key: tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7, fwmark6/7."""
+    """Read the text form of a key: tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7, fwmark6/7.
+
+    Any address: a virtual server that is there has the one that somebody gave it.
+    """
     kind, slash, rest = text.partition("/")
     if slash and kind in ("fwmark", "fwmark6"):
         if not re.fullmatch(r"[0-9]{1,10}", rest):
             raise InvalidInputError(field, f"{field}: {rest!r} is not a firewall mark (1 to 4294967295)")
         return FirewallMark(mark=int(rest), family=Family.IPV4 if kind == "fwmark" else Family.IPV6)
     if slash and kind.upper() in Protocol.__members__:
-        address, port = parse_endpoint(rest, field)
+        address, port = parse_endpoint(rest, field, unicast=False)
         return ServiceAddress(protocol=Protocol[kind.upper()], address=address, port=port)
     raise InvalidInputError(
         field, f"{field}: cannot read {text!r}; write tcp/192.168.0.200:80, udp/[2001:db8::1]:53, fwmark/7 or fwmark6/7"
@@ -288,14 +293,8 @@ class VirtualServer:
             raise InvalidInputError("port", "port: 0 (every port) needs persistence")
         if self.one_packet and isinstance(self.key, ServiceAddress) and self.key.protocol is not Protocol.UDP:
             raise InvalidInputError("one_packet", "one_packet: needs UDP or a firewall mark")
-        self._check_engine()
-        return replace(self, persistence=self.persistence.of(self.key.family)) if self.persistence else self
-
-    def _check_engine(self) -> None:
         check_engine(self.persistence_engine)
-        is_udp = not isinstance(self.key, ServiceAddress) or self.key.protocol is Protocol.UDP
-        if self.persistence_engine and not is_udp:
-            raise InvalidInputError("persistence_engine", "persistence_engine: sip needs UDP")
+        return replace(self, persistence=self.persistence.of(self.key.family)) if self.persistence else self
 
     @property
     def refuses_at_weight_zero(self) -> bool:

@@ -17,6 +17,8 @@ from agent_common.destination import (
     Destination,
     DestinationKey,
     DestinationStatus,
+    Forwarding,
+    Tunnel,
     destination_order,
     effective,
     forwarding_name,
@@ -109,7 +111,10 @@ class Destinations:
         check_etag(request.etag, wire.pack_destination(current.destination), f"destination {wanted.key}")
         fields = [_FIELDS[path] for path in mask]
         before = current.destination
-        after = replace(before, **{field: getattr(wanted, field) for field in fields}).check(server)
+        after = replace(before, **{field: getattr(wanted, field) for field in fields})
+        if after.forwarding is not Forwarding.TUNNELING and "tunnel" not in fields:  # it goes with what it was for
+            after = replace(after, tunnel=Tunnel())
+        after = after.check(server)
         change = destination_change(server, before, after, describe_update(server, before, after, fields))
         change.foreign = not current.managed
         if current.managed and not change.made and self._committed(server, wanted.key) != after:

@@ -70,7 +70,7 @@ class TunnelEnds:
             if device is not None and not need.is_for(device):
                 raise RefusedError(
                     f"{need.device.name} of this host takes IPv6 only, and VIP {vip} is IPv4: that needs another "
-                    "device of kind ip6tnl (mode any), which lvs does not make; make it yourself, and use --no-rs-agent",
+                    "device of kind ip6tnl (mode any), which lvs does not make; make it yourself and use --no-rs-agent",
                     Reason.NOT_SUPPORTED,
                     interface=need.device.name,
                 )

@@ -8,7 +8,7 @@ import typer
 
 from agent_common.destination import Destination, DestinationKey, Tunnel
 from agent_common.errors import InvalidInputError
-from agent_common.virtual_server import ServiceAddress, VirtualServerKey, parse_endpoint, parse_key
+from agent_common.virtual_server import ServiceAddress, VirtualServerKey, check_unicast, parse_endpoint, parse_key
 from cli import options
 from cli.cmd_service import Key
 from cli.request import parse_forwarding, parse_tunnel
@@ -75,6 +75,7 @@ def add(
     tunnel = parse_tunnel(tunnel_type, tunnel_port, tunnel_checksum)
     destination = _destination(server, rs, weight, forward, tunnel, upper_threshold, lower_threshold)
     destination.check(server)
+    check_unicast(destination.key.address, "rs")
     site, terminal = options.settings(context, director, timeout, output)
     from cli import operations, session
 
@@ -152,7 +153,7 @@ def remove(
 
 def _key(server: VirtualServerKey, text: str) -> DestinationKey:
     port = server.port if isinstance(server, ServiceAddress) else 0
-    address, found = parse_endpoint(text, "rs", default_port=port)
+    address, found = parse_endpoint(text, "rs", default_port=port, unicast=False)
     return DestinationKey(address=address, port=found)
 
 

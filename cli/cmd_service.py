@@ -8,7 +8,15 @@ import typer
 
 from agent_common.errors import InvalidInputError
 from agent_common.scheduler import check_scheduler, parse_flags
-from agent_common.virtual_server import Persistence, VirtualServer, check_engine, parse_clients, parse_key
+from agent_common.virtual_server import (
+    Persistence,
+    ServiceAddress,
+    VirtualServer,
+    check_engine,
+    check_unicast,
+    parse_clients,
+    parse_key,
+)
 from cli import options
 
 app = typer.Typer(help="Virtual servers, one at a time.", no_args_is_help=True, rich_markup_mode=None)
@@ -95,6 +103,8 @@ def add(
     if persistent is not None:
         persistence = _persistence(persistent, persistence_prefix)
     server = _server(key, scheduler, scheduler_flags, persistence, persistence_engine, one_packet).check()
+    if isinstance(server.key, ServiceAddress):
+        check_unicast(server.key.address, "key")
     site, terminal = options.settings(context, director, timeout, output)
     from cli import operations, session
 

@@ -33,7 +33,7 @@ from agent_common.virtual_server import (
     split_endpoint,
 )
 
-DEFAULT_PERSISTENCE = 300
+DEFAULT_PERSISTENCE = 360
 """Seconds of -p without a number."""
 
 REMEMBERED = 10_000
@@ -133,7 +133,8 @@ class _Reader:
     def take(self, number: int, text: str) -> None:
         """Read a line."""
         try:
-            options = read_options(text.split())
+            words = text.split()
+            options = read_options(words[1:] if words[0] == "ipvsadm" else words)
             if "-A" in options:
                 self._add_server(number, read_virtual_server(options))
             else:

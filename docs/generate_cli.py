@@ -37,8 +37,9 @@ names; IPv6 with a port is written `[2001:db8::200]:80`. A KEY names a virtual s
 
 Data go to stdout, everything else (steps, warnings, errors) to stderr, one line per step as it happens.
 
-`--lock-timeout` and `--lease` are taken and checked, and have no effect in this version: they belong to transactions,
-which are not there yet ([why that matters](../explanation/order-of-steps.md)).
+A change waits for at most `--lock-timeout` seconds for what another one has locked, and tries again; what it has
+begun is undone by others once it has been silent for `--lease` seconds
+([why](../explanation/transactions.md)).
 """
 
 STATUSES: Mapping[ExitStatus, str] = {

@@ -22,6 +22,16 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(CHECKOUT.glob("docs/**/*.md"))]
 AGENTS = {"lvs-director": 9710, "lvs-realserver": 9711}
 
+IPVSADM_OPTIONS = """
+add-service edit-service delete-service clear list zero add-server edit-server delete-server set help version restore
+save start-daemon stop-daemon tcp-service udp-service sctp-service fwmark-service ipv6 scheduler persistent netmask pe
+ops sched-flags real-server gatewaying ipip masquerading weight u-threshold l-threshold tun-type tun-port tun-nocsum
+tun-csum tun-remcsum numeric connection timeout daemon stats rate exact thresholds persistent-conn tun-info sort nosort
+mcast-interface syncid sync-maxlen mcast-group mcast-port mcast-ttl
+"""
+IPVSADM_LETTERS = "AEDCLlZaedhvRStuf6spMobrgimwxyncX"
+"""Of ipvsadm 1.31, from the table of options in its binary."""
+
 Row = tuple[str, str, str, str]
 """Key, flag, variable and default of a settings table."""
 
@@ -153,6 +163,14 @@ def headings(page: Path) -> set[str]:
     """The names by which a page's headings are linked to."""
     titles = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_option_of_ipvsadm_has_a_row() -> None:
+    """And none that it has not."""
+    page = (CHECKOUT / "docs/reference/ipvsadm.md").read_text(encoding="utf-8")
+    first = "\n".join(line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`--([a-z0-9-]+)[` ]", first)) == set(IPVSADM_OPTIONS.split())
+    assert set(re.findall(r"`-(\w)[` ]", first)) == set(IPVSADM_LETTERS)
 
 
 @each_page

@@ -86,6 +86,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a link-local VIP": (add(vip="[fe80::1]:80"), "vip: fe80::1 is a link-local address"),
     "a VIP with a scope": (add(vip="[fe80::1%eth0]:80"), "vip: 'fe80::1%eth0' has a scope id"),
     "a multicast VIP": (add(vip="224.0.0.1:80"), "vip: 224.0.0.1 is a multicast address"),
+    "a loopback virtual server": (("service", "add", "tcp/127.0.0.1:80"), "key: 127.0.0.1 is a loopback address"),
+    "a loopback destination": (("destination", "add", KEY, "127.0.0.1"), "rs: 127.0.0.1 is a loopback address"),
     "a loopback VIP": (add(vip="127.0.0.2:80"), "vip: 127.0.0.2 is a loopback address"),
     "the unspecified VIP": (add(vip="0.0.0.0:80"), "vip: 0.0.0.0 is the unspecified address"),
     "a mapped VIP": (add(vip="[::ffff:192.168.0.200]:80"), "is an IPv4-mapped address; write 192.168.0.200"),

@@ -87,7 +87,7 @@ DIRECTOR: dict[str, tuple[Operation, str, str]] = {
     "another port": (destination(port=PORT + 1), "port", "cannot translate ports"),
     "a weight beyond the kernel's": (destination(weight=2**31), "weight", "out of range"),
     "an unknown forwarding method": (destination(forwarding_method=9), "forwarding_method", "9 is unknown"),
-    "a threshold beyond ipvsadm's": (destination(upper_threshold=65536), "upper_threshold", "out of range"),
+    "a threshold beyond ipvsadm's": (destination(upper_threshold=2**31), "upper_threshold", "out of range"),
     "thresholds that cross": (destination(upper_threshold=1, lower_threshold=2), "lower_threshold", "upper_threshold"),
     "an empty mask": (update(), "update_mask", "must name a field"),
     "a field that cannot change": (update("key"), "update_mask", "'key' cannot be updated"),

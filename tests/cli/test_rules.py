@@ -80,8 +80,8 @@ def test_options_may_be_written_in_every_way_of_ipvsadm(line: str) -> None:
 
 def test_what_is_left_out_is_what_it_is_for_ipvsadm() -> None:
     assert one(f"-A -t {NAME}") == VirtualServer(key=WEB)
-    assert one(f"-A -t {NAME} -p") == VirtualServer(key=WEB, persistence=Persistence(timeout=300))
-    assert one(f"-A -p -t {NAME}") == VirtualServer(key=WEB, persistence=Persistence(timeout=300))
+    assert one(f"-A -t {NAME} -p") == VirtualServer(key=WEB, persistence=Persistence(timeout=360))
+    assert one(f"-A -p -t {NAME}") == VirtualServer(key=WEB, persistence=Persistence(timeout=360))
     every_port = parse_key("tcp/192.168.0.200:0")
     assert one("-A -t 192.168.0.200 -p 9") == VirtualServer(key=every_port, persistence=Persistence(timeout=9))
     plain = Destination(key=DestinationKey(address=IPv4Address("192.168.0.104"), port=80))
@@ -137,7 +137,6 @@ BAD = {
     f"-A -t {NAME} -p x": "-p: 'x' is not a number",
     f"-A -t {NAME} -p 9 -M 33": "persistence prefix length: 33 is out of range (0 to 32)",
     f"-A -t {NAME} -p 9 -M mask": "-M: 'mask' is not a prefix length",
-    f"-A -t {NAME} --pe sip": "persistence_engine: sip needs UDP",
     f"-A -t {NAME} -o": "one_packet: needs UDP or a firewall mark",
     "-A -f 0": "mark: 0 is not a firewall mark",
     f"-a -t {NAME} -r 192.168.0.104 -g -m": "-g and -m exclude each other",

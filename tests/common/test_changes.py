@@ -204,7 +204,7 @@ async def test_a_whole_batch_is_validated_against_what_is_planned_before_it(host
 
 
 async def test_a_validated_batch_stops_at_what_would_fail(host: Host) -> None:
-    batch = [server(), backend(DestinationKey(address=VIP, port=80)), backend(RS1.key)]
+    batch = [server(), backend(DestinationKey(address=RS1.key.address, port=81)), backend(RS1.key)]
     with pytest.raises(BatchError) as caught:
         await host.changes.apply_all(batch, "", validate_only=True)
     assert isinstance(caught.value.error, InvalidInputError)

@@ -199,13 +199,12 @@ class TestCreate:
         [
             (message(draining=True), "draining"),
             (message(weight=MAX_WEIGHT + 1), "weight"),
-            (message(upper_threshold=65536), "upper_threshold"),
+            (message(upper_threshold=2**31), "upper_threshold"),
             (message(upper_threshold=1, lower_threshold=2), "lower_threshold"),
             (message(forwarding_method=4), "forwarding_method"),
             (message(forwarding_method=9), "forwarding_method"),
             (message(destination(port=81).key), "port"),
             (message(destination("2001:db8::104").key), "address"),
-            (message(destination("192.168.0.200").key), "address"),
             (message(destination("127.0.0.1").key), "destination.key.address"),
             (message(destination("224.0.0.9").key), "destination.key.address"),
             (message(tunnel={"type": 3}), "tunnel"),
@@ -335,6 +334,11 @@ class TestUpdate:
     def there(self, host: DirectorHost) -> DirectorHost:
         written(host, plan_create(host, wire.pack_destination(self.THERE)))
         return host
+
+    def test_a_tunnel_goes_with_the_method_that_it_was_for(self, there: DirectorHost) -> None:
+        update(there, forwarding_method=2, tunnel={"type": 2, "port": 6080})
+        update(there, forwarding_method=1)
+        assert there.destinations.get(WEB, self.THERE.key).destination == self.THERE
 
     @pytest.mark.parametrize(
         ("path", "value"),

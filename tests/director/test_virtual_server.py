@@ -173,7 +173,6 @@ class TestCreate:
             (message(DNS6, persistence={"timeout": {"seconds": 1}, "netmask": "255.0.0.0"}), "persistence.netmask"),
             (message(persistence={"timeout": {"seconds": 1}, "netmask": "24"}), "persistence.netmask"),
             (message(persistence={"timeout": {"seconds": 1}, "netmask": "2001:db8::"}), "persistence.netmask"),
-            (message(persistence_engine="sip"), "persistence_engine"),
             (message(persistence_engine="x"), "persistence_engine"),
         ],
         ids=str,

@@ -84,6 +84,34 @@ def test_json_keeps_what_rules_cannot_say(cleared: Operator, rules: Path) -> Non
     assert f"-a -t {NAME} -r 192.168.0.105:80 -g -w 7" in saved(cleared)
 
 
+ODD = f"""\
+-A -t 127.0.0.1:80 -s rr
+-a -t 127.0.0.1:80 -r 192.168.0.104:80 -g -w 1
+-A -t {NAME} -s rr
+-a -t {NAME} -r 127.0.0.1:80 -g -w 1
+-a -t {NAME} -r {NAME} -g -w 1
+-A -t {VIP}:81 -s rr -p 60 --pe sip
+-A -t {VIP}:82 -s rr -p
+ipvsadm -A -t {VIP}:83 -s rr
+-a -t {VIP}:83 -r 192.168.0.104 -m -x 2147483647 -y 65536
+"""
+
+
+def test_what_ipvsadm_takes_though_it_is_odd_is_taken_too_and_removed_again(cleared: Operator) -> None:
+    director = cleared.site.director
+    director.run("ipvsadm", "-R", input=ODD)
+    before = (director.out("ipvsadm", "-S", "-n"), director.out("ipvsadm", "-Ln", "--thresholds"))
+    assert len(before[0].splitlines()) == 9
+    director.run("ipvsadm", "-C")
+    director.run("lvs", "--insecure", "restore", input=ODD)
+    assert (director.out("ipvsadm", "-S", "-n"), director.out("ipvsadm", "-Ln", "--thresholds")) == before
+    cleared.lvs("destination", "edit", f"tcp/{VIP}:83", "192.168.0.104", "--weight", "3")
+    cleared.lvs("destination", "remove", f"tcp/{NAME}", "127.0.0.1")
+    cleared.lvs("service", "remove", "tcp/127.0.0.1:80", "--force")
+    cleared.lvs("flush", "--yes")
+    assert director.out("ipvsadm", "-S", "-n") == ""
+
+
 def test_bad_lines_are_all_told_and_nothing_is_changed(cleared: Operator, rules: Path) -> None:
     rules.write_text(f"-A -t {NAME} -s rr\n-a -t {NAME} -r web1:80 -g\n-A -t {NAME} -s nosuch\n")
     said = cleared.lvs("restore", str(rules), status=2).stderr.splitlines()
