@@ -55,6 +55,7 @@ class Reason(enum.StrEnum):
     JOURNAL_CORRUPT = enum.auto()
     SYNC_DAEMON_NOT_FOUND = enum.auto()
     SYNC_DAEMON_DIFFERS = enum.auto()
+    FORWARDING_OFF = enum.auto()
 
 
 class LvsError(Exception):

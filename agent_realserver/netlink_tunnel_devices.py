@@ -9,8 +9,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Final
 
-from pyroute2.netlink.exceptions import NetlinkError as RouteError
-
 from agent_common.errors import DiffersError, Reason, RefusedError
 from agent_common.generic_netlink import GenericNetlink, NetlinkError
 from agent_common.kernel_errors import kernel_refusal
@@ -47,11 +45,12 @@ class NetlinkTunnelDevices:
     def find(self, name: str) -> TunnelDevice | None:
         """Return a device."""
         try:
-            message = self._route.link("get", ifname=name)[0]
-        except RouteError as error:
-            if error.code == errno.ENODEV:
+            with asking_kernel(f"look for {name}"):
+                message = self._route.link("get", ifname=name)[0]
+        except RefusedError as error:
+            if error.reason is Reason.NO_DEVICE:
                 return None
-            raise kernel_refusal(error.code, f"look for {name}") from error
+            raise
         information = message.get_attr("IFLA_LINKINFO")
         kind = information.get_attr("IFLA_INFO_KIND") if information else ""
         with asking_kernel(f"read the addresses of {name}"):

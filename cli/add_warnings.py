@@ -63,7 +63,7 @@ def _host_warnings(
         for device in sorted(devices)
         if max(settings.get("ipv4/conf/all/rp_filter", 0), settings.get(f"ipv4/conf/{device}/rp_filter", 0)) == 1
     ]
-    forward = "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
+    forward = forwarding_setting(address)
     if method is Forwarding.DIRECT_ROUTING and settings.get(forward):
         yield (
             f"{facts.agent}: net/{forward} is 1: should the VIP ever be missing there, packets for it go back to the "
@@ -90,8 +90,13 @@ def _mtu_warnings(request: AddBackend, directors: Sequence[DirectorFacts], addre
             )
 
 
+def forwarding_setting(address: IpAddress) -> str:
+    """Return the setting, below /proc/sys/net, that makes a host a router for addresses of this family."""
+    return "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
+
+
 def _nat_warnings(directors: Sequence[DirectorFacts], facts: RealServerFacts, address: IpAddress) -> Iterator[str]:
-    forward = "ipv4/ip_forward" if address.version == 4 else "ipv6/conf/all/forwarding"
+    forward = forwarding_setting(address)
     for director in directors:
         values = {each.name: each.value for each in director.host.settings}
         if not values.get(forward):

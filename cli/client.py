@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ RECONNECT_SECONDS = 1.5
 
 SECONDS_A_CHUNK = 1.0
 """So much longer than any other an answer to a table may take, for each thousand things in it."""
+
+READS = ("Get", "List", "Check")
+"""How the names of RPCs begin that change nothing."""
 
 _KINDS = {
     Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
@@ -248,6 +252,19 @@ class AgentClient:
             raise NoAnswerError(str(self.agent), why, sent=True) from error
 
     async def _call(self, method: str, start: Callable[[], Any]) -> Any:
+        """Ask once; what only reads again over a new connection, if the one that was there ended in the middle.
+
+        So it does where an agent has just been restarted: gRPC has not noticed yet that the old one is gone.
+        """
+        await self._connect()
+        try:
+            return await self._answer(method, start)
+        except NoAnswerError as error:
+            if not error.lost or not method.rpartition("/")[2].startswith(READS):
+                raise
+        with contextlib.suppress(TimeoutError):  # it still counts as open until gRPC has seen its end
+            ready = grpc.ChannelConnectivity.READY
+            await asyncio.wait_for(self._channel.wait_for_state_change(ready), min(RECONNECT_SECONDS, self._timeout))
         await self._connect()
         return await self._answer(method, start)
 
@@ -299,7 +316,8 @@ class AgentClient:
                 why = f"lost the connection to {self._endpoint}"
             case _:
                 why = f"{self._endpoint} answered {error.code().name}: {error.details()}"
-        return NoAnswerError(str(self.agent), why, sent=True)
+        is_lost = error.code() is grpc.StatusCode.UNAVAILABLE
+        return NoAnswerError(str(self.agent), why, sent=True, lost=is_lost)
 
 
 class Clients:

@@ -26,7 +26,7 @@ from agent_common.scheduler import DEFAULT_SCHEDULER
 from agent_common.vip import VipMode, VirtualServerHolder
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServer
 from cli import operations
-from cli.add_warnings import leftover_commands, warnings
+from cli.add_warnings import forwarding_setting, leftover_commands, warnings
 from cli.facts import DirectorFacts, RealServerFacts, destination_of, ends_at, method_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
@@ -152,6 +152,8 @@ def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
         if route.local:
             continue
         _refuse_checksum(request, facts, destination)
+        if method is Forwarding.MASQUERADING and _change_of(request, facts, destination).made:
+            _refuse_without_forwarding(request, facts, destination)
         if not route.reachable or (route.gateway and method is Forwarding.DIRECT_ROUTING):
             how = f"through {route.gateway}" if route.reachable else "not at all"
             raise RefusedError(
@@ -160,6 +162,18 @@ def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
                 Reason.NOT_ON_LINK,
                 destination=str(destination),
             )
+
+
+def _refuse_without_forwarding(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:
+    """With nat every packet passes the director as a router: where that is off, no client gets an answer."""
+    name = forwarding_setting(key.address)
+    if facts.settings().get(name) == 0 and not request.force:
+        raise RefusedError(
+            f"{facts.agent}: net/{name} is 0: packets of nat are not forwarded; type: sysctl -w net/{name}=1, or use "
+            "--force",
+            Reason.FORWARDING_OFF,
+            destination=str(key),
+        )
 
 
 def _refuse_checksum(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:

@@ -37,11 +37,14 @@ def test_nat_translates_the_port_and_leaves_the_real_server_alone(unchanged: Ope
 
 
 def test_nat_says_what_would_lose_packets(unchanged: Operator, family: int) -> None:
-    """Forwarding off, and a real server whose way to clients does not lead through the director: not refused."""
+    """Forwarding off is refused unless forced; that the real server's way to clients is another one is only told."""
     operator = unchanged
     where = endpoint(address_of(operator.site.real_servers[0], family), WEB)
     with serving(operator):
-        outcome = operator.add(operator.vip(family), [where], forwarding=Forwarding.MASQUERADING)
+        refused = operator.add(operator.vip(family), [where], forwarding=Forwarding.MASQUERADING)
+        assert refused.status == 13, refused.message
+        assert "is 0: packets of nat are not forwarded" in refused.message
+        outcome = operator.add(operator.vip(family), [where], forwarding=Forwarding.MASQUERADING, force=True)
         assert outcome.status == 0, outcome.message
         assert any("is 0: packets of nat are not forwarded" in warning for warning in outcome.warnings)
         assert any("not by a director" in warning for warning in outcome.warnings)

@@ -107,6 +107,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND: no sync daemon of this role runs."""
     REASON_SYNC_DAEMON_DIFFERS: _Reason.ValueType  # 40
     """ALREADY_EXISTS: a sync daemon of this role runs and differs."""
+    REASON_FORWARDING_OFF: _Reason.ValueType  # 41
+    """FAILED_PRECONDITION: the director does not forward packets, which nat needs; force overrides it."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -193,6 +195,8 @@ REASON_SYNC_DAEMON_NOT_FOUND: Reason.ValueType  # 39
 """NOT_FOUND: no sync daemon of this role runs."""
 REASON_SYNC_DAEMON_DIFFERS: Reason.ValueType  # 40
 """ALREADY_EXISTS: a sync daemon of this role runs and differs."""
+REASON_FORWARDING_OFF: Reason.ValueType  # 41
+"""FAILED_PRECONDITION: the director does not forward packets, which nat needs; force overrides it."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
