@@ -114,6 +114,10 @@ class Site:
         """Answer every datagram with the host's name, from the address that the socket is bound to."""
         return self._serve("udp", host, port, address, name)
 
+    def serve_sctp(self, host: Host, port: int, address: str, name: str | None = None) -> Process:
+        """Answer every association with the host's name; the kernel must have SCTP."""
+        return self._serve("sctp", host, port, address, name)
+
     def start_agent(
         self,
         host: Host,

@@ -48,6 +48,15 @@ def ask_all(host: Host, address: str, port: int, sources: Iterable[str], timeout
     )
 
 
+def ask_sctp(host: Host, address: str, port: int, timeout: float = 5.0) -> str:
+    """Who answers an association; raises OSError when nobody does."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with host.inside(lambda: socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_SCTP)) as sock:
+        sock.settimeout(timeout)
+        sock.connect((address, port))
+        return sock.recv(65536).decode()
+
+
 def ask_udp(host: Host, address: str, port: int, source: str | None = None, timeout: float = 2.0) -> str:
     """Who answers a datagram; raises OSError when nobody does from the very address that was asked."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,6 +1,6 @@
-"""The sites' application: answers every HTTP request, or every datagram, with the server's name.
+"""The sites' application: answers every HTTP request, datagram, or SCTP association with the server's name.
 
-    python3 lab/web.py http|udp ADDRESS PORT NAME
+    python3 lab/web.py http|udp|sctp ADDRESS PORT NAME
 
 Prints `ready` once the socket is bound. A connection that asks nothing stays open for as long as the
 client likes, which is what a test of draining needs.
@@ -16,10 +16,10 @@ import sys
 LARGEST_REQUEST = 65536
 
 
-def bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
+def bound(kind: socket.SocketKind, address: str, port: int, protocol: int = 0) -> socket.socket:
     """A socket on the address; on :: it takes IPv4 too."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, kind)
+    sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if address == "::":
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
@@ -78,12 +78,24 @@ def serve_udp(sock: socket.socket, name: str) -> None:
         sock.sendto(name.encode(), peer)
 
 
+def serve_sctp(listener: socket.socket, name: str) -> None:
+    """Answer each association, and end it."""
+    while True:
+        connection, _ = listener.accept()
+        finish(connection, name.encode())
+
+
 def main(protocol: str, address: str, port: str, name: str) -> None:
     if protocol == "http":
         listener = bound(socket.SOCK_STREAM, address, int(port))
         listener.listen(512)
         print("ready", flush=True)
         serve_http(listener, name)
+    elif protocol == "sctp":
+        listener = bound(socket.SOCK_STREAM, address, int(port), socket.IPPROTO_SCTP)
+        listener.listen(16)
+        print("ready", flush=True)
+        serve_sctp(listener, name)
     else:
         sock = bound(socket.SOCK_DGRAM, address, int(port))
         print("ready", flush=True)

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,9 @@ def test_ctrl_c_between_two_steps(pristine: Operator, family: int, after: str) -
 @pytest.mark.parametrize("kind", ["nat", "udp"])
 def test_ctrl_c_between_two_steps_of_nat_and_udp(pristine: Operator, family: int, kind: str, after: str) -> None:
     """With nat the director alone is touched; with UDP the real server has the VIP by then."""
-    options = {"forwarding": Forwarding.MASQUERADING} if kind == "nat" else {"protocol": "udp"}
+    options: dict[str, Any] = {"forwarding": Forwarding.MASQUERADING, "force": True}
+    if kind == "udp":
+        options = {"protocol": "udp"}
     stop, rs = Interrupt(), [pristine.rs(family)[0]]
     outcome = attempt(
         pristine,

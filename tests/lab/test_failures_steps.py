@@ -117,7 +117,9 @@ def test_nothing_listens_for_nat(pristine: Operator, family: int) -> None:
     """It is asked for on the real server's own address and port; the director is not touched."""
     rs = pristine.rs(family)[0]
     own = f"{rs}:{NOBODY}" if family == 4 else f"[{rs}]:{NOBODY}"
-    outcome = attempt(pristine, pristine.vip(family), [own], ready_timeout=0.6, forwarding=Forwarding.MASQUERADING)
+    outcome = attempt(
+        pristine, pristine.vip(family), [own], ready_timeout=0.6, forwarding=Forwarding.MASQUERADING, force=True
+    )
     assert_rolled_back(outcome, "wait until something takes TCP", f"real server {rs}", own)
 
 

@@ -13,6 +13,7 @@ from agent_common import wire
 from agent_common.vip import VipMode
 from agent_common.virtual_server import parse_key
 from lab.site import STATE, VIP, Site
+from lab.traffic import connect
 from tests.lab.conftest import UsualSite
 from tests.lab.operator import PORT, Operator
 
@@ -140,3 +141,35 @@ def test_the_mode_of_a_vip_cannot_change_under_way(operator: Operator) -> None:
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert operator.remove(operator.vip(4), [rs], prune=True, drain_timeout=None).status == 0
     assert operator.differences(before) == ""
+
+
+def test_connections_that_a_sync_daemon_carries_survive_the_director(unchanged: Operator) -> None:
+    """From its third packet on the second director knows a connection, and goes on with it when the VIP moves there."""
+    operator = unchanged
+    first, second = operator.site.directors
+    rs = operator.site.real_servers[0]
+    server = operator.site.serve_http(rs, PORT + 7, address="::")
+    vip = operator.vip(4, PORT + 7)
+    assert operator.add(vip, [rs.ipv4], scheduler="rr").status == 0
+    sync = {"master": first, "backup": second}
+    for role, director in sync.items():
+        agent = ("--director", f"{director.ipv4}:9710")
+        operator.lvs("sync", "start", role, "--interface", "eth0", "--sync-id", "7", *agent)
+    first.run("ip", "address", "add", f"{VIP}/32", "dev", "eth0")
+    with connect(operator.site.client, VIP, PORT + 7) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n")
+        connection.sendall(b"Host: vip\r\n")
+        deadline = time.monotonic() + 10
+        while f"{VIP}:{PORT + 7}" not in second.out("ipvsadm", "-Lcn"):
+            assert time.monotonic() < deadline, first.out("ipvsadm", "-Lcn")
+            time.sleep(0.2)
+        first.run("ip", "address", "del", f"{VIP}/32", "dev", "eth0")
+        second.run("ip", "address", "add", f"{VIP}/32", "dev", "eth0")
+        operator.site.client.run("ip", "neigh", "flush", "all")
+        connection.sendall(b"\r\n")
+        assert b"rs1" in connection.recv(4096)
+    second.run("ip", "address", "del", f"{VIP}/32", "dev", "eth0")
+    for role, director in sync.items():
+        operator.lvs("sync", "stop", role, "--director", f"{director.ipv4}:9710")
+    assert operator.remove(vip, [rs.ipv4], prune=True, drain_timeout=None).status == 0
+    server.stop()
