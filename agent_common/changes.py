@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from lvsagent.v1 import operation_pb2
 
 from agent_common.errors import (
+    TAKEN_BACK,
     UNFINISHED,
     ConflictError,
     InvalidInputError,
@@ -285,6 +286,8 @@ class Changes:
         """Revert what was begun before an error; if that fails, too, the record stays and the error says so."""
         try:
             await self._give_up(change_id, begun)
+            if any(change.made for change in begun):
+                error.metadata[TAKEN_BACK] = change_id
         except LvsError as failure:
             error.message += f"; and not everything could be taken back: {failure.message}"
             error.metadata[UNFINISHED] = change_id

@@ -87,6 +87,9 @@ class DestinationKey:
     address: IpAddress
     port: int
 
+    def __hash__(self) -> int:
+        return hash((int(self.address), self.port))  # ipaddress makes a hexadecimal text of it first: twenty times
+
     def __str__(self) -> str:
         return format_endpoint(self.address, self.port)
 
@@ -159,7 +162,7 @@ def effective(destination: Destination) -> Destination:
 
     This alone makes intent into what the kernel is given and compared with: by every write, restore, drift and repair.
     """
-    return replace(destination, weight=0 if destination.draining else destination.weight, draining=False)
+    return replace(destination, weight=0, draining=False) if destination.draining else destination
 
 
 def _check_range(field: str, value: int, largest: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 
+TAKEN_BACK = "taken_back"
+"""In the metadata of an error: the name of the change that was begun, and taken back. Else nothing was begun."""
+
 UNFINISHED = "unfinished"
 """Metadata of an error that leaves something changed: the name of the change, which can be reverted by it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from agent_common.errors import ExhaustedError, Reason, RefusedError
@@ -37,10 +37,10 @@ class FakeState:
         text = None if self.damage else self._records.get((kind, name))
         return None if text is None else _load(text)
 
-    def list(self, kind: str) -> dict[str, Body]:
-        """Return all records of a kind, oldest first."""
+    def list(self, kind: str, prefix: str = "") -> dict[str, Body]:
+        """Return all records of a kind whose names begin so, oldest first."""
         found = {} if self.damage else self._records
-        return {name: _load(text) for (each, name), text in found.items() if each == kind}
+        return {name: _load(text) for (each, name), text in found.items() if each == kind and name.startswith(prefix)}
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced, and the new one is the newest."""
@@ -48,6 +48,11 @@ class FakeState:
         text = json.dumps(body, sort_keys=True)
         self._records.pop((kind, name), None)
         self._records[kind, name] = text
+
+    def put_all(self, kind: str, bodies: Mapping[str, Body]) -> None:
+        """Write many records of a kind."""
+        for name, body in bodies.items():
+            self.put(kind, name, body)
 
     def delete(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ")
 """Error names (sqlite3.h) that mean that what was written cannot be read."""
 
-_Statement = tuple[str, Sequence[str | int]]
+_Statement = tuple[str, Sequence[Sequence[str | int]]]
 
 
 class SqliteState:
@@ -61,16 +61,26 @@ class SqliteState:
         found = self._read("SELECT name, body, checksum FROM record WHERE kind = ? AND name = ?", kind, name)
         return next(iter(found.values()), None)
 
-    def list(self, kind: str) -> dict[str, Body]:
-        """Return all records of a kind, oldest first."""
-        return self._read("SELECT name, body, checksum FROM record WHERE kind = ? ORDER BY sequence", kind)
+    def list(self, kind: str, prefix: str = "") -> dict[str, Body]:
+        """Return all records of a kind whose names begin so, oldest first."""
+        if not prefix:
+            return self._read("SELECT name, body, checksum FROM record WHERE kind = ? ORDER BY sequence", kind)
+        behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        return self._read(
+            "SELECT name, body, checksum FROM record WHERE kind = ? AND name >= ? AND name < ? ORDER BY sequence",
+            *(kind, prefix, behind),
+        )
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""
-        text = json.dumps(body, sort_keys=True)
+        self.put_all(kind, {name: body})
+
+    def put_all(self, kind: str, bodies: Mapping[str, Body]) -> None:
+        """Write many records of a kind."""
+        texts = ((name, json.dumps(body, sort_keys=True)) for name, body in bodies.items())
         self._write(
             "INSERT INTO record (kind, name, body, checksum) VALUES (?, ?, ?, ?)",
-            (kind, name, text, checksum(kind, name, text)),
+            *((kind, name, text, checksum(kind, name, text)) for name, text in texts),
         )
 
     def delete(self, kind: str, name: str) -> None:
@@ -100,7 +110,7 @@ class SqliteState:
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self._execute("COMMIT")
+            self._execute("COMMIT", ())
         except BaseException:
             # SQLite itself has rolled back after some errors, a full disk among them, and not after others.
             if self._connection.in_transaction:
@@ -202,22 +212,28 @@ class SqliteState:
             self.damage = damage
             _log.error("degraded: %s", self.problems()[0])
 
-    def _write(self, statement: str, values: Sequence[str | int]) -> None:
+    def _write(self, statement: str, *rows: Sequence[str | int]) -> None:
         with self.transaction():
-            self._execute(statement, values)
-            self._written.append((statement, values))
+            self._execute(statement, *rows)
+            self._written.append((statement, rows))
 
-    def _execute(self, statement: str, values: Sequence[str | int] = ()) -> None:
-        """Execute a statement; on a full disk again, once there is room, if there may be."""
+    def _execute(self, statement: str, *rows: Sequence[str | int]) -> None:
+        """Execute a statement with each row of values; on a full disk again, once there is room, if there may be."""
         with self._errors():
             try:
-                self._connection.execute(statement, values)
+                self._statement(statement, rows)
             except sqlite3.Error as error:
                 if not (_is_full(error) and self._reserving):
                     raise
                 self._ballast.free()
                 self._begin_again()
-                self._connection.execute(statement, values)
+                self._statement(statement, rows)
+
+    def _statement(self, statement: str, rows: Sequence[Sequence[str | int]]) -> None:
+        if len(rows) == 1:  # COMMIT is not for executemany
+            self._connection.execute(statement, rows[0])
+        else:
+            self._connection.executemany(statement, rows)
 
     def _begin_again(self) -> None:
         """Write once more what this transaction has written, in a log that starts over."""
@@ -226,8 +242,8 @@ class SqliteState:
         with contextlib.suppress(sqlite3.Error):  # where the database has no room to grow into the log goes on
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.execute("BEGIN IMMEDIATE")
-        for statement, values in self._written:
-            self._connection.execute(statement, values)
+        for statement, rows in self._written:
+            self._statement(statement, rows)
 
     def _open(self) -> None:
         """Take up a file that is as it was written."""

@@ -37,11 +37,14 @@ class State(Protocol):
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
 
-    def list(self, kind: str) -> dict[str, Body]:
-        """Return all records of a kind, oldest first."""
+    def list(self, kind: str, prefix: str = "") -> dict[str, Body]:
+        """Return all records of a kind whose names begin so, oldest first."""
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""
+
+    def put_all(self, kind: str, bodies: Mapping[str, Body]) -> None:
+        """Write many records of a kind, as put does each."""
 
     def delete(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from google.protobuf.message import DecodeError
-from lvsagent.v1 import table_pb2
+from lvsagent.v1 import table_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.errors import InternalError, InvalidInputError, Reason
@@ -36,10 +36,13 @@ def unpack_table(entries: Iterable[table_pb2.TableEntry]) -> dict[VirtualServerK
 
 def pack_steps(steps: Iterable[TableStep]) -> bytes:
     """Write steps."""
-    return table_pb2.TableSteps(steps=map(_pack_step, steps)).SerializeToString()
+    keys: dict[VirtualServerKey, virtual_server_pb2.VirtualServerKey] = {}
+    return table_pb2.TableSteps(steps=(_pack_step(step, keys) for step in steps)).SerializeToString()
 
 
-def _pack_step(step: TableStep) -> table_pb2.TableStep:
+def _pack_step(
+    step: TableStep, keys: dict[VirtualServerKey, virtual_server_pb2.VirtualServerKey]
+) -> table_pb2.TableStep:
     if isinstance(step, ServerStep):
         server = table_pb2.VirtualServerStep(
             before=wire.pack_virtual_server(step.before) if step.before else None,
@@ -47,8 +50,10 @@ def _pack_step(step: TableStep) -> table_pb2.TableStep:
             managed_before=step.was_managed,
         )
         return table_pb2.TableStep(virtual_server=server)
+    if step.server not in keys:  # thousands of destinations have the same
+        keys[step.server] = wire.pack_key(step.server)
     destination = table_pb2.DestinationStep(
-        virtual_server=wire.pack_key(step.server),
+        virtual_server=keys[step.server],
         before=wire.pack_destination(step.before) if step.before else None,
         after=wire.pack_destination(step.after) if step.after else None,
         managed_before=step.was_managed,

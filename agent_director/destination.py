@@ -6,7 +6,7 @@ Whether a destination drains, and the weight that waits for its end, are in the 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from lvsagent.v1 import destination_pb2, operation_pb2
@@ -25,10 +25,11 @@ from agent_common.destination import (
 )
 from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
-from agent_common.records import from_record, to_record
+from agent_common.records import from_record
 from agent_common.state import Body, State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
+    config_record,
     describe_repair,
     describe_update,
     destination_change,
@@ -70,8 +71,11 @@ class Destinations:
 
     def list_all(self, server: VirtualServerKey, *, statistics: bool = False) -> list[DestinationStatus]:
         """Return the destinations of a virtual server in the order of their keys, or with their counters."""
-        found = self._ipvs.destinations(server, statistics=statistics)
-        statuses = [self._with_record(server, status) for status in found]
+        begin = record_name(server, "")
+        records = self._state.list(_KIND, begin)
+        statuses = self._ipvs.destinations(server, statistics=statistics)
+        if records:
+            statuses = [_joined(status, records.get(f"{begin}{status.destination.key}")) for status in statuses]
         return sorted(statuses, key=lambda status: destination_order(status.destination.key))
 
     def plan_create(self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change]) -> Change:
@@ -221,9 +225,8 @@ class Destinations:
 
     def forget_all(self, server: VirtualServerKey) -> None:
         """Drop the records of a virtual server's destinations, which are gone with it."""
-        for name in self._state.list(_KIND):
-            if name.startswith(record_name(server, "")):
-                self._state.delete(_KIND, name)
+        for name in self._state.list(_KIND, record_name(server, "")):
+            self._state.delete(_KIND, name)
 
     def committed(self) -> dict[VirtualServerKey, list[Destination]]:
         """Return the destinations of ours that shall be there, by their virtual servers."""
@@ -299,18 +302,27 @@ class Destinations:
         self, server: VirtualServerKey, key: DestinationKey, destination: Destination | None, *, managed: bool
     ) -> None:
         """Put on disk how it is to be, and whether this agent made it; of what is foreign only a drain is kept."""
-        name = record_name(server, key)
-        if destination is not None and (managed or destination.draining):
-            body = {
-                "managed": managed,
-                "weight": destination.weight,
-                "draining": destination.draining,
-                "server": str(server),
-                "config": to_record(wire.pack_destination(destination)),
-            }
-            self._state.put(_KIND, name, body)
-        else:
-            self._state.delete(_KIND, name)
+        self.set_records([(server, key, destination, managed)])
+
+    def set_records(self, wanted: Iterable[tuple[VirtualServerKey, DestinationKey, Destination | None, bool]]) -> None:
+        """Do what set_record does to many: each with its virtual server, and whether this agent made it."""
+        bodies: dict[str, Body] = {}
+        texts: dict[VirtualServerKey, str] = {}
+        for server, key, destination, managed in wanted:
+            text = texts.get(server) or texts.setdefault(server, str(server))
+            name = record_name(text, key)
+            if destination is not None and (managed or destination.draining):
+                bodies[name] = {
+                    "managed": managed,
+                    "weight": destination.weight,
+                    "draining": destination.draining,
+                    "server": text,
+                    "config": config_record(destination),
+                }
+            else:
+                bodies.pop(name, None)
+                self._state.delete(_KIND, name)
+        self._state.put_all(_KIND, bodies)
 
     def _is_between(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> bool:
         """Whether an agent died between record and kernel: each of the two is as before or as after."""
@@ -332,14 +344,7 @@ class Destinations:
         return None
 
     def _with_record(self, server: VirtualServerKey, status: DestinationStatus) -> DestinationStatus:
-        """Join what the kernel says with what is on record. A drain that somebody ended by hand is over."""
-        body = self._state.get(_KIND, record_name(server, status.destination.key))
-        if body is None:
-            return status
-        draining = bool(body["draining"]) and status.current_weight == 0
-        weight = int(body["weight"]) if draining else status.current_weight
-        destination = replace(status.destination, weight=weight, draining=draining)
-        return replace(status, destination=destination, managed=bool(body["managed"]))
+        return _joined(status, self._state.get(_KIND, record_name(server, status.destination.key)))
 
     def _has_server(self, server: VirtualServerKey, earlier: Sequence[Change]) -> bool:
         planned = any(
@@ -349,6 +354,16 @@ class Destinations:
             for change in earlier
         )
         return planned or self._ipvs.virtual_server(server) is not None
+
+
+def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
+    """Join what the kernel says with what is on record. A drain that somebody ended by hand is over."""
+    if body is None:
+        return status
+    destination = status.destination
+    if body["draining"] and status.current_weight == 0:
+        destination = replace(destination, weight=int(body["weight"]), draining=True)
+    return replace(status, destination=destination, managed=bool(body["managed"]))
 
 
 def _configuration(body: Body) -> Destination:

@@ -58,7 +58,7 @@ class Tables:
         else:
             _refuse_edits(steps)
         self._shadow.check_all(step.key for step in steps if isinstance(step, ServerStep) and step.before is None)
-        steps = [replace(step, was_managed=_name(step) in ours) for step in steps]
+        steps = [replace(step, was_managed=True) if _name(step) in ours else step for step in steps]
         change = _change(steps)
         self._planned = (change.table.steps, steps)
         return change
@@ -67,8 +67,7 @@ class Tables:
         """Record every step, have the kernel carry them out, and read the table back."""
         steps = self._steps(change)
         with self._state.transaction():
-            for step in steps:
-                self._record(step, managed=True)
+            self._record([(step, True) for step in steps])
         wanted = [in_kernel(step) for step in steps]
         self._take([step for step in wanted if verb_of(step) != "adopt"])
         current = self._in_kernel({step.server for step in steps})
@@ -83,8 +82,7 @@ class Tables:
         steps = unpack_steps(change.steps)
         back, kept = steps_back(steps, self._in_kernel({step.server for step in steps}))
         with self._state.transaction():
-            for step in reversed(steps):
-                self._record(opposite(step), managed=step.was_managed)
+            self._record([(opposite(step), step.was_managed) for step in reversed(steps)])
         self._take(back)
         details = [f"{step} stays: somebody changed it meanwhile" for step in kept[:TOLD]]
         if back:
@@ -131,14 +129,18 @@ class Tables:
             errors[0].message += _and_more(len(errors) - 1)
             raise errors[0]
 
-    def _record(self, step: TableStep, *, managed: bool) -> None:
-        """Put on disk how one thing is to be, and whether it is this agent's own."""
-        if not isinstance(step, ServerStep):
-            self._destinations.set_record(step.server, step.key, step.after, managed=managed)
-        elif step.after is None or not managed:
-            self._virtual_servers.forget(step.key)
-        else:
-            self._virtual_servers.record(step.after)
+    def _record(self, steps: Sequence[tuple[TableStep, bool]]) -> None:
+        """Put on disk how each thing is to be, and whether it is this agent's own."""
+        for step, managed in steps:
+            if not isinstance(step, ServerStep):
+                continue
+            if step.after is None or not managed:
+                self._virtual_servers.forget(step.key)
+            else:
+                self._virtual_servers.record(step.after)
+        self._destinations.set_records(
+            (step.server, step.key, step.after, managed) for step, managed in steps if not isinstance(step, ServerStep)
+        )
 
 
 def _name(step: TableStep) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,7 @@ def restore(
     output: options.Output = None,
 ) -> None:
     """Add what ipvsadm-save or lvs save printed: all of it or nothing; real servers are not asked."""
+    gc.disable()  # a large table is 100,000 objects that all stay: looking for garbage among them takes long
     rules = _read(file)
     for line in rules.bad:
         typer.echo(f"lvs: {line}", err=True)

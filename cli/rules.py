@@ -166,7 +166,14 @@ def read_options(words: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     left = list(reversed(words))
     while left:
-        for name, value in _split_word(left.pop(), left):
+        word = left.pop()
+        if word in _WITH_VALUE and left:  # as ipvsadm -S writes them, without a look at what else a word may be
+            split: Iterable[tuple[str, str]] = ((word, left.pop()),)
+        elif word in _WITHOUT_VALUE:
+            split = ((word, ""),)
+        else:
+            split = _split_word(word, left)
+        for name, value in split:
             if name in _OTHER_COMMANDS:
                 raise InvalidInputError("rule", f"{name} is no rule; only -A and -a are")
             if name in found:

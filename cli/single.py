@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent_common.errors import LvsError
+from agent_common.errors import TAKEN_BACK, LvsError
 from agent_common.operation import Change, Operation
 from agent_common.wire_table import unpack_steps
 from cli.client import AgentClient
-from cli.errors import ExitStatus, Interrupted, NoAnswerError, naming
-from cli.outcome import Outcome
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, may_have_changed, naming
+from cli.outcome import Outcome, StepResult
 from cli.plan import Plan, Step
 from cli.rule_writer import describe
 from cli.site import AgentName
 from cli.together import together
-from cli.workflow import Confirm, Run, begin, refused, run_steps, until_undisturbed
+from cli.typed import once_all_run
+from cli.workflow import Confirm, Run, begin, make_runner, refused, run_steps, undo, until_undisturbed
 
 
 async def change_each(
@@ -43,6 +44,8 @@ async def _attempt(
     confirm: Confirm | None,
 ) -> Outcome:
     outcome = Outcome(transaction=run.transaction)
+    if operation.HasField("apply_table") and len(agents) == 1 and confirm is None and not run.dry_run:
+        return await _apply_at_once(Step(agent=agents[0], title=title, operations=(operation,)), run, outcome, warnings)
     copies = [_copy(operation) for _ in agents]
     checks = (_check(run.clients[agent], copy) for agent, copy in zip(agents, copies, strict=True))
     try:
@@ -68,6 +71,22 @@ async def _attempt(
     except Interrupted as error:
         return refused(outcome, error)
     return await run_steps(steps, run, outcome, f"done: {title}")
+
+
+async def _apply_at_once(step: Step, run: Run, outcome: Outcome, warnings: Sequence[str]) -> Outcome:
+    """Send a whole table to its only agent once: it checks all of it before it begins, as it does when only asked."""
+    begin(Plan(steps=(step,), warnings=tuple(warnings)), run, outcome)
+    runner = make_runner(run, outcome)
+    failed = await runner.run((step,))
+    if failed is None:
+        is_done = outcome.steps[-1].result is StepResult.DONE
+        outcome.message = f"done: {step.title}" if is_done else f"nothing to do: {step.title}"
+        return outcome
+    error = failed.error
+    if isinstance(error, LvsError) and not may_have_changed(error) and TAKEN_BACK not in error.metadata:
+        error.message = f"{step.agent}: {error.message}"
+        return refused(outcome, error)
+    return await undo(runner, failed, outcome, once_all_run())
 
 
 def _details(change: Change, run: Run) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from lab.host import Host
 from lab.site import VIP, VIP6
 from tests.lab.operator import PORT, Operator, told
 
+ONE_FAMILY = True
+
 OTHER_VIP = "192.168.0.201"
 
 FRESH_SITE = True

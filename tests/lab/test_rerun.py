@@ -18,6 +18,8 @@ from cli.outcome import Outcome, StepResult
 from tests.lab.attempt import attempt
 from tests.lab.operator import PORT, Operator, told
 
+ONE_FAMILY = True
+
 
 @pytest.fixture(scope="module")
 def finished(operator: Operator) -> Iterator[dict[str, dict[str, str]]]:

@@ -11,6 +11,8 @@ from lab.host import Host
 from lab.site import VIP, VIP6
 from tests.lab.operator import PORT, Operator
 
+ONE_FAMILY = True
+
 
 @pytest.fixture(scope="module")
 def serving(operator: Operator) -> Iterator[Operator]:

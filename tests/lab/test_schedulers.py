@@ -57,11 +57,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cases = all_served()
         if sampled:
             hashing = [Served(scheduler=scheduler, family=4) for scheduler in ("dh", "mh", "sh")]
-            cases = hashing + chooser.sample([case for case in cases if case not in hashing], 5)
+            cases = hashing + chooser.sample([case for case in cases if case not in hashing], 3)
         metafunc.parametrize("served", cases, ids=str)
     if "visited" in metafunc.fixturenames:
         cases = [case for case in all_served() if case.persistent]
-        metafunc.parametrize("visited", chooser.sample(cases, 3) if sampled else cases, ids=str)
+        metafunc.parametrize("visited", chooser.sample(cases, 2) if sampled else cases, ids=str)
 
 
 def test_a_rolled_back_addition_changes_the_answer_of_no_client(

@@ -14,6 +14,8 @@ from cli import operations
 from lab.site import VIP, VIP6
 from tests.lab.operator import Operator
 
+ONE_FAMILY = True
+
 VIPS = {4: VIP, 6: VIP6}
 HOLDER = OperatorHolder(name="test")
 
