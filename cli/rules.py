@@ -16,7 +16,7 @@ from agent_common.destination import (
     TunnelType,
 )
 from agent_common.errors import InvalidInputError
-from agent_common.scheduler import DEFAULT_SCHEDULER, NO_FLAGS, parse_flags
+from agent_common.scheduler import DEFAULT_SCHEDULER, NO_FLAGS, SchedulerFlags, parse_flags
 from agent_common.table import Entry
 from agent_common.virtual_server import (
     Family,
@@ -234,6 +234,8 @@ def _check_options(found: Options) -> None:
 
 def read_key(options: Options) -> VirtualServerKey:
     """Return the virtual server that a line is about."""
+    if "-6" in options and "-f" not in options:
+        raise InvalidInputError("rule", "-6 is only for -f: an address has its family")
     if "-f" in options:
         return FirewallMark(mark=_number(options["-f"], "-f"), family=Family.IPV6 if "-6" in options else Family.IPV4)
     for name, protocol in PROTOCOLS.items():
@@ -253,7 +255,7 @@ def read_virtual_server(options: Options) -> VirtualServer:
     return VirtualServer(
         key=read_key(options),
         scheduler=scheduler,
-        scheduler_flags=parse_flags(options["-b"], scheduler) if "-b" in options else NO_FLAGS,
+        scheduler_flags=_flags(options["-b"], scheduler) if "-b" in options else NO_FLAGS,
         persistence=persistence,
         persistence_engine=options.get("--pe", ""),
         one_packet="-o" in options,
@@ -278,12 +280,25 @@ def read_destination(options: Options) -> tuple[VirtualServerKey, Destination]:
     )
 
 
+def _flags(text: str, scheduler: str) -> SchedulerFlags:
+    if text == "none":
+        raise InvalidInputError("-b", "-b: 'none' is no flag; leave it out")
+    return parse_flags(text, scheduler)
+
+
 def _tunnel(options: Options) -> Tunnel:
+    """Return how packets are wrapped; as with ipvsadm an option that means nothing there is an error."""
     if options.keys().isdisjoint(_TUNNEL_OPTIONS):
         return PLAIN_TUNNEL
+    if "-i" not in options:
+        raise InvalidInputError("tunnel", "tunnel: only with forwarding method tun")
     name = options.get("--tun-type", "ipip")
     if name not in _TUNNEL_TYPES:
         raise InvalidInputError("tunnel.type", f"--tun-type: {name!r} is not ipip, gue or gre")
+    if name == "ipip" and not options.keys().isdisjoint(CHECKSUMS):
+        raise InvalidInputError("tunnel.checksum", "tunnel.checksum: ipip has none")
+    if "--tun-port" in options and name != "gue":
+        raise InvalidInputError("tunnel.port", f"tunnel.port: {name} takes no port")
     return Tunnel(
         type=_TUNNEL_TYPES[name],
         port=_number(options.get("--tun-port", "0"), "--tun-port"),

@@ -148,6 +148,11 @@ BAD = {
     f"-a -t {NAME} -r 192.168.0.104 -i --tun-type gue": "tunnel.port: 0 is not a port",
     f"-a -t {NAME} -r 192.168.0.104 -i --tun-type gre --tun-csum --tun-remcsum": "exclude each other",
     f"-a -t {NAME} -r 192.168.0.104 --tun-type gre": "tunnel: only with forwarding method tun",
+    f"-a -t {NAME} -r 192.168.0.104 -g --tun-type ipip": "tunnel: only with forwarding method tun",
+    f"-a -t {NAME} -r 192.168.0.104 -i --tun-nocsum": "tunnel.checksum: ipip has none",
+    f"-a -t {NAME} -r 192.168.0.104 -i --tun-type gre --tun-port 0": "tunnel.port: gre takes no port",
+    f"-A -t {NAME} -b none": "-b: 'none' is no flag",
+    f"-A -t {NAME} -6": "-6 is only for -f",
 }
 
 

@@ -30,6 +30,8 @@ SECONDS = {
     "test_list.py": 80,
     "test_tunnels.py": 75,
     "test_traffic.py": 55,
+    "test_pairwise.py": 50,
+    "test_random_sequence.py": 25,
     "test_restore_rules.py": 60,
     "test_ipvs_settings.py": 60,
     "tutorial.md": 95,
