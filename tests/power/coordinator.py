@@ -112,7 +112,8 @@ def workflow(order: dict[str, Any]) -> Callable[[Run], Awaitable[Outcome]]:
     backend = parse_backend(order["vip"], [order["rs"]], "tcp")
     if order["workflow"] == "add":
         forwarding = parse_forwarding(order.get("forward"))
-        return lambda run: add_backend(AddBackend(backend=backend, forwarding=forwarding), run)
+        # By force: the machine of the director forwards nothing, and no client asks there.
+        return lambda run: add_backend(AddBackend(backend=backend, forwarding=forwarding, force=True), run)
     request = RemoveBackend(backend=backend, drain_timeout=None, prune=True)
     return lambda run: remove_backend(request, run)
 
