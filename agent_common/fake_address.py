@@ -14,7 +14,7 @@ from agent_common.virtual_server import IpAddress
 
 Network = IPv4Network | IPv6Network
 
-LOOPBACK_DEVICE = Device(name=LOOPBACK, kind="loopback", does_arp=False, up=True)
+LOOPBACK_DEVICE = Device(name=LOOPBACK, kind="loopback", does_arp=False, up=True, mtu=65536)
 ETHERNET_DEVICE = Device(name="eth0", kind="veth", does_arp=True, up=True)
 
 

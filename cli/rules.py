@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from ipaddress import IPv4Address
 
 from agent_common.destination import (
     Destination,
@@ -248,12 +249,12 @@ def read_key(options: Options) -> VirtualServerKey:
 def read_virtual_server(options: Options) -> VirtualServer:
     """Return the virtual server that a line adds."""
     scheduler = options.get("-s", DEFAULT_SCHEDULER)
-    persistence = None
+    key, persistence = read_key(options), None
     if "-p" in options:
-        length, netmask = parse_clients(options["-M"], "-M") if "-M" in options else (None, None)
+        length, netmask = _clients(options["-M"], key) if "-M" in options else (None, None)
         persistence = Persistence(timeout=_number(options["-p"], "-p"), prefix_length=length, netmask=netmask)
     return VirtualServer(
-        key=read_key(options),
+        key=key,
         scheduler=scheduler,
         scheduler_flags=_flags(options["-b"], scheduler) if "-b" in options else NO_FLAGS,
         persistence=persistence,
@@ -278,6 +279,13 @@ def read_destination(options: Options) -> tuple[VirtualServerKey, Destination]:
         lower_threshold=_number(options.get("-y", "0"), "-y"),
         tunnel=_tunnel(options),
     )
+
+
+def _clients(text: str, key: VirtualServerKey) -> tuple[int | None, IPv4Address | None]:
+    """Read -M: a mask for IPv4, bits for IPv6. ipvsadm takes a number for a mask with IPv4, too: 24 for 0.0.0.24."""
+    if key.family is Family.IPV4 and text.isdecimal():
+        raise InvalidInputError("-M", f"-M: {text!r} is no IPv4 mask; write it out (255.255.255.0)")
+    return parse_clients(text, "-M")
 
 
 def _flags(text: str, scheduler: str) -> SchedulerFlags:

@@ -64,8 +64,8 @@ def test_a_destination_is_read_and_written_as_ipvsadm_does(key: VirtualServerKey
     "line",
     [
         f"-A -t {NAME} -s rr -p 60 -M 255.255.0.0 -b flag-1",
-        f"--add-service --tcp-service {NAME} --scheduler=rr --persistent=60 --netmask 16 --sched-flags flag-1",
-        f"  -b flag-1   -p60 -M 16 -s=rr -t{NAME} -A\n",
+        f"--add-service --tcp-service {NAME} --scheduler=rr --persistent=60 --netmask 255.255.0.0 --sched-flags flag-1",
+        f"  -b flag-1   -p60 -M 255.255.0.0 -s=rr -t{NAME} -A\n",
         f"-Ap 60 -srr -t {NAME} -M255.255.0.0 -bflag-1 -n",
     ],
 )
@@ -135,7 +135,8 @@ BAD = {
     f"-Atsrr {NAME}": f"'{NAME}' is no option",
     f"-A -t {NAME} -p 0": "persistence timeout: 0 s is out of range",
     f"-A -t {NAME} -p x": "-p: 'x' is not a number",
-    f"-A -t {NAME} -p 9 -M 33": "persistence prefix length: 33 is out of range (0 to 32)",
+    f"-A -t {NAME} -p 9 -M 24": "-M: '24' is no IPv4 mask; write it out (255.255.255.0)",
+    "-A -t [2001:db8::1]:80 -p 9 -M 129": "persistence prefix length: 129 is out of range (1 to 128)",
     f"-A -t {NAME} -p 9 -M mask": "-M: 'mask' is not a prefix length",
     f"-A -t {NAME} -o": "one_packet: needs UDP or a firewall mark",
     "-A -f 0": "mark: 0 is not a firewall mark",

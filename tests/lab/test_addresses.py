@@ -266,7 +266,7 @@ def test_interfaces_are_told_by_kind_and_by_whether_they_do_arp(host: Host, kern
     found = {each.name: each for each in kernel(lambda a: a.devices())}
     for name in made:
         host.run("ip", "link", "del", name)
-    assert found["lo"] == Device(name="lo", kind="loopback", does_arp=False, up=True)
+    assert found["lo"] == Device(name="lo", kind="loopback", does_arp=False, up=True, mtu=65536)
     assert found["eth0"] == Device(name="eth0", kind="veth", does_arp=True, up=True)
     assert {name: found[name].kind for name in made} == made
     assert [name for name in made if found[name].does_arp] == ["br0"]

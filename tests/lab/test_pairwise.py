@@ -1,7 +1,7 @@
 """Pairwise combinations of all options: what ipvsadm refuses we refuse, and the kernel is as it was; else it is equal.
 
 They are generated (tests/lab/combinations.py), a sample in `make test` and all in `make faults`; the seed is printed
-and can be given (--seed). Left out, since lvs reads it otherwise than ipvsadm 1.31: -M with a number for IPv4.
+and can be given (--seed). Left out, since ipvsadm takes it for a mask that nobody means: -M with a number for IPv4.
 """
 
 from __future__ import annotations
