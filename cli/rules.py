@@ -303,10 +303,10 @@ def _tunnel(options: Options) -> Tunnel:
     name = options.get("--tun-type", "ipip")
     if name not in _TUNNEL_TYPES:
         raise InvalidInputError("tunnel.type", f"--tun-type: {name!r} is not ipip, gue or gre")
-    if name == "ipip" and not options.keys().isdisjoint(CHECKSUMS):
-        raise InvalidInputError("tunnel.checksum", "tunnel.checksum: ipip has none")
     if "--tun-port" in options and name != "gue":
         raise InvalidInputError("tunnel.port", f"tunnel.port: {name} takes no port")
+    if name == "ipip" and not options.keys().isdisjoint(CHECKSUMS):
+        raise InvalidInputError("tunnel.checksum", "tunnel.checksum: ipip has none")
     return Tunnel(
         type=_TUNNEL_TYPES[name],
         port=_number(options.get("--tun-port", "0"), "--tun-port"),
