@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import closing
 
 from google.protobuf.duration_pb2 import Duration
@@ -12,7 +12,7 @@ from agent_common import wire
 from agent_common.errors import InvalidInputError
 from agent_common.handlers import Context
 from agent_common.virtual_server import check_port, parse_address, parse_network
-from agent_common.worker import Run
+from agent_common.worker import Run, to_its_end
 from agent_director.connection import Connection, ConnectionFilter, Connections
 
 Request = connection_service_pb2.ListConnectionsRequest
@@ -26,13 +26,13 @@ class ConnectionServicer(connection_service_pb2_grpc.ConnectionServiceServicer):
         self._connections = connections
         self._run = run
 
-    async def ListConnections(self, request: Request, context: Context) -> AsyncIterator[Response]:
+    async def ListConnections(self, request: Request, context: Context) -> AsyncGenerator[Response]:
         """Read connections; the worker is free for others between the parts."""
         wanted = _unpack(request)
         read = _unpack_token(request.page_token)
         left = request.page_size or float("inf")
         with closing(self._connections.read(read)) as parts:
-            while part := await self._run(lambda: next(parts, [])):
+            while part := await to_its_end(self._run(lambda: next(parts, []))):  # else it cannot be closed
                 found = Response()
                 for connection in part:
                     if not left:

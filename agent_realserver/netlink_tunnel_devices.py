@@ -178,6 +178,6 @@ def _address(message: Any) -> IPv4Address:
 
 
 def _ip6tnl_protocol(information: Any) -> int:
-    """Return IFLA_IPTUN_PROTO of an ip6tnl: 0 takes whatever comes."""
+    """Return IFLA_IP6TNL_PROTO of an ip6tnl: 0 takes whatever comes."""
     data = information.get_attr("IFLA_INFO_DATA") if information else None
-    return int((data.get_attr("IFLA_IPTUN_PROTO") if data else None) or 0)
+    return int((data.get_attr("IFLA_IP6TNL_PROTO") if data else None) or 0)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
+import time
+from collections.abc import Generator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from agent_common.destination import DestinationKey
 from agent_common.errors import InternalError, LvsError, Reason, RefusedError
 from agent_common.grpc_errors import from_rpc_error
 from agent_common.handlers import Handlers, Service
+from agent_common.worker import Worker
 from agent_director.connection import Connection
 from agent_director.connection_service import ConnectionServicer
 from agent_director.procfs_connections import ProcfsConnections, parse_connection
@@ -164,6 +169,41 @@ async def test_a_kernel_without_ipvs_is_told(stage: Stage) -> None:
 async def test_a_line_that_cannot_be_read_is_told(stage: Stage) -> None:
     (stage.net / "ip_vs_conn").write_text(HEADING + "TCP what\n")
     assert (await error(stage, Request())).message == "cannot read a connection: 'TCP what'"
+
+
+class SlowConnections:
+    """A table whose parts take a while to read, in the worker's thread."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def read(self, skip: int) -> Generator[list[Connection]]:
+        try:
+            while True:
+                yield [parse_connection(LINES[0])]
+                time.sleep(0.3)
+        finally:
+            self.closed.set()
+
+
+async def test_a_client_that_has_seen_enough_ends_the_reading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the middle of a part, too; and nothing of that is a failure."""
+    worker, connections = Worker(), SlowConnections()
+    server = grpc.aio.server()
+    descriptor = connection_service_pb2.DESCRIPTOR.services_by_name["ConnectionService"]
+    servicer = ConnectionServicer(connections, worker)
+    Handlers().register(server, [Service(descriptor=descriptor, servicer=servicer)])
+    server.add_insecure_port(f"unix:{tmp_path}/api.sock")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/api.sock") as channel:
+        call: Any = connection_service_pb2_grpc.ConnectionServiceStub(channel).ListConnections(Request())
+        assert len((await call.read()).connections) == 1
+        await asyncio.sleep(0.1)
+        call.cancel()
+        assert await asyncio.to_thread(connections.closed.wait, 3)
+    await server.stop(grace=None)
+    worker.close()
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def error(stage: Stage, request: Request) -> LvsError:
