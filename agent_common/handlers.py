@@ -11,7 +11,8 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +24,13 @@ from grpc_status import rpc_status
 
 from agent_common.errors import InternalError, LvsError, Reason
 from agent_common.grpc_errors import to_status
+from agent_common.rpc_names import only_reads
 
 _log = logging.getLogger(__name__)
 
-_READS = ("Get", "List", "Check")
-"""How the names of RPCs begin that change nothing; all others are logged, and finished though the client is gone."""
-
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Message]]
-Stream = Callable[[Any, Context], AsyncIterator[Message]]
+Stream = Callable[[Any, Context], AsyncGenerator[Message]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class Handlers:
         )
 
     def _wrap(self, name: str, call: Method) -> Method:
-        reads = name.rpartition(".")[2].startswith(_READS)
+        reads = only_reads(name.rpartition(".")[2])  # all else is logged, and finished though the client is gone
 
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             await _refuse_late(context)
@@ -109,11 +108,12 @@ class Handlers:
 def _wrap_stream(name: str, call: Stream) -> Stream:
     """A stream of answers changes nothing: it ends with its client."""
 
-    async def handle(request: Message, context: Context) -> AsyncIterator[Message]:
+    async def handle(request: Message, context: Context) -> AsyncGenerator[Message]:
         await _refuse_late(context)
         try:
-            async for answer in call(request, context):
-                yield answer
+            async with aclosing(call(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
         except LvsError as error:
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
         except Exception as error:

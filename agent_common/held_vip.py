@@ -122,8 +122,8 @@ class HeldVips:
                 found.append(Drift(kind=DriftKind.MISSING, resource=vip.address))
             elif vip.made_address and record is not None and record.made_route and not vip.route_present:
                 found.append(Drift(kind=DriftKind.MODIFIED, resource=vip.address, fields=("route",), detail="no route"))
-            elif missing := self._policy.tunnel_lines(vip):
-                detail = f"the tunnel is not ready: {'; '.join(missing)}"
+            elif any(not end.ready for end in vip.tunnels):
+                detail = f"the tunnel is not ready: {'; '.join(self._policy.tunnel_lines(vip))}"
                 found.append(Drift(kind=DriftKind.MODIFIED, resource=vip.address, fields=("tunnels",), detail=detail))
         return found
 

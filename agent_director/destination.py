@@ -322,7 +322,8 @@ class Destinations:
             else:
                 bodies.pop(name, None)
                 self._state.delete(_KIND, name)
-        self._state.put_all(_KIND, bodies)
+        if bodies:
+            self._state.put_all(_KIND, bodies)
 
     def _is_between(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> bool:
         """Whether an agent died between record and kernel: each of the two is as before or as after."""

@@ -29,6 +29,7 @@ from agent_common import wire
 from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.grpc_errors import from_item, from_rpc_error
 from agent_common.operation import Change, Operation
+from agent_common.rpc_names import only_reads
 from agent_common.version import VERSION
 from agent_common.virtual_server import VirtualServerKey
 from cli.chunks import table_chunks
@@ -43,9 +44,6 @@ RECONNECT_SECONDS = 1.5
 
 SECONDS_A_CHUNK = 1.0
 """So much longer than any other an answer to a table may take, for each thousand things in it."""
-
-READS = ("Get", "List", "Check")
-"""How the names of RPCs begin that change nothing."""
 
 _KINDS = {
     Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
@@ -260,7 +258,7 @@ class AgentClient:
         try:
             return await self._answer(method, start)
         except NoAnswerError as error:
-            if not error.lost or not method.rpartition("/")[2].startswith(READS):
+            if not error.lost or not only_reads(method.rpartition("/")[2]):
                 raise
         with contextlib.suppress(TimeoutError):  # it still counts as open until gRPC has seen its end
             ready = grpc.ChannelConnectivity.READY

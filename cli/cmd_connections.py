@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from agent_common.errors import InvalidInputError
-from agent_common.virtual_server import Protocol, parse_address, parse_network, parse_port, split_endpoint
+from agent_common.virtual_server import parse_address, parse_network, parse_port, split_endpoint
 from cli import options
+from cli.request import parse_protocol
 
 
 def connections(
@@ -34,8 +35,7 @@ def connections(
     real, real_port = _endpoint(rs, "rs")
     if client is not None:
         parse_network(client, "client")
-    if protocol is not None and protocol.upper() not in Protocol.__members__:
-        raise InvalidInputError("protocol", f"protocol: {protocol!r} is unknown; use tcp, udp or sctp")
+    number = None if protocol is None else parse_protocol(protocol)
     site, terminal = options.settings(context, director, timeout, output)
     from lvsagent.v1 import connection_service_pb2
 
@@ -52,8 +52,8 @@ def connections(
         state=state or "",
         page_size=limit or 0,
     )
-    if protocol is not None:
-        request.protocol = wire.pack_enum(wire.PROTOCOLS, Protocol[protocol.upper()])
+    if number is not None:
+        request.protocol = wire.pack_enum(wire.PROTOCOLS, number)
     naming = name_lookup.named if names else list_table.numeric
     raise typer.Exit(run_connections(site, terminal, request, engines=engines, naming=naming))
 

@@ -13,9 +13,7 @@ from cli import options
 
 def list_table(
     context: typer.Context,
-    key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="Only this virtual server, tcp/ADDR:PORT or fwmark/N.")
-    ] = None,
+    key: options.OnlyKey = None,
     stats: Annotated[bool, typer.Option("--stats", help="Connections, packets and bytes that were counted.")] = False,
     rate: Annotated[bool, typer.Option("--rate", help="The same, per second.")] = False,
     thresholds: Annotated[bool, typer.Option("--thresholds", help="Upper and lower thresholds.")] = False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from agent_common.virtual_server import parse_key
@@ -12,9 +10,7 @@ from cli import options
 
 def zero(
     context: typer.Context,
-    key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="Only this virtual server, tcp/ADDR:PORT or fwmark/N.")
-    ] = None,
+    key: options.OnlyKey = None,
     director: options.Directors = None,
     timeout: options.Timeout = None,
     output: options.Output = None,

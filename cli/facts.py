@@ -9,6 +9,7 @@ from lvsagent.v1 import host_service_pb2, operation_pb2
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus, Forwarding
 from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.operation import Change
 from agent_common.tunnel import TunnelEnd, ends_for, joined
 from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress, VirtualServer
@@ -77,6 +78,11 @@ class RealServerFacts:
     def settings(self) -> dict[str, int]:
         """Return its network settings by their path below /proc/sys/net."""
         return {each.name: each.value for each in self.host.settings}
+
+
+def change_of(request: AddBackend, facts: DirectorFacts, destination: DestinationKey) -> Change:
+    """Return what a director would do for one destination."""
+    return facts.changes[2 + request.backend.real_servers.index(destination)]
 
 
 def destination_of(request: AddBackend, directors: Sequence[DirectorFacts], key: DestinationKey) -> Destination:

@@ -17,10 +17,10 @@ from agent_common.virtual_server import (
     VirtualServer,
     VirtualServerKey,
     format_endpoint,
-    netmask_of,
     parse_address,
 )
 from cli.rule_order import destination_order, server_order
+from cli.rule_writer import clients_mask
 
 Naming = Callable[[str, int, str], str]
 """Returns what is printed for an address, a port, and a protocol in small letters ("": of a firewall mark)."""
@@ -114,11 +114,7 @@ def _server_line(
     persistence = server.persistence
     if persistence is not None:
         words.append(f"persistent {persistence.timeout}")
-        if persistence.netmask is not None:
-            words.append(f"mask {persistence.netmask}")
-        elif persistence.prefix_length is not None:
-            is_ipv4 = server.key.family is Family.IPV4
-            words.append(f"mask {netmask_of(persistence.prefix_length) if is_ipv4 else persistence.prefix_length}")
+        words += [f"mask {mask}"] if (mask := clients_mask(persistence, server.key.family)) else []
         if server.persistence_engine:
             words.append(f"pe {server.persistence_engine}")
     if server.one_packet:

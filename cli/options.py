@@ -47,6 +47,9 @@ TunnelChecksum = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Go on where the refusal names this option.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")]
+OnlyKey = Annotated[
+    str | None, typer.Argument(metavar="[KEY]", help="Only this virtual server, tcp/ADDR:PORT or fwmark/N.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before anything is changed.")]
 NoRsAgent = Annotated[bool, typer.Option("--no-rs-agent", help="Do not ask the real servers.")]
 Lease = Annotated[int, typer.Option("--lease", metavar="SECONDS", help="5 to 900.")]

@@ -16,23 +16,18 @@ from agent_common.destination import (
     DestinationKey,
     Forwarding,
     Tunnel,
-    TunnelChecksum,
-    TunnelType,
-    forwarding_name,
 )
-from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change, Operation
-from agent_common.scheduler import DEFAULT_SCHEDULER
 from agent_common.vip import VipMode, VirtualServerHolder
-from agent_common.virtual_server import IpAddress, Protocol, VirtualServer
+from agent_common.virtual_server import IpAddress, Protocol
 from cli import operations
-from cli.add_warnings import forwarding_setting, leftover_commands, warnings
-from cli.facts import DirectorFacts, RealServerFacts, destination_of, ends_at, method_of
+from cli.add_refusals import check_director
+from cli.add_warnings import leftover_commands, warnings
+from cli.facts import DirectorFacts, RealServerFacts, change_of, destination_of, ends_at, method_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import AddBackend
 from cli.site import real_server
-from cli.typed import suggest, target
 
 
 def director_operations(
@@ -113,7 +108,7 @@ def plan(
     away again. Other directors follow.
     """
     for facts in directors:
-        _check_director(request, facts)
+        check_director(request, facts)
     for address, found in real_servers.items():
         found.check(address)
     destinations = tuple(_destination_steps(request, directors))
@@ -132,91 +127,6 @@ def plan(
         warnings=tuple(warnings(request, directors, real_servers)),
         commands=tuple(leftover_commands(directors, request.backend)),
     )
-
-
-def _check_director(request: AddBackend, facts: DirectorFacts) -> None:
-    key = request.backend.key
-    if facts.server is None and not request.create:
-        raise NotFoundError(
-            f"{facts.agent}: there is no virtual server {key}, and --no-create was given",
-            Reason.VIRTUAL_SERVER_NOT_FOUND,
-        )
-    if facts.server is None and key.port == 0 and request.persistence is None:
-        raise InvalidInputError("persistent", "persistent: a new virtual server with port 0 needs --persistent")
-    if facts.error is not None:
-        raise _explained(request, facts, facts.error)
-    _refuse_weight_zero(request, facts)
-    for destination in request.backend.real_servers:
-        route = facts.route(destination.address)
-        method = method_of(request, [facts], destination.address)
-        if route.local:
-            continue
-        _refuse_checksum(request, facts, destination)
-        if method is Forwarding.MASQUERADING and _change_of(request, facts, destination).made:
-            _refuse_without_forwarding(request, facts, destination)
-        if not route.reachable or (route.gateway and method is Forwarding.DIRECT_ROUTING):
-            how = f"through {route.gateway}" if route.reachable else "not at all"
-            raise RefusedError(
-                f"{facts.agent} reaches {destination.address} {how}; {forwarding_name(method)} needs "
-                + ("a route" if method is not Forwarding.DIRECT_ROUTING else "it on link, in a subnet of the director"),
-                Reason.NOT_ON_LINK,
-                destination=str(destination),
-            )
-
-
-def _refuse_without_forwarding(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:
-    """With nat every packet passes the director as a router: where that is off, no client gets an answer."""
-    name = forwarding_setting(key.address)
-    if facts.settings().get(name) == 0 and not request.force:
-        raise RefusedError(
-            f"{facts.agent}: net/{name} is 0: packets of nat are not forwarded; type: sysctl -w net/{name}=1, or use "
-            "--force",
-            Reason.FORWARDING_OFF,
-            destination=str(key),
-        )
-
-
-def _refuse_checksum(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:
-    """Real servers take GRE by gre0 or ip6gre0, which drop packets with a checksum (ip_tunnel_rcv: i_flags)."""
-    tunnel = destination_of(request, [facts], key).tunnel
-    if request.ask_real_servers and tunnel.type is TunnelType.GRE and tunnel.checksum is not TunnelChecksum.NONE:
-        raise RefusedError(
-            f"{key.address}: the device that lvs sets up for gre takes no packets with a checksum; leave "
-            "--tunnel-checksum out, or set the real server up by hand (icsum) and use --no-rs-agent",
-            Reason.NOT_SUPPORTED,
-            destination=str(key),
-        )
-
-
-def _refuse_weight_zero(request: AddBackend, facts: DirectorFacts) -> None:
-    """A newcomer at weight 0 takes hash buckets under sh and dh, and refuses their clients; under mh it does not."""
-    server = facts.server or VirtualServer(key=request.backend.key, scheduler=request.scheduler or DEFAULT_SCHEDULER)
-    if request.weight == 0 and server.refuses_at_weight_zero and server.scheduler != "mh":
-        raise RefusedError(
-            f"{facts.agent}: under scheduler {server.scheduler} a new destination with weight 0 takes a share of the "
-            "clients and refuses them; give it a weight, or use another scheduler",
-            Reason.WEIGHT_ZERO_REFUSES,
-            virtual_server=str(server.key),
-        )
-
-
-def _explained(request: AddBackend, facts: DirectorFacts, error: LvsError) -> LvsError:
-    """Add to what a director refuses who it is, and the command that changes it."""
-    rs, vip = error.metadata.get("destination", ""), request.backend.key
-    error.message = f"{facts.agent}: {error.message}"
-    match error.reason:
-        case Reason.DESTINATION_DRAINING:
-            suggest(error, "to end the drain", f"lvs undrain {target(vip)} --rs {rs}")
-        case Reason.DESTINATION_DIFFERS if "weight" in error.message:
-            weight = 1 if request.weight is None else request.weight
-            suggest(error, "to change the weight", f"lvs weight {target(vip)} --rs {rs} {weight}")
-        case Reason.DESTINATION_DIFFERS:
-            suggest(error, "to see it", f"lvs service show {vip}")
-        case Reason.VIRTUAL_SERVER_DIFFERS:
-            given = f" --scheduler {request.scheduler}" if request.scheduler is not None else ""
-            given += f" --persistent {request.persistence.timeout}" if request.persistence is not None else ""
-            suggest(error, "leave the option out, or change the virtual server", f"lvs service edit {vip}{given}")
-    return error
 
 
 def _real_server_steps(
@@ -246,7 +156,7 @@ def _ready_steps(request: AddBackend, directors: Sequence[DirectorFacts], addres
     if request.ready_timeout is None:
         return
     for destination in request.backend.real_servers:
-        new = any(_change_of(request, facts, destination).made for facts in directors)
+        new = any(change_of(request, facts, destination).made for facts in directors)
         if destination.address != address or not new or key.port == 0:
             continue
         translated = method_of(request, directors, address) is Forwarding.MASQUERADING
@@ -303,14 +213,14 @@ def _destination_steps(request: AddBackend, directors: Sequence[DirectorFacts]) 
 
 def _all_foreign(request: AddBackend, facts: DirectorFacts) -> bool:
     """Whether everything asked for is there and was made by somebody else: nothing of ours needs a hold on the VIP."""
-    changes = [facts.changes[0], *(_change_of(request, facts, each) for each in request.backend.real_servers)]
+    changes = [facts.changes[0], *(change_of(request, facts, each) for each in request.backend.real_servers)]
     return all(change.foreign and not change.made for change in changes)
 
 
 def _in_place(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:
     for facts in directors:
         for destination in request.backend.real_servers:
-            change = _change_of(request, facts, destination)
+            change = change_of(request, facts, destination)
             if not change.made:
                 whose = " was not made by lvs, and stays so" if change.foreign else ""
                 yield StepReport(
@@ -325,12 +235,7 @@ def _changes_of(request: AddBackend, directors: Sequence[DirectorFacts], address
     for facts in directors:
         for destination in request.backend.real_servers:
             if destination.address == address:
-                yield _change_of(request, facts, destination)
-
-
-def _change_of(request: AddBackend, facts: DirectorFacts, destination: DestinationKey) -> Change:
-    """Return what a director would do for one destination."""
-    return facts.changes[2 + request.backend.real_servers.index(destination)]
+                yield change_of(request, facts, destination)
 
 
 def _wildcard_warning(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> str:

@@ -111,12 +111,18 @@ class SetWeight:
             raise InvalidInputError("weight", f"weight: {self.weight} is out of range (0 to {MAX_WEIGHT})")
 
 
+def parse_protocol(text: str) -> Protocol:
+    """Read tcp, udp or sctp."""
+    if text.upper() not in Protocol.__members__:
+        raise InvalidInputError("protocol", f"protocol: {text!r} is unknown; use tcp, udp or sctp")
+    return Protocol[text.upper()]
+
+
 def parse_backend(vip: str, real_servers: Sequence[str], protocol: str) -> Backend:
     """Read --vip, --rs and --protocol; a real server without a port gets the VIP's, and none may come twice."""
-    if protocol.upper() not in Protocol.__members__:
-        raise InvalidInputError("protocol", f"protocol: {protocol!r} is unknown; use tcp, udp or sctp")
+    number = parse_protocol(protocol)
     address, port = parse_endpoint(vip, "vip")
-    key = ServiceAddress(protocol=Protocol[protocol.upper()], address=address, port=port)
+    key = ServiceAddress(protocol=number, address=address, port=port)
     if not real_servers:
         raise InvalidInputError("rs", "rs: must be given")
     found: list[DestinationKey] = []

@@ -10,6 +10,7 @@ from agent_common.table import Table, TableStep, verb_of
 from agent_common.virtual_server import (
     Family,
     FirewallMark,
+    Persistence,
     VirtualServer,
     VirtualServerKey,
     format_endpoint,
@@ -65,16 +66,21 @@ def _key_words(key: VirtualServerKey) -> str:
     return f"{option} {format_endpoint(key.address, key.port)}"
 
 
+def clients_mask(persistence: Persistence, family: Family) -> str:
+    """Return which clients are one, as ipvsadm writes it: a mask with IPv4, bits with IPv6; "" for one address each."""
+    if persistence.netmask is not None:
+        return str(persistence.netmask)
+    if persistence.prefix_length is None:
+        return ""
+    return str(netmask_of(persistence.prefix_length) if family is Family.IPV4 else persistence.prefix_length)
+
+
 def _server_words(server: VirtualServer) -> str:
     words = [f"-s {server.scheduler}"]
     persistence = server.persistence
     if persistence is not None:
         words.append(f"-p {persistence.timeout}")
-        if persistence.netmask is not None:
-            words.append(f"-M {persistence.netmask}")
-        elif persistence.prefix_length is not None:
-            is_ipv4 = server.key.family is Family.IPV4
-            words.append(f"-M {netmask_of(persistence.prefix_length) if is_ipv4 else persistence.prefix_length}")
+        words += [f"-M {mask}"] if (mask := clients_mask(persistence, server.key.family)) else []
     if server.persistence_engine:
         words.append(f"--pe {server.persistence_engine}")
     if server.one_packet:

@@ -131,8 +131,7 @@ def run_save(site: Site, terminal: Terminal) -> int:
     if terminal.json:
         terminal.document(write_table(table))
         return 0
-    for line in write_rules(table):
-        terminal.data(line)
+    terminal.lines(write_rules(table))
     destinations = [each for entry in table.values() for each in entry.destinations.values()]
     lost = {
         "have thresholds": sum(bool(each.upper_threshold or each.lower_threshold) for each in destinations),
@@ -165,8 +164,7 @@ def run_connections(
             if terminal.json:
                 found.MergeFrom(answer)
                 continue
-            for each in answer.connections:
-                terminal.data(connection_line(each, engines=engines, naming=naming))
+            terminal.lines(connection_line(each, engines=engines, naming=naming) for each in answer.connections)
             if answer.next_page_token:
                 terminal.say(f"lvs: {client.agent}: only the first {request.page_size} are shown")
         return found
@@ -176,8 +174,7 @@ def run_connections(
         names = site.director_names()
         for agent in names:
             if not terminal.json:
-                for line in [*([f"{agent}:"] if len(names) > 1 else []), *heading(engines=engines)]:
-                    terminal.data(line)
+                terminal.lines([*([f"{agent}:"] if len(names) > 1 else []), *heading(engines=engines)])
             readings += await read_all(clients, [agent], one)
             if not terminal.json and readings[-1].error is not None:
                 terminal.say(f"lvs: {text_of(readings[-1].error)}")
@@ -198,8 +195,7 @@ def run_drift(site: Site, terminal: Terminal) -> int:
         terminal.document({"agents": [tables.drift_as_json(each) for each in found]})
     else:
         lines = [line for each in found for line in tables.drift_lines(each.agent, each.answer)]
-        for line in lines or ["nothing differs from what was committed"]:
-            terminal.data(line)
+        terminal.lines(lines or ["nothing differs from what was committed"])
         for each in directors:
             if each.error is not None:
                 terminal.say(f"lvs: {text_of(each.error)}")
@@ -222,8 +218,7 @@ def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool
     if terminal.json:
         terminal.document({"transactions": [transaction_tables.transaction_as_json(each) for each in found]})
         return status or (int(ExitStatus.REFUSED) if name and not found else 0)
-    for line in transaction_tables.transaction_lines(found, whole=bool(name)):
-        terminal.data(line)
+    terminal.lines(transaction_tables.transaction_lines(found, whole=bool(name)))
     if name and not found:
         terminal.say(f"lvs: no agent that answers knows transaction {name}")
         return status or int(ExitStatus.REFUSED)
@@ -276,8 +271,7 @@ def _lines(
         elif reading.answer is not None:
             if names:
                 terminal.data(("\n" if number else "") + f"{reading.agent}:")
-            for line in lines(reading.agent, reading.answer):
-                terminal.data(line)
+            terminal.lines(lines(reading.agent, reading.answer))
 
 
 def _worst(readings: Sequence[Reading[Any]]) -> int:

@@ -47,6 +47,12 @@ class Terminal:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
+    def lines(self, lines: Iterable[str]) -> None:
+        """Print lines of data, which may be thousands, at once."""
+        text = "\n".join(lines)
+        if text:
+            self.data(text)
+
     def document(self, document: Any) -> None:
         """Print one JSON document."""
         self.data(json.dumps(document, indent=2))
