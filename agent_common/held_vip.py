@@ -19,7 +19,7 @@ from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedErr
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.tunnel import TunnelEnd, joined, made_ready, without
-from agent_common.vip import Holder, OperatorHolder, Vip, VipMode
+from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, held_for
 from agent_common.vip_change import (
     SysctlChanges,
     adds,
@@ -34,7 +34,7 @@ from agent_common.vip_change import (
     wants_route,
 )
 from agent_common.vip_record import VipRecords
-from agent_common.virtual_server import IpAddress, parse_unicast
+from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_unicast
 
 
 class VipPolicy(Protocol):
@@ -108,6 +108,13 @@ class HeldVips:
     def list_all(self) -> list[Vip]:
         """Return the VIPs that are held, in the order of their addresses."""
         return [self.get(address) for address in self._records.addresses()]
+
+    def list_held_for(self, key: VirtualServerKey) -> list[Vip]:
+        """Return the VIPs of one virtual server; raises RefusedError where a corrupt journal cannot tell them."""
+        self._records.check_intact()
+        vips = self.list_all()
+        wanted = held_for(key, vips)
+        return [vip for vip in vips if vip.address in wanted]
 
     def held(self) -> list[IpAddress]:
         """Return the addresses of the VIPs that are held, in their order."""

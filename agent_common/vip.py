@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent_common.errors import InvalidInputError
@@ -102,3 +103,12 @@ class Vip:
     def prefix_length(self) -> int:
         """Prefix length of the address that an agent adds."""
         return self.address.max_prefixlen
+
+
+def held_for(key: VirtualServerKey, vips: Iterable[Vip]) -> tuple[IpAddress, ...]:
+    """Return the addresses of the VIPs that are held for a virtual server, whichever director decided that."""
+    return tuple(
+        vip.address
+        for vip in vips
+        if any(isinstance(each, VirtualServerHolder) and each.key == key for each in vip.holders)
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lvsagent.v1 import operation_pb2, vip_service_pb2, vip_service_pb2_grpc
 from lvsagent.v1.vip_pb2 import CreateVipRequest, DeleteVipRequest
 
-from agent_common import wire_vip
+from agent_common import wire, wire_vip
 from agent_common.changes import Changes
 from agent_common.handlers import Context
 from agent_common.held_vip import HeldVips
@@ -33,7 +35,11 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
         self, request: vip_service_pb2.ListVipsRequest, context: Context
     ) -> vip_service_pb2.ListVipsResponse:
         """Read the VIPs that are held."""
-        vips = await self._run(self._vips.list_all)
+        read = self._vips.list_all
+        if request.HasField("held_for"):
+            key = wire.unpack_key(request.held_for, "held_for")
+            read = partial(self._vips.list_held_for, key)
+        vips = await self._run(read)
         part, token = page(vips, request.page_size, request.page_token, lambda vip: str(vip.address))
         return vip_service_pb2.ListVipsResponse(vips=[wire_vip.pack_vip(vip) for vip in part], next_page_token=token)
 

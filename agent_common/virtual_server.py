@@ -151,6 +151,9 @@ class ServiceAddress:
         return f"{self.protocol.name.lower()}/{format_endpoint(self.address, self.port)}"
 
 
+MAX_MARK = 0xFFFFFFFF
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirewallMark:
     """A virtual server found by a firewall's mark, 1 to 4294967295."""
@@ -159,8 +162,8 @@ class FirewallMark:
     family: Family
 
     def __post_init__(self) -> None:
-        if not 1 <= self.mark <= 0xFFFFFFFF:
-            raise InvalidInputError("mark", f"mark: {self.mark} is not a firewall mark (1 to 4294967295)")
+        if not 1 <= self.mark <= MAX_MARK:
+            raise InvalidInputError("mark", f"mark: {self.mark} is not a firewall mark (1 to {MAX_MARK})")
 
     def __str__(self) -> str:
         return f"{'fwmark' if self.family is Family.IPV4 else 'fwmark6'}/{self.mark}"

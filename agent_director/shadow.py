@@ -9,7 +9,14 @@ from agent_common.address import Addresses
 from agent_common.endpoint import Endpoint
 from agent_common.errors import Reason, RefusedError
 from agent_common.sockets import Listener, Sockets
-from agent_common.virtual_server import IpAddress, Protocol, ServiceAddress, VirtualServerKey, format_endpoint
+from agent_common.virtual_server import (
+    FirewallMark,
+    IpAddress,
+    Protocol,
+    ServiceAddress,
+    VirtualServerKey,
+    format_endpoint,
+)
 
 
 class Shadow:
@@ -46,6 +53,21 @@ class Shadow:
                 listeners[key.protocol] = list(self._sockets.listeners(key.protocol))
             is_own_address = key.address in own and not self._made_by_us(key.address)
             self._check(key, listeners[key.protocol], is_own_address)
+
+    def check_marked(self, mark: FirewallMark, vip: IpAddress) -> None:
+        """Raise RefusedError (LISTENER_SHADOWED) naming what listens on a VIP: which ports are marked nobody knows."""
+        is_own_address = any(each.address == vip for each in self._addresses.addresses()) and not self._made_by_us(vip)
+        for protocol in Protocol:
+            key = ServiceAddress(protocol=protocol, address=vip, port=0)
+            for listener in self._sockets.listeners(protocol):
+                if _covers(listener, key, is_own_address):
+                    raise RefusedError(
+                        f"cannot serve {mark} with VIP {vip} on this director: something listens on "
+                        f"{format_endpoint(listener.address, listener.port)}, which it cuts off where that is marked; "
+                        "use another address, or --force",
+                        Reason.LISTENER_SHADOWED,
+                        virtual_server=str(mark),
+                    )
 
     def _check(self, key: ServiceAddress, listeners: Iterable[Listener], is_own_address: bool) -> None:
         for endpoint in self._own:

@@ -14,13 +14,14 @@ from agent_common.errors import ConflictError, InvalidInputError, Reason, Refuse
 from agent_common.tunnel import TunnelEnd
 from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
 from agent_common.vip_change import SysctlChanges
-from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
+from agent_common.virtual_server import FirewallMark, IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
 
 
 class DirectorVips:
     """The policy of a director for HeldVips; it has no ARP sysctls to set.
 
-    has_ours tells whether a virtual server, or a destination in it, was made by this agent.
+    has_ours tells whether a virtual server, or a destination in it, was made by this agent; check_marked raises
+    RefusedError for what a firewall mark with this VIP could cut off.
     """
 
     placement = Placement.DIRECTOR
@@ -30,10 +31,12 @@ class DirectorVips:
         addresses: Addresses,
         virtual_servers: Callable[[], Sequence[VirtualServer]],
         has_ours: Callable[[VirtualServerKey], bool],
+        check_marked: Callable[[FirewallMark, IpAddress], None],
     ) -> None:
         self._addresses = addresses
         self._virtual_servers = virtual_servers
         self._has_ours = has_ours
+        self._check_marked = check_marked
 
     def plan_new(self, request: vip_pb2.CreateVipRequest, current: Vip) -> Vip:
         """Choose mode and interface; raises RefusedError (VIP_MODE_DIFFERS) and InvalidInputError (no interface)."""
@@ -47,6 +50,8 @@ class DirectorVips:
                 Reason.VIP_MODE_DIFFERS,
                 vip=str(current.address),
             )
+        if not request.adopt and not request.force:
+            self._refuse_shadowing(wire_vip.unpack_holder(request.holder), current)
         if mode is VipMode.EXTERNAL:
             return replace(current, mode=mode)
         self._refuse_duplicate(current)
@@ -101,6 +106,13 @@ class DirectorVips:
     def release(self, address: IpAddress) -> list[str]:
         """Nothing."""
         return []
+
+    def _refuse_shadowing(self, holder: Holder, current: Vip) -> None:
+        """A virtual server with an address was checked when it was added; only now is known what carries a mark."""
+        if not isinstance(holder, VirtualServerHolder) or holder in current.holders:
+            return
+        if isinstance(holder.key, FirewallMark):
+            self._check_marked(holder.key, current.address)
 
     def _refuse_duplicate(self, current: Vip) -> None:
         """Raise if the address is there and cannot be used: duplicate address detection found another, or goes on."""

@@ -75,5 +75,5 @@ async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
 async def _read_real_server(
     request: AddBackend, run: Run, directors: Sequence[DirectorFacts], address: IpAddress
 ) -> RealServerFacts:
-    operation = plan_add.real_server_operation(request, directors, address)
-    return await read_real_server(run.clients[real_server(address)], request.backend.key.address, operation)
+    wanted = plan_add.real_server_operations(request, directors, address)
+    return await read_real_server(run.clients[real_server(address)], request.backend.key, wanted)

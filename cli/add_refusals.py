@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agent_common.destination import DestinationKey, Forwarding, TunnelChecksum, TunnelType, forwarding_name
 from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason, RefusedError
 from agent_common.scheduler import DEFAULT_SCHEDULER
-from agent_common.virtual_server import VirtualServer
+from agent_common.virtual_server import FirewallMark, ServiceAddress, VirtualServer
 from cli.add_warnings import forwarding_setting
-from cli.facts import DirectorFacts, change_of, destination_of, method_of
+from cli.facts import DirectorFacts, change_of, destination_of, method_of, needs_vip, vips_of
 from cli.request import AddBackend
 from cli.typed import suggest, target
 
@@ -20,7 +22,8 @@ def check_director(request: AddBackend, facts: DirectorFacts) -> None:
             f"{facts.agent}: there is no virtual server {key}, and --no-create was given",
             Reason.VIRTUAL_SERVER_NOT_FOUND,
         )
-    if facts.server is None and key.port == 0 and request.persistence is None:
+    is_port_zero = isinstance(key, ServiceAddress) and key.port == 0
+    if facts.server is None and is_port_zero and request.persistence is None:
         raise InvalidInputError("persistent", "persistent: a new virtual server with port 0 needs --persistent")
     if facts.error is not None:
         raise _explained(request, facts, facts.error)
@@ -41,6 +44,35 @@ def check_director(request: AddBackend, facts: DirectorFacts) -> None:
                 Reason.NOT_ON_LINK,
                 destination=str(destination),
             )
+
+
+def check_vips(request: AddBackend, directors: Sequence[DirectorFacts]) -> None:
+    """Raise LvsError where a firewall mark leaves open which VIPs real servers must have, or some would lack one."""
+    key, vips = request.backend.key, vips_of(request.backend, directors)
+    if not isinstance(key, FirewallMark) or request.force or not request.ask_real_servers:
+        return
+    behind = [each for each in request.backend.real_servers if needs_vip(request, directors, each.address)]
+    if behind and not vips:
+        raise InvalidInputError(
+            "vip_address",
+            f"vip_address: must be given: no director holds a VIP for {key}, and real servers behind "
+            f"{forwarding_name(method_of(request, directors, behind[0].address))} need it",
+        )
+    held = {vip for facts in directors for vip in facts.vips}
+    for facts in directors:
+        for status in facts.destinations.values():
+            other = status.destination
+            if other.key in request.backend.real_servers or other.forwarding is Forwarding.MASQUERADING:
+                continue
+            for vip in vips:
+                if vip not in held:
+                    raise RefusedError(
+                        f"{facts.agent}: {other.key} is behind {key}, too, and is not known to have VIP {vip}; name it "
+                        f"with --rs {other.key}, or use --force",
+                        Reason.VIP_NOT_FOUND,
+                        destination=str(other.key),
+                        vip=str(vip),
+                    )
 
 
 def _refuse_without_forwarding(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:

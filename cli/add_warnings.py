@@ -9,8 +9,8 @@ from lvsagent.v1 import host_service_pb2
 from agent_common import wire
 from agent_common.destination import Forwarding
 from agent_common.scheduler import DEFAULT_SCHEDULER
-from agent_common.virtual_server import IpAddress, VirtualServerKey, family_of
-from cli.facts import DirectorFacts, RealServerFacts, destination_of, method_of
+from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServerKey, family_of
+from cli.facts import DirectorFacts, RealServerFacts, destination_of, method_of, needs_vip, vips_of
 from cli.request import AddBackend, Backend
 from cli.typed import NextCommand, target
 
@@ -24,7 +24,6 @@ def warnings(
     request: AddBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[str]:
     """Say what may surprise the operator, though it forbids nothing (KERNEL.md has the reasons)."""
-    key = request.backend.key
     for facts in directors:
         yield from leftover_warnings(facts, request.backend)
         for change in facts.changes:
@@ -39,9 +38,14 @@ def warnings(
             yield f"{address} is the director itself: nothing is prepared there"
         elif address not in real_servers:
             yield f"{address}: its agent is not asked (--no-rs-agent); VIP, ARP and application are not checked"
-        elif key.port == 0 and request.ready_timeout is not None:
-            yield f"{address}: whether something listens is not checked, since port 0 means every port"
+        elif request.backend.takes_every_port and request.ready_timeout is not None:
+            what = (
+                "port 0 means every port" if isinstance(request.backend.key, ServiceAddress) else "a mark has no port"
+            )
+            yield f"{address}: whether something listens is not checked, since {what}"
         if address in real_servers:
+            if not vips_of(request.backend, directors) and needs_vip(request, directors, address):
+                yield f"{address}: no VIP is known for {request.backend.key}, so none is prepared there"
             yield from _host_warnings(request, directors, address, real_servers[address])
 
 
@@ -50,8 +54,7 @@ def _host_warnings(
 ) -> Iterator[str]:
     """Say what KERNEL.md warns of: settings that can lose packets on the way."""
     settings, method = facts.settings(), method_of(request, directors, address)
-    if facts.change is not None:
-        yield from (f"{facts.agent}: {warning}" for warning in facts.change.warnings)
+    yield from (f"{facts.agent}: {warning}" for change in facts.changes for warning in change.warnings)
     if method is Forwarding.TUNNELING:
         yield from _mtu_warnings(request, directors, address)
     if method is Forwarding.MASQUERADING:

@@ -54,8 +54,8 @@ async def plan_adoption(request: Adopt, run: Run) -> Plan:
     found = await together(
         read_real_server(
             run.clients[real_server(each)],
-            request.key.address,  # type: ignore[union-attr]  # with a mark no real server is asked
-            plan_adopt.real_server_operation(request, directors, each),
+            request.key,
+            plan_adopt.real_server_operations(request, directors, each),
         )
         for each in asked
     )

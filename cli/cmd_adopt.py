@@ -9,9 +9,10 @@ import typer
 from agent_common.destination import DestinationKey
 from agent_common.errors import InvalidInputError
 from agent_common.vip import VipMode, parse_vip_mode
-from agent_common.virtual_server import ServiceAddress, VirtualServerKey, parse_endpoint, parse_key
+from agent_common.virtual_server import FirewallMark, ServiceAddress, VirtualServerKey, parse_endpoint, parse_key
 from cli import options
 from cli.cmd_service import Key
+from cli.request import parse_vip_addresses
 
 
 def adopt(
@@ -23,6 +24,7 @@ def adopt(
             metavar="[RS[:PORT]]...", help="Only these destinations; else the virtual server and all of them."
         ),
     ] = None,
+    vip_address: options.VipAddress = None,
     vip_mode: Annotated[
         str | None, typer.Option(metavar="agent|external", help="Who puts the VIP on directors from now on.")
     ] = None,
@@ -35,6 +37,9 @@ def adopt(
     """Take in what was made by hand, as it is: from then on lvs restores it, and may remove it."""
     server = parse_key(key)
     destinations = tuple(_destination(server, text) for text in rs or ())
+    if vip_address and not isinstance(server, FirewallMark):
+        raise InvalidInputError("vip_address", f"vip_address: goes with a mark; {server} names its own address")
+    vips = parse_vip_addresses(vip_address or (), server.family)
     site, terminal = options.settings(context, director, timeout, output)
     mode = parse_vip_mode(vip_mode) or site.vip_mode
     if mode is VipMode.AGENT and len(site.directors) > 1:
@@ -43,7 +48,9 @@ def adopt(
     from cli.adopt import adopt as work
     from cli.plan_adopt import Adopt
 
-    request = Adopt(key=server, destinations=destinations, vip_mode=mode, ask_real_servers=not no_rs_agent)
+    request = Adopt(
+        key=server, destinations=destinations, marked_vips=vips, vip_mode=mode, ask_real_servers=not no_rs_agent
+    )
     raise typer.Exit(session.run_workflow(site, terminal, lambda run: work(request, run), dry_run=dry_run))
 
 

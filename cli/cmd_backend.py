@@ -9,14 +9,18 @@ import typer
 from agent_common.vip import parse_vip_mode
 from agent_common.virtual_server import Persistence
 from cli import options
-from cli.request import AddBackend, RemoveBackend, check_lease, parse_backend, parse_forwarding, parse_tunnel
+from cli.request import AddBackend, RemoveBackend, check_lease, choose_backend, parse_forwarding, parse_tunnel
 
 
 def add_backend(
     context: typer.Context,
-    vip: options.VipOption,
+    *,
+    vip: options.VipOption = None,
+    fwmark: options.FwmarkOption = None,
+    fwmark6: options.Fwmark6Option = None,
+    vip_address: options.VipAddress = None,
     rs: options.RsOption,
-    protocol: options.ProtocolOption = "tcp",
+    protocol: options.ProtocolOption = None,
     weight: Annotated[
         int | None, typer.Option(help="Weight of a new destination (1); checked for one in place.")
     ] = None,
@@ -46,7 +50,7 @@ def add_backend(
     """Put real servers behind a VIP: on the director and on the real servers, or nowhere."""
     check_lease(lease)
     request = AddBackend(
-        backend=parse_backend(vip, rs, protocol),
+        backend=choose_backend(rs, vip, protocol, fwmark, fwmark6, vip_address),
         weight=weight,
         scheduler=scheduler,
         forwarding=parse_forwarding(forward),
@@ -68,9 +72,12 @@ def add_backend(
 
 def remove_backend(
     context: typer.Context,
-    vip: options.VipOption,
+    *,
+    vip: options.VipOption = None,
+    fwmark: options.FwmarkOption = None,
+    fwmark6: options.Fwmark6Option = None,
     rs: options.RsOption,
-    protocol: options.ProtocolOption = "tcp",
+    protocol: options.ProtocolOption = None,
     drain_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Wait so long for connections to end; then they are cut.")
     ] = 60.0,
@@ -89,7 +96,7 @@ def remove_backend(
     """Take real servers out from behind a VIP: drain, wait, remove, and give the VIP back."""
     check_lease(lease)
     request = RemoveBackend(
-        backend=parse_backend(vip, rs, protocol),
+        backend=choose_backend(rs, vip, protocol, fwmark, fwmark6),
         drain_timeout=None if no_drain else drain_timeout,
         prune=prune,
         ask_real_servers=not no_rs_agent,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import options
-from cli.request import SetWeight, parse_backend
+from cli.request import SetWeight, choose_backend
 
 DRAIN_SECONDS = 60.0
 READY_SECONDS = 10.0
@@ -20,9 +20,12 @@ Wait = Annotated[
 
 def drain(
     context: typer.Context,
-    vip: options.VipOption,
+    *,
+    vip: options.VipOption = None,
+    fwmark: options.FwmarkOption = None,
+    fwmark6: options.Fwmark6Option = None,
     rs: options.RsOption,
-    protocol: options.ProtocolOption = "tcp",
+    protocol: options.ProtocolOption = None,
     wait: Wait = False,
     force: options.ForceOption = False,
     dry_run: options.DryRun = False,
@@ -32,16 +35,22 @@ def drain(
 ) -> None:
     """Give a real server no new connections; those that it has go on."""
     request = SetWeight(
-        backend=parse_backend(vip, rs, protocol), draining=True, wait=DRAIN_SECONDS if wait else None, force=force
+        backend=choose_backend(rs, vip, protocol, fwmark, fwmark6),
+        draining=True,
+        wait=DRAIN_SECONDS if wait else None,
+        force=force,
     )
     _run(context, request, director, timeout, output, dry_run=dry_run)
 
 
 def undrain(
     context: typer.Context,
-    vip: options.VipOption,
+    *,
+    vip: options.VipOption = None,
+    fwmark: options.FwmarkOption = None,
+    fwmark6: options.Fwmark6Option = None,
     rs: options.RsOption,
-    protocol: options.ProtocolOption = "tcp",
+    protocol: options.ProtocolOption = None,
     wait: Wait = False,
     dry_run: options.DryRun = False,
     director: options.Directors = None,
@@ -49,16 +58,21 @@ def undrain(
     output: options.Output = None,
 ) -> None:
     """Give a drained real server its weight back; its agent is asked again whether the VIP is there."""
-    request = SetWeight(backend=parse_backend(vip, rs, protocol), draining=False, wait=READY_SECONDS if wait else None)
+    request = SetWeight(
+        backend=choose_backend(rs, vip, protocol, fwmark, fwmark6), draining=False, wait=READY_SECONDS if wait else None
+    )
     _run(context, request, director, timeout, output, dry_run=dry_run)
 
 
 def weight(
     context: typer.Context,
-    vip: options.VipOption,
+    *,
+    vip: options.VipOption = None,
+    fwmark: options.FwmarkOption = None,
+    fwmark6: options.Fwmark6Option = None,
     rs: options.RsOption,
     value: Annotated[int, typer.Argument(metavar="N", help="0 to 2147483647.")],
-    protocol: options.ProtocolOption = "tcp",
+    protocol: options.ProtocolOption = None,
     force: options.ForceOption = False,
     dry_run: options.DryRun = False,
     director: options.Directors = None,
@@ -66,7 +80,7 @@ def weight(
     output: options.Output = None,
 ) -> None:
     """Set the weight of a real server; during a drain it waits for the end of the drain."""
-    request = SetWeight(backend=parse_backend(vip, rs, protocol), weight=value, force=force)
+    request = SetWeight(backend=choose_backend(rs, vip, protocol, fwmark, fwmark6), weight=value, force=force)
     _run(context, request, director, timeout, output, dry_run=dry_run)
 
 

@@ -14,18 +14,22 @@ from agent_common.tunnel import TunnelEnd, ends_for, joined
 from agent_common.vip import Vip
 from agent_common.virtual_server import IpAddress, VirtualServer
 from cli.errors import naming
-from cli.request import AddBackend
+from cli.request import AddBackend, Backend
 from cli.site import AgentName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorFacts:
-    """A director: itself, the virtual server as it is there, and what it says to the operations that are planned."""
+    """A director: itself, the virtual server as it is there, and what it says to the operations that are planned.
+
+    vips are those that it holds for the virtual server.
+    """
 
     agent: AgentName
     host: host_service_pb2.GetHostResponse
     server: VirtualServer | None = None
     managed: bool = False
+    vips: tuple[IpAddress, ...] = ()
     destinations: Mapping[DestinationKey, DestinationStatus] = field(default_factory=dict)
     changes: tuple[operation_pb2.Change, ...] = ()
     error: LvsError | None = None
@@ -51,13 +55,18 @@ class DirectorFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RealServerFacts:
-    """A real server: itself, the VIP there, and what it says to the operation; change None: nothing was asked."""
+    """A real server: itself, and what it says to the operations that are planned; else the VIPs that it holds."""
 
     agent: AgentName
     host: host_service_pb2.GetHostResponse
-    change: operation_pb2.Change | None = None
+    changes: tuple[operation_pb2.Change, ...] = ()
     error: LvsError | None = None
-    vip: Vip | None = None
+    vips: tuple[Vip, ...] = ()
+
+    @property
+    def made(self) -> bool:
+        """Whether there is something to prepare."""
+        return any(change.made for change in self.changes)
 
     def addresses(self) -> set[str]:
         """Return the real server's own addresses."""
@@ -81,8 +90,14 @@ class RealServerFacts:
 
 
 def change_of(request: AddBackend, facts: DirectorFacts, destination: DestinationKey) -> Change:
-    """Return what a director would do for one destination."""
-    return facts.changes[2 + request.backend.real_servers.index(destination)]
+    """Return what a director would do for one destination; they come last, in the order of the request."""
+    keys = request.backend.real_servers
+    return facts.changes[keys.index(destination) - len(keys)]
+
+
+def vips_of(backend: Backend, directors: Sequence[DirectorFacts]) -> tuple[IpAddress, ...]:
+    """Return the VIPs of a virtual server: those that were given, and those that directors hold for it."""
+    return tuple(dict.fromkeys((*backend.vips, *(vip for facts in directors for vip in facts.vips))))
 
 
 def destination_of(request: AddBackend, directors: Sequence[DirectorFacts], key: DestinationKey) -> Destination:
@@ -106,3 +121,10 @@ def method_of(request: AddBackend, directors: Sequence[DirectorFacts], address: 
                 if key.address == address and key in request.backend.real_servers:
                     return status.destination.forwarding
     return request.method
+
+
+def needs_vip(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
+    """Whether the VIP goes onto this real server."""
+    if any(facts.route(address).local for facts in directors):
+        return False
+    return method_of(request, directors, address) is not Forwarding.MASQUERADING

@@ -13,6 +13,7 @@ import typer
 
 from agent_common.errors import InvalidInputError
 from agent_common.settings import Value
+from agent_common.virtual_server import MAX_MARK
 from cli.settings import load_settings, make_site
 from cli.site import Site
 from cli.terminal import Terminal
@@ -35,9 +36,20 @@ Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="For one answer of one agent (10).")
 ]
 Output = Annotated[str | None, typer.Option("--output", metavar="table|json", help="How data is printed (table).")]
-VipOption = Annotated[str, typer.Option("--vip", metavar="ADDR:PORT", help="VIP and port; IPv6 as [ADDR]:PORT.")]
+VipOption = Annotated[str | None, typer.Option("--vip", metavar="ADDR:PORT", help="VIP and port; IPv6 as [ADDR]:PORT.")]
+FwmarkOption = Annotated[
+    int | None,
+    typer.Option("--fwmark", metavar="N", min=1, max=MAX_MARK, help="In place of --vip: IPv4 that a firewall marks N."),
+]
+Fwmark6Option = Annotated[
+    int | None, typer.Option("--fwmark6", metavar="N", min=1, max=MAX_MARK, help="The same for IPv6.")
+]
+VipAddress = Annotated[
+    list[str] | None,
+    typer.Option("--vip-address", metavar="ADDR", help="With a mark: the VIP whose packets carry it; repeatable."),
+]
 RsOption = Annotated[list[str], typer.Option("--rs", metavar="ADDR[:PORT]", help="Real server; repeatable.")]
-ProtocolOption = Annotated[str, typer.Option("--protocol", metavar="tcp|udp|sctp", help="Transport protocol.")]
+ProtocolOption = Annotated[str | None, typer.Option("--protocol", metavar="tcp|udp|sctp", help="Of --vip (tcp).")]
 TunnelType = Annotated[
     str | None, typer.Option("--tunnel-type", metavar="ipip|gue|gre", help="With --forward tun (ipip).")
 ]

@@ -19,21 +19,22 @@ from agent_common.destination import (
 )
 from agent_common.operation import Change, Operation
 from agent_common.vip import VipMode, VirtualServerHolder
-from agent_common.virtual_server import IpAddress, Protocol
+from agent_common.virtual_server import IpAddress, Protocol, ServiceAddress
 from cli import operations
-from cli.add_refusals import check_director
+from cli.add_refusals import check_director, check_vips
 from cli.add_warnings import leftover_commands, warnings
-from cli.facts import DirectorFacts, RealServerFacts, change_of, destination_of, ends_at, method_of
+from cli.facts import DirectorFacts, RealServerFacts, change_of, destination_of, ends_at, method_of, needs_vip, vips_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import AddBackend
 from cli.site import real_server
+from cli.vip_step import vip_step
 
 
 def director_operations(
     request: AddBackend, directors: Sequence[DirectorFacts], facts: DirectorFacts
 ) -> list[Operation]:
-    """Return what one director is asked for, in order: virtual server, VIP, destinations.
+    """Return what one director is asked for, in order: virtual server, VIPs, destinations.
 
     What is not given and missing on this director is made as another director has it.
     """
@@ -43,7 +44,12 @@ def director_operations(
         mode = VipMode.EXTERNAL
     return [
         _server_operation(request, directors, facts),
-        operations.create_vip(backend.key.address, _holder(request, directors), mode=mode, device=request.vip_device),
+        *(
+            operations.create_vip(
+                vip, _holder(request, directors), mode=mode, device=request.vip_device, force=request.force
+            )
+            for vip in vips_of(backend, directors)
+        ),
         *(_destination_operation(request, directors, facts, key) for key in backend.real_servers),
     ]
 
@@ -74,29 +80,24 @@ def _holder(request: AddBackend, directors: Sequence[DirectorFacts]) -> VirtualS
     return VirtualServerHolder(key=request.backend.key, authority=directors[0].host.agent_id)
 
 
-def real_server_operation(
+def real_server_operations(
     request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress
-) -> Operation | None:
-    """Return what a real server is asked for; None if nothing goes onto it (nat, or it is the director itself)."""
+) -> list[Operation]:
+    """Return what a real server is asked for: the VIPs; nothing with nat, or where it is the director itself."""
     if not needs_vip(request, directors, address):
-        return None
-    holder = _holder(request, directors)
+        return []
     sources = tuple(route.source for facts in directors if (route := facts.route(address)).source)
-    wanted = (destination_of(request, directors, key) for key in request.backend.real_servers)
-    return operations.create_vip(
-        request.backend.key.address,
-        holder,
-        director_addresses=sources,
-        force=request.force,
-        tunnels=ends_at(wanted, address),
-    )
-
-
-def needs_vip(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> bool:
-    """Whether the VIP goes onto this real server."""
-    if any(facts.route(address).local for facts in directors):
-        return False
-    return method_of(request, directors, address) is not Forwarding.MASQUERADING
+    wanted = [destination_of(request, directors, key) for key in request.backend.real_servers]
+    return [
+        operations.create_vip(
+            vip,
+            _holder(request, directors),
+            director_addresses=sources,
+            force=request.force,
+            tunnels=ends_at(wanted, address),
+        )
+        for vip in vips_of(request.backend, directors)
+    ]
 
 
 def plan(
@@ -107,6 +108,7 @@ def plan(
     The first director's destinations are the decision: clients are sent there from then on, and no undo takes that
     away again. Other directors follow.
     """
+    check_vips(request, directors)
     for facts in directors:
         check_director(request, facts)
     for address, found in real_servers.items():
@@ -133,31 +135,24 @@ def _real_server_steps(
     request: AddBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
     for address, facts in real_servers.items():
-        operation = real_server_operation(request, directors, address)
         changes = list(_changes_of(request, directors, address))
         foreign = all(change.foreign and not change.made for change in changes)
-        if operation is None or facts.change is None or foreign:
+        if not facts.changes or foreign:
             pass
-        elif facts.change.made or any(change.made for change in changes):  # it keeps the VIP until that is decided
-            yield Step(
-                agent=facts.agent,
-                title=f"{'prepare' if facts.change.made else 'keep'} VIP {request.backend.key.address} on lo",
-                undo=f"give VIP {request.backend.key.address} back, with what this made",
-                details=tuple(facts.change.actions),
-                operations=(operation,),
-                planned=(facts.change,),
-            )
+        elif facts.made or any(change.made for change in changes):  # it keeps the VIPs until that is decided
+            wanted = real_server_operations(request, directors, address)
+            yield vip_step(facts, vips_of(request.backend, directors), wanted)
         yield from _ready_steps(request, directors, address)
 
 
 def _ready_steps(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Iterator[Step]:
     """Wait for the application, before a destination that is not there yet gets connections."""
     key = request.backend.key
-    if request.ready_timeout is None:
+    if request.ready_timeout is None or not isinstance(key, ServiceAddress) or key.port == 0:
         return
     for destination in request.backend.real_servers:
         new = any(change_of(request, facts, destination).made for facts in directors)
-        if destination.address != address or not new or key.port == 0:
+        if destination.address != address or not new:
             continue
         translated = method_of(request, directors, address) is Forwarding.MASQUERADING
         where = destination if translated else DestinationKey(address=key.address, port=key.port)
@@ -176,13 +171,13 @@ def _ready_steps(request: AddBackend, directors: Sequence[DirectorFacts], addres
 def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
     """Virtual servers and VIPs of every director, the authority first."""
     key = request.backend.key
-    titles = (
+    titles = [
         (f"add virtual server {key}", f"remove virtual server {key}"),
-        (f"add VIP {key.address}", f"give VIP {key.address} back"),
-    )
+        *((f"add VIP {vip}", f"give VIP {vip} back") for vip in vips_of(request.backend, directors)),
+    ]
     for facts in directors:
         wanted = director_operations(request, directors, facts)
-        for operation, change, (title, undo) in zip(wanted[:2], facts.changes[:2], titles, strict=True):
+        for (title, undo), operation, change in zip(titles, wanted, facts.changes, strict=False):  # destinations follow
             if change.made and not (change.foreign and _all_foreign(request, facts)):
                 yield Step(
                     agent=facts.agent,
@@ -196,9 +191,10 @@ def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> 
 
 def _destination_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
     """The destinations of every director, the authority first; each director all of its own, or none."""
+    count = len(request.backend.real_servers)
     for facts in directors:
-        wanted = director_operations(request, directors, facts)
-        made = [(op, change) for op, change in zip(wanted[2:], facts.changes[2:], strict=True) if change.made]
+        wanted = director_operations(request, directors, facts)[-count:]
+        made = [(op, change) for op, change in zip(wanted, facts.changes[-count:], strict=True) if change.made]
         if made:
             names = ", ".join(str(wire.unpack_destination_key(each.destination.after.key)) for _, each in made)
             yield Step(
@@ -240,7 +236,8 @@ def _changes_of(request: AddBackend, directors: Sequence[DirectorFacts], address
 
 def _wildcard_warning(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> str:
     """Return what to say of a UDP server on the wildcard address, or "" where it does no harm."""
-    if request.backend.key.protocol is not Protocol.UDP:
+    key = request.backend.key
+    if not isinstance(key, ServiceAddress) or key.protocol is not Protocol.UDP:
         return ""
     if method_of(request, directors, address) is Forwarding.MASQUERADING:
         return ""

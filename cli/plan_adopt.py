@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent_common.destination import DestinationKey, DestinationStatus, Forwarding, destination_order
 from agent_common.errors import InvalidInputError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Operation
 from agent_common.vip import VipMode, VirtualServerHolder
-from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServerKey
+from agent_common.virtual_server import Family, IpAddress, ServiceAddress, VirtualServerKey
 from cli import operations
 from cli.facts import DirectorFacts, RealServerFacts, ends_at
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
+from cli.vip_step import name_vips, vip_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
-    """What `lvs adopt` asks for: a virtual server with all its destinations, or only those that are named."""
+    """What `lvs adopt` asks for: a virtual server with all its destinations, or only those that are named.
+
+    A firewall mark does not say which VIPs carry it: marked_vips does.
+    """
 
     key: VirtualServerKey
     destinations: tuple[DestinationKey, ...] = ()
+    marked_vips: tuple[IpAddress, ...] = ()
     vip_mode: VipMode | None = None
     ask_real_servers: bool = True
 
@@ -31,9 +36,9 @@ class Adopt:
                 raise InvalidInputError("rs", f"rs: {key} is given twice")
 
     @property
-    def vip(self) -> IpAddress | None:
-        """The VIP; a firewall mark names none."""
-        return self.key.address if isinstance(self.key, ServiceAddress) else None
+    def vips(self) -> tuple[IpAddress, ...]:
+        """The VIPs that are taken in, on directors and real servers."""
+        return (self.key.address,) if isinstance(self.key, ServiceAddress) else self.marked_vips
 
 
 def check(request: Adopt, directors: Sequence[DirectorFacts]) -> None:
@@ -55,16 +60,17 @@ def director_operations(request: Adopt, directors: Sequence[DirectorFacts], fact
         return []
     found = [] if request.destinations else [operations.adopt_virtual_server(request.key)]
     found.extend(operations.adopt_destination(request.key, key) for key in _keys(request, facts))
-    if not request.destinations and request.vip is not None and _takes_vip(request, directors, facts):
-        found.append(
-            operations.create_vip(request.vip, _holder(request, directors), mode=_mode(request, directors), adopt=True)
-        )
+    found.extend(
+        operations.create_vip(vip, _holder(request, directors), mode=_mode(request, directors), adopt=True)
+        for vip in request.vips
+        if not request.destinations and _takes_vip(request, directors, facts, vip)
+    )
     return found
 
 
 def real_servers(request: Adopt, directors: Sequence[DirectorFacts]) -> list[IpAddress]:
     """Return the real servers that need the VIP on lo: those behind dr and tun that are not the director itself."""
-    if request.vip is None:
+    if not request.vips:
         return []
     found = {
         key.address: None
@@ -76,12 +82,11 @@ def real_servers(request: Adopt, directors: Sequence[DirectorFacts]) -> list[IpA
     return list(found)
 
 
-def real_server_operation(request: Adopt, directors: Sequence[DirectorFacts], address: IpAddress) -> Operation:
+def real_server_operations(request: Adopt, directors: Sequence[DirectorFacts], address: IpAddress) -> list[Operation]:
     """Return what a real server is asked to take in."""
-    assert request.vip is not None  # noqa: S101  # else no real server is asked
     found = [facts.destinations[key].destination for facts in directors for key in _keys(request, facts)]
     holder = _holder(request, directors)
-    return operations.create_vip(request.vip, holder, adopt=True, tunnels=ends_at(found, address))
+    return [operations.create_vip(vip, holder, adopt=True, tunnels=ends_at(found, address)) for vip in request.vips]
 
 
 def addresses(request: Adopt, directors: Sequence[DirectorFacts]) -> list[IpAddress]:
@@ -121,23 +126,20 @@ def _mode(request: Adopt, directors: Sequence[DirectorFacts]) -> VipMode | None:
     return request.vip_mode or (VipMode.EXTERNAL if len(directors) > 1 else None)
 
 
-def _takes_vip(request: Adopt, directors: Sequence[DirectorFacts], facts: DirectorFacts) -> bool:
+def _takes_vip(request: Adopt, directors: Sequence[DirectorFacts], facts: DirectorFacts, vip: IpAddress) -> bool:
     """An external one is recorded wherever it is now; one that the agent would put there must be there."""
-    return _mode(request, directors) is VipMode.EXTERNAL or str(request.vip) in facts.addresses()
+    return _mode(request, directors) is VipMode.EXTERNAL or str(vip) in facts.addresses()
 
 
 def _real_server_steps(
     request: Adopt, directors: Sequence[DirectorFacts], found: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
     for address, facts in found.items():
-        if facts.change is not None and facts.change.made:
-            yield Step(
-                agent=facts.agent,
-                title=f"adopt VIP {request.vip} on lo",
-                undo="give the VIP up again, and leave it there",
-                operations=(real_server_operation(request, directors, address),),
-                planned=(facts.change,),
-                details=tuple(facts.change.actions),
+        if facts.made:
+            yield replace(
+                vip_step(facts, request.vips, real_server_operations(request, directors, address)),
+                title=f"adopt {name_vips(request.vips)} on lo",
+                undo=f"give {name_vips(request.vips)} up again, and leave it there",
             )
 
 
@@ -169,16 +171,17 @@ def _warnings(
     for facts in directors:
         if facts.server is None:
             yield f"{facts.agent}: there is no virtual server {request.key}; nothing is adopted there"
-        elif request.vip is not None and not request.destinations and not _takes_vip(request, directors, facts):
-            yield f"{facts.agent}: VIP {request.vip} is not there, and is not adopted; lvs add-backend adds it"
+        for vip in request.vips if facts.server is not None and not request.destinations else ():
+            if not _takes_vip(request, directors, facts, vip):
+                yield f"{facts.agent}: VIP {vip} is not there, and is not adopted; lvs add-backend adds it"
     if not request.ask_real_servers:
         yield "the real servers are not asked: a VIP that they have stays foreign there"
     for each in found.values():
         if each.error is not None:
             yield f"{each.agent}: {each.error.message}; nothing is adopted there, lvs add-backend prepares it"
-        elif each.change is not None and each.change.made and request.vip is not None and request.vip.version == 4:
+        elif each.made and request.key.family is Family.IPV4:
             yield (
-                f"{each.agent}: what the ARP sysctls were before VIP {request.vip} came is not known: "
+                f"{each.agent}: what the ARP sysctls were before {name_vips(request.vips)} came is not known: "
                 "they stay as they are when it goes"
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lvsagent.v1 import drift_service_pb2, host_service_pb2
 
@@ -14,7 +14,7 @@ from agent_common.errors import LvsError
 from agent_common.grpc_errors import from_item
 from agent_common.operation import Change, Operation
 from agent_common.tunnel import TunnelEnd, ends_for
-from agent_common.vip import VirtualServerHolder
+from agent_common.vip import Vip, VirtualServerHolder, held_for
 from agent_common.virtual_server import FirewallMark, IpAddress, ServiceAddress, VirtualServerKey
 from agent_common.wire_drift import pack_drift
 from cli import operations
@@ -22,6 +22,7 @@ from cli.facts import RealServerFacts
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.site import AgentName
+from cli.vip_step import vip_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class AgentRepairs:
     host: host_service_pb2.GetHostResponse
     foreign: tuple[Drift, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    vips: tuple[Vip, ...] = ()
 
     @property
     def possible(self) -> list[Repair]:
@@ -72,10 +74,11 @@ class AgentRepairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raise:
-    """A real server that is given connections again, and must have the VIP first (P1)."""
+    """A real server that is given connections again, and must have the VIPs first (P1)."""
 
     key: VirtualServerKey
     address: IpAddress
+    vips: tuple[IpAddress, ...]
     tunnels: tuple[TunnelEnd, ...] = ()
 
 
@@ -97,7 +100,7 @@ def concerns(request: Reconcile, drift: Drift) -> bool:
 
 def raised(directors: Sequence[AgentRepairs]) -> list[Raise]:
     """Return the real servers behind dr and tun that repairs give connections that they do not get now."""
-    found = (_raised(each.result.change) for director in directors for each in director.possible)
+    found = (_raised(each.result.change, director.vips) for director in directors for each in director.possible)
     return list(dict.fromkeys(each for each in found if each is not None))
 
 
@@ -110,11 +113,10 @@ def behind(changes: Iterable[Change]) -> Iterator[IpAddress]:
                 yield after.key.address
 
 
-def real_server_operation(each: Raise, directors: Sequence[AgentRepairs]) -> Operation:
-    """Return what the real server is asked for: the VIP, as add-backend does."""
-    assert isinstance(each.key, ServiceAddress)  # noqa: S101  # a mark has no VIP to ask for
+def real_server_operations(each: Raise, directors: Sequence[AgentRepairs]) -> list[Operation]:
+    """Return what the real server is asked for: the VIPs, as add-backend does."""
     holder = VirtualServerHolder(key=each.key, authority=directors[0].host.agent_id)
-    return operations.create_vip(each.key.address, holder, tunnels=each.tunnels)
+    return [operations.create_vip(vip, holder, tunnels=each.tunnels) for vip in each.vips]
 
 
 def plan(
@@ -132,7 +134,7 @@ def plan(
         purpose=f"reconcile {request.key}" if request.key else "reconcile",
         steps=(
             *(step for each in real_servers for step in _repair_steps(each)),
-            *(vip_step(each, facts, directors) for each, facts in asked),
+            *(raise_step(each, facts, directors) for each, facts in asked),
             *(step for each in directors for step in _repair_steps(each)),
         ),
         found=tuple(report for each in agents for report in _found(each)),
@@ -140,17 +142,9 @@ def plan(
     )
 
 
-def vip_step(each: Raise, facts: RealServerFacts, directors: Sequence[AgentRepairs]) -> Step:
-    """Return the step that makes sure of the VIP on a real server that is given connections."""
-    assert facts.change is not None  # noqa: S101  # facts.check has raised the agent's refusal
-    assert isinstance(each.key, ServiceAddress)  # noqa: S101  # a mark has no VIP to ask for
-    return Step(
-        agent=facts.agent,
-        title=f"{'prepare' if facts.change.made else 'keep'} VIP {each.key.address} on lo",
-        operations=(real_server_operation(each, directors),),
-        planned=(facts.change,),
-        details=tuple(facts.change.actions),
-    )
+def raise_step(each: Raise, facts: RealServerFacts, directors: Sequence[AgentRepairs]) -> Step:
+    """Return the step that makes sure of the VIPs on a real server that is given connections; it is not taken back."""
+    return replace(vip_step(facts, each.vips, real_server_operations(each, directors)), undo="")
 
 
 def _repair_steps(found: AgentRepairs) -> Iterator[Step]:
@@ -170,7 +164,7 @@ def _found(found: AgentRepairs) -> Iterator[StepReport]:
             )
 
 
-def _raised(change: Change) -> Raise | None:
+def _raised(change: Change, vips: Sequence[Vip]) -> Raise | None:
     if change.WhichOneof("resource") != "destination":
         return None
     after = wire.unpack_destination(change.destination.after)
@@ -180,9 +174,9 @@ def _raised(change: Change) -> Raise | None:
         before = wire.unpack_destination(change.destination.before)
         if effective(before).weight and before.forwarding is after.forwarding:
             return None
-    return Raise(
-        key=wire.unpack_key(change.destination.virtual_server), address=after.key.address, tunnels=ends_for(after)
-    )
+    key = wire.unpack_key(change.destination.virtual_server)
+    held = (key.address,) if isinstance(key, ServiceAddress) else held_for(key, vips)
+    return Raise(key=key, address=after.key.address, vips=held, tunnels=ends_for(after))
 
 
 def is_foreign(drift: Drift) -> bool:

@@ -16,13 +16,16 @@ from agent_common.operation import Operation
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
-from cli.facts import DirectorFacts, RealServerFacts
+from cli.facts import DirectorFacts, RealServerFacts, vips_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.plan_weight import check_zero, last_destination, persistence_warning
 from cli.request import RemoveBackend
 from cli.site import AgentName, real_server
 from cli.typed import NextCommand
+
+Hold = tuple[IpAddress, VirtualServerHolder]
+"""A VIP and who holds it for the virtual server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,12 +235,11 @@ def _real_server_keeps_vip(facts: DirectorFacts, key: DestinationKey) -> bool:
 def _releases(
     request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
-    vip = request.backend.key.address
     for address, facts in real_servers.items():
         if _still_used(request, directors, address):
             continue
         ours, others = _holds(request, directors, facts)
-        for holder in ours:
+        for vip, holder in ours:
             deletion = operations.delete_vip(vip, holder, fence=facts.host.fence)
             yield Step(agent=facts.agent, title=f"give VIP {vip} back", operations=(deletion,))
         for director in directors if not others else ():
@@ -246,15 +248,17 @@ def _releases(
 
 def _holds(
     request: RemoveBackend, directors: Sequence[DirectorFacts], facts: RealServerFacts
-) -> tuple[list[VirtualServerHolder], list[VirtualServerHolder]]:
+) -> tuple[list[Hold], list[Hold]]:
     """Return the holds for this virtual server: those of the directors that were asked, and those of others."""
     asked = {director.host.agent_id for director in directors}
     holds = [
-        each
-        for each in (facts.vip.holders if facts.vip is not None else ())
+        (vip.address, each)
+        for vip in facts.vips
+        for each in vip.holders
         if isinstance(each, VirtualServerHolder) and each.key == request.backend.key
     ]
-    return [each for each in holds if each.authority in asked], [each for each in holds if each.authority not in asked]
+    ours = [(vip, each) for vip, each in holds if each.authority in asked]
+    return ours, [each for each in holds if each not in ours]
 
 
 def _forgets(request: RemoveBackend, director: DirectorFacts, address: IpAddress) -> Iterator[Step]:
@@ -300,7 +304,11 @@ def _prunes(request: RemoveBackend, directors: Sequence[DirectorFacts]) -> Itera
             title=f"remove virtual server {key} and its hold on the VIP, if nothing uses them",
             operations=(
                 operations.delete_virtual_server(key, only_if_unused=True),
-                *(operations.delete_vip(key.address, holder, keep_if_used=True) for holder in holders),
+                *(
+                    operations.delete_vip(vip, holder, keep_if_used=True)
+                    for vip in vips_of(request.backend, directors)
+                    for holder in holders
+                ),
             ),
         )
 
@@ -329,9 +337,9 @@ def _warnings(
         if asks_real_server(request, directors, address) and address not in real_servers:
             yield f"{real_server(address)} does not answer; whether it still holds the VIP for this is not known"
     for found in real_servers.values():
-        for holder in _holds(request, directors, found)[1]:
+        for vip, holder in _holds(request, directors, found)[1]:
             yield (
-                f"{found.agent} keeps VIP {request.backend.key.address}: a director that was not asked (agent "
+                f"{found.agent} keeps VIP {vip}: a director that was not asked (agent "
                 f"{holder.authority}) holds it for {holder.key}, too"
             )
 
@@ -340,10 +348,10 @@ def _commands(
     request: RemoveBackend, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[NextCommand]:
     for found in real_servers.values():
-        if _holds(request, directors, found)[1]:
+        for vip in dict.fromkeys(vip for vip, _ in _holds(request, directors, found)[1]):
             yield NextCommand(
                 purpose=f"to take the VIP from {found.agent}, if the director that was not asked is gone for good",
-                command=f"lvs vip remove {request.backend.key.address} --rs {found.agent.name} --force",
+                command=f"lvs vip remove {vip} --rs {found.agent.name} --force",
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lvsagent.v1 import host_service_pb2
 
@@ -11,15 +11,16 @@ from agent_common.destination import DestinationKey, Forwarding
 from agent_common.errors import NotFoundError, Reason, RefusedError
 from agent_common.operation import Operation
 from agent_common.vip import VirtualServerHolder
-from agent_common.virtual_server import IpAddress
+from agent_common.virtual_server import IpAddress, ServiceAddress
 from cli import operations
 from cli.add_warnings import leftover_commands, leftover_warnings
-from cli.facts import DirectorFacts, RealServerFacts, ends_at
+from cli.facts import DirectorFacts, RealServerFacts, ends_at, vips_of
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import Backend, SetWeight
 from cli.site import real_server
 from cli.typed import options_of, suggest
+from cli.vip_step import vip_step
 
 
 def plan(
@@ -42,7 +43,10 @@ def plan(
         | {each.agent: each.host.agent_id for each in real_servers.values()},
         steps=tuple(steps),
         found=tuple(_in_place(request, directors)),
-        warnings=tuple(line for facts in directors for line in _warnings(request, facts)),
+        warnings=(
+            *(line for facts in directors for line in _warnings(request, facts)),
+            *_unprepared(request, directors, real_servers),
+        ),
         commands=tuple(leftover_commands(directors, request.backend)),
     )
 
@@ -81,12 +85,15 @@ def raises_from_zero(request: SetWeight, directors: Sequence[DirectorFacts], add
     )
 
 
-def real_server_operation(request: SetWeight, directors: Sequence[DirectorFacts], address: IpAddress) -> Operation:
-    """Return what the real server is asked for: the VIP, as add-backend does."""
+def real_server_operations(
+    request: SetWeight, directors: Sequence[DirectorFacts], address: IpAddress
+) -> list[Operation]:
+    """Return what the real server is asked for: the VIPs, as add-backend does."""
     holder = VirtualServerHolder(key=request.backend.key, authority=directors[0].host.agent_id)
     keys = request.backend.real_servers
     found = [facts.destinations[key].destination for facts in directors for key in keys if key in facts.destinations]
-    return operations.create_vip(request.backend.key.address, holder, tunnels=ends_at(found, address))
+    vips = vips_of(request.backend, directors)
+    return [operations.create_vip(vip, holder, tunnels=ends_at(found, address)) for vip in vips]
 
 
 def last_destination(facts: DirectorFacts, keys: Sequence[DestinationKey]) -> bool:
@@ -142,15 +149,9 @@ def _real_server_steps(
     request: SetWeight, directors: Sequence[DirectorFacts], real_servers: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
     for address, facts in real_servers.items():
-        if facts.change is not None:
-            yield Step(
-                agent=facts.agent,
-                title=f"{'prepare' if facts.change.made else 'keep'} VIP {request.backend.key.address} on lo",
-                undo="give the VIP back, with what this made",
-                operations=(real_server_operation(request, directors, address),),
-                planned=(facts.change,),
-                details=tuple(facts.change.actions),
-            )
+        if facts.changes:
+            wanted = real_server_operations(request, directors, address)
+            yield vip_step(facts, vips_of(request.backend, directors), wanted)
 
 
 def _wait_steps(
@@ -158,7 +159,7 @@ def _wait_steps(
 ) -> Iterator[Step]:
     """With --wait: undrain asks whether the application is there before it gets connections."""
     key = request.backend.key
-    if request.wait is None or is_zero(request) or key.port == 0:
+    if request.wait is None or is_zero(request) or not isinstance(key, ServiceAddress) or key.port == 0:
         return
     for address in real_servers:
         listener = host_service_pb2.CheckListenerRequest(
@@ -199,6 +200,14 @@ def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:
     yield from leftover_warnings(facts, request.backend)
     if is_zero(request):
         yield from persistence_warning(facts)
+
+
+def _unprepared(request: SetWeight, directors: Sequence[DirectorFacts], asked: Iterable[IpAddress]) -> Iterator[str]:
+    if not vips_of(request.backend, directors):
+        yield from (
+            f"{each} is not asked whether it is ready: no director holds a VIP for {request.backend.key}"
+            for each in asked
+        )
 
 
 def _in_place(request: SetWeight, directors: Sequence[DirectorFacts]) -> Iterator[StepReport]:

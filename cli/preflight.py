@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-from lvsagent.v1 import vip_service_pb2
+from dataclasses import replace
 
 from agent_common import wire, wire_vip
 from agent_common.errors import LvsError
 from agent_common.operation import Operation
-from agent_common.virtual_server import IpAddress, VirtualServerKey
+from agent_common.virtual_server import Family, IpAddress, ServiceAddress, VirtualServerKey
 from cli.client import AgentClient
 from cli.errors import naming
 from cli.facts import DirectorFacts, RealServerFacts
+from cli.reading import list_vips
 
-ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
+ELSEWHERE = {Family.IPV4: "198.51.100.1", Family.IPV6: "2001:db8:ffff::1"}
 """An address that no host has (RFC 5737, RFC 3849): the route to it is the route to the world."""
 
 
 async def read_director(
     client: AgentClient, key: VirtualServerKey, routes_to: Iterable[IpAddress] = ()
 ) -> DirectorFacts:
-    """Read a director: itself, its routes, the virtual server and its destinations."""
+    """Read a director: itself, its routes, the virtual server, its destinations and VIPs."""
     with naming(client.agent):
         host = await client.host((str(each) for each in routes_to), key)
-    client.check_version(host.version)
+        client.check_version(host.version)
+        vips = await _vips_of(client, key)
     if not host.HasField("virtual_server"):
-        return DirectorFacts(agent=client.agent, host=host)
+        return DirectorFacts(agent=client.agent, host=host, vips=vips)
     statuses = [wire.unpack_destination_status(each) for each in host.destinations]
     return DirectorFacts(
         agent=client.agent,
         host=host,
+        vips=vips,
         server=wire.unpack_virtual_server(host.virtual_server.virtual_server),
         managed=host.virtual_server.managed,
         destinations={status.destination.key: status for status in statuses},
@@ -44,29 +46,30 @@ async def validate_director(
     if not operations:
         return facts
     changes, error = await client.try_all(operations, "", validate_only=True)
-    return DirectorFacts(
-        agent=facts.agent,
-        host=facts.host,
-        server=facts.server,
-        managed=facts.managed,
-        destinations=facts.destinations,
-        changes=tuple(changes),
-        error=error,
-    )
+    return replace(facts, changes=tuple(changes), error=error)
 
 
-async def read_real_server(client: AgentClient, vip: IpAddress, operation: Operation | None) -> RealServerFacts:
-    """Read a real server and its VIP, or have it check the operation on the VIP if there is one."""
+async def read_real_server(
+    client: AgentClient, key: VirtualServerKey, operations: Sequence[Operation]
+) -> RealServerFacts:
+    """Read a real server and have it check the operations on its VIPs, if there are any; else read its VIPs, too."""
     with naming(client.agent):
-        host = await client.host([ELSEWHERE[vip.version]])
-    client.check_version(host.version)
-    if operation is None:
-        request = vip_service_pb2.GetVipRequest(address=str(vip))
-        with naming(client.agent):
-            answer: vip_service_pb2.GetVipResponse = await client.ask(client.vip.GetVip, request)
-        return RealServerFacts(agent=client.agent, host=host, vip=wire_vip.unpack_vip(answer.vip))
+        host = await client.host([ELSEWHERE[key.family]])
+        client.check_version(host.version)
+        if not operations:
+            vips = tuple(map(wire_vip.unpack_vip, await list_vips(client, key)))
+            return RealServerFacts(agent=client.agent, host=host, vips=vips)
+    changes = []
     try:
-        change = await client.apply(operation, "", validate_only=True)
+        for operation in operations:
+            changes.append(await client.apply(operation, "", validate_only=True))
     except LvsError as error:
         return RealServerFacts(agent=client.agent, host=host, error=error)
-    return RealServerFacts(agent=client.agent, host=host, change=change)
+    return RealServerFacts(agent=client.agent, host=host, changes=tuple(changes))
+
+
+async def _vips_of(client: AgentClient, key: VirtualServerKey) -> tuple[IpAddress, ...]:
+    """Return the VIPs of a virtual server: a firewall mark's are those that the director holds for it."""
+    if isinstance(key, ServiceAddress):
+        return (key.address,)
+    return tuple(wire_vip.unpack_vip(each).address for each in await list_vips(client, key))

@@ -175,13 +175,17 @@ async def list_sync_daemons(client: AgentClient) -> list[sync_daemon_pb2.SyncDae
     return list(answer.daemons)
 
 
-async def list_vips(client: AgentClient) -> list[vip_pb2.Vip]:
-    """Return every VIP that an agent holds."""
+async def list_vips(client: AgentClient, held_for: VirtualServerKey | None = None) -> list[vip_pb2.Vip]:
+    """Return every VIP that an agent holds, or those of one virtual server.
+
+    Raises RefusedError where a corrupt journal cannot tell whose they are.
+    """
+    key = None if held_for is None else wire.pack_key(held_for)
     found: list[vip_pb2.Vip] = []
     token = ""
     while True:
         page: vip_service_pb2.ListVipsResponse = await client.ask(
-            client.vip.ListVips, vip_service_pb2.ListVipsRequest(page_token=token)
+            client.vip.ListVips, vip_service_pb2.ListVipsRequest(page_token=token, held_for=key)
         )
         found.extend(page.vips)
         token = page.next_page_token

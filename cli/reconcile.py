@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lvsagent.v1 import drift_service_pb2, drift_service_pb2_grpc, host_service_pb2
 
+from agent_common import wire_vip
 from agent_common.drift import Drift
 from agent_common.errors import ConflictError, LvsError, Reason
 from agent_common.grpc_errors import from_item
-from agent_common.virtual_server import IpAddress, ServiceAddress
+from agent_common.virtual_server import IpAddress
 from agent_common.wire_drift import pack_drift, unpack_drift
 from cli import plan_reconcile
 from cli.client import AgentClient
@@ -67,7 +68,10 @@ async def _read(request: Reconcile, run: Run) -> Work:
     clients = run.clients
     states = await together(_read_director(clients[name]) for name in clients.site.director_names())
     directors = [
-        await _validate(request, clients[agent], state.host, [unpack_drift(each) for each in state.drift])
+        replace(
+            await _validate(request, clients[agent], state.host, [unpack_drift(each) for each in state.drift]),
+            vips=tuple(map(wire_vip.unpack_vip, state.vips)),
+        )
         for agent, state in zip(clients.site.director_names(), states, strict=True)
     ]
     warnings: list[str] = []
@@ -76,11 +80,11 @@ async def _read(request: Reconcile, run: Run) -> Work:
         warnings.append("the real servers are not asked: VIP, ARP and application are not checked")
         raises = []
     warnings.extend(
-        f"{each.address} is not asked whether it is ready: {each.key} names no VIP"
+        f"{each.address} is not asked whether it is ready: no director holds a VIP for {each.key}"
         for each in raises
-        if not isinstance(each.key, ServiceAddress)
+        if not each.vips
     )
-    raises = [each for each in raises if isinstance(each.key, ServiceAddress)]
+    raises = [each for each in raises if each.vips]
     real_servers = []
     for agent in _real_servers(states, directors) if request.ask_real_servers else []:
         try:
@@ -90,14 +94,14 @@ async def _read(request: Reconcile, run: Run) -> Work:
     facts = await together(
         read_real_server(
             clients[real_server(each.address)],
-            each.key.address,  # type: ignore[union-attr]  # those without a VIP are left out above
-            plan_reconcile.real_server_operation(each, directors),
+            each.key,
+            plan_reconcile.real_server_operations(each, directors),
         )
         for each in raises
     )
     asked = list(zip(raises, facts, strict=True))
     plan = plan_reconcile.plan(request, directors, real_servers, asked, warnings)
-    vip_steps = [plan_reconcile.vip_step(each, found, directors) for each, found in asked]
+    vip_steps = [plan_reconcile.raise_step(each, found, directors) for each, found in asked]
     return Work(plan=plan, directors=directors, real_servers=real_servers, vip_steps=vip_steps)
 
 

@@ -75,7 +75,7 @@ async def _read_real_server(
 ) -> RealServerFacts | None:
     """Read a real server; None if it does not answer and nothing says that it has anything to give back."""
     try:
-        return await read_real_server(run.clients[real_server(address)], request.backend.key.address, None)
+        return await read_real_server(run.clients[real_server(address)], request.backend.key, ())
     except NoAnswerError:
         if plan_remove.may_be_gone(request, directors, address):
             return None

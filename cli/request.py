@@ -19,12 +19,18 @@ from agent_common.errors import InvalidInputError
 from agent_common.scheduler import check_scheduler
 from agent_common.vip import VipMode
 from agent_common.virtual_server import (
+    Family,
+    FirewallMark,
+    IpAddress,
     Persistence,
     Protocol,
     ServiceAddress,
     VirtualServer,
+    VirtualServerKey,
     check_port,
+    family_of,
     parse_endpoint,
+    parse_unicast,
 )
 
 MIN_LEASE, MAX_LEASE = 5, 900
@@ -32,10 +38,19 @@ MIN_LEASE, MAX_LEASE = 5, 900
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """Which real servers behind which virtual server."""
+    """Which real servers behind which virtual server; vips are those that the command line names.
 
-    key: ServiceAddress
+    A firewall mark may have more of them: those that a director holds for it.
+    """
+
+    key: VirtualServerKey
     real_servers: tuple[DestinationKey, ...]
+    vips: tuple[IpAddress, ...] = ()
+
+    @property
+    def takes_every_port(self) -> bool:
+        """Whether no single port says where the application listens."""
+        return not isinstance(self.key, ServiceAddress) or self.key.port == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +77,7 @@ class AddBackend:
         # An existing virtual server may have the persistence that port 0 needs; only a new one must be given it.
         VirtualServer(
             key=self.backend.key,
-            persistence=self.persistence or (Persistence(timeout=300) if not self.backend.key.port else None),
+            persistence=self.persistence or (Persistence(timeout=300) if self.backend.takes_every_port else None),
         ).check()
         for key in self.backend.real_servers:
             self.destination(key)
@@ -118,11 +133,61 @@ def parse_protocol(text: str) -> Protocol:
     return Protocol[text.upper()]
 
 
+def choose_backend(
+    real_servers: Sequence[str],
+    vip: str | None,
+    protocol: str | None,
+    fwmark: int | None,
+    fwmark6: int | None,
+    vip_addresses: Sequence[str] | None = None,
+) -> Backend:
+    """Read what names a virtual server, by --vip or by a firewall mark, and the real servers behind it."""
+    given = [name for name, value in (("vip", vip), ("fwmark", fwmark), ("fwmark6", fwmark6)) if value is not None]
+    if len(given) != 1:
+        rule = f"{' and '.join(given)} exclude each other" if given else "must be given, or fwmark or fwmark6"
+        raise InvalidInputError("vip", f"vip: {rule}")
+    if vip is not None:
+        if vip_addresses:
+            raise InvalidInputError("vip_address", "vip_address: goes with a mark; --vip names its own address")
+        return parse_backend(vip, real_servers, protocol or "tcp")
+    if protocol is not None:
+        raise InvalidInputError("protocol", "protocol: goes with --vip; a mark takes every protocol")
+    number, family = (fwmark, Family.IPV4) if fwmark is not None else (fwmark6, Family.IPV6)
+    return parse_marked_backend(FirewallMark(mark=number or 0, family=family), real_servers, vip_addresses or ())
+
+
 def parse_backend(vip: str, real_servers: Sequence[str], protocol: str) -> Backend:
     """Read --vip, --rs and --protocol; a real server without a port gets the VIP's, and none may come twice."""
     number = parse_protocol(protocol)
     address, port = parse_endpoint(vip, "vip")
     key = ServiceAddress(protocol=number, address=address, port=port)
+    return Backend(key=key, real_servers=_parse_real_servers(real_servers, port, (address,)), vips=(address,))
+
+
+def parse_marked_backend(mark: FirewallMark, real_servers: Sequence[str], vips: Sequence[str] = ()) -> Backend:
+    """Read --rs and --vip-address for a firewall mark; a real server without a port gets 0: the client's is kept."""
+    addresses = parse_vip_addresses(vips, mark.family)
+    return Backend(key=mark, real_servers=_parse_real_servers(real_servers, 0, addresses), vips=addresses)
+
+
+def parse_vip_addresses(texts: Sequence[str], family: Family) -> tuple[IpAddress, ...]:
+    """Read --vip-address for a mark of one family; none may come twice."""
+    found: list[IpAddress] = []
+    for text in texts:
+        vip = parse_unicast(text, "vip_address")
+        if vip in found:
+            raise InvalidInputError("vip_address", f"vip_address: {vip} is given twice")
+        if family_of(vip) is not family:
+            raise InvalidInputError(
+                "vip_address", f"vip_address: {vip} is not of the mark's family (fwmark: IPv4, fwmark6: IPv6)"
+            )
+        found.append(vip)
+    return tuple(found)
+
+
+def _parse_real_servers(
+    real_servers: Sequence[str], port: int, vips: Sequence[IpAddress]
+) -> tuple[DestinationKey, ...]:
     if not real_servers:
         raise InvalidInputError("rs", "rs: must be given")
     found: list[DestinationKey] = []
@@ -131,10 +196,10 @@ def parse_backend(vip: str, real_servers: Sequence[str], protocol: str) -> Backe
         destination = DestinationKey(address=rs_address, port=rs_port)
         if destination in found:
             raise InvalidInputError("rs", f"rs: {destination} is given twice")
-        if rs_address == address:
+        if rs_address in vips:
             raise InvalidInputError("rs", f"rs: {rs_address} is the VIP itself")
         found.append(destination)
-    return Backend(key=key, real_servers=tuple(found))
+    return tuple(found)
 
 
 def parse_forwarding(text: str | None) -> Forwarding | None:

@@ -49,10 +49,11 @@ async def plan_set_weight(request: SetWeight, run: Run) -> Plan:
     directors = await read_directors(request.backend, run)
     addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
     asked = [each for each in addresses if plan_weight.raises_from_zero(request, directors, each)]
-    vip = request.backend.key.address
     found = await together(
         read_real_server(
-            run.clients[real_server(each)], vip, plan_weight.real_server_operation(request, directors, each)
+            run.clients[real_server(each)],
+            request.backend.key,
+            plan_weight.real_server_operations(request, directors, each),
         )
         for each in asked
     )

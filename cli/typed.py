@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agent_common.destination import DestinationKey
 from agent_common.errors import LvsError
-from agent_common.virtual_server import VirtualServerKey
+from agent_common.virtual_server import FirewallMark, VirtualServerKey
 from cli.request import Backend
 
 SAME_AGAIN = ""
@@ -45,6 +45,8 @@ def once_all_run() -> NextCommand:
 
 def target(key: VirtualServerKey) -> str:
     """Return the options that name a virtual server."""
+    if isinstance(key, FirewallMark):
+        return f"--{str(key).replace('/', ' ')}"
     protocol, _, endpoint = str(key).partition("/")
     return f"--vip {endpoint}" + (f" --protocol {protocol}" if protocol != "tcp" else "")
 

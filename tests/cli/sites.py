@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
 
 from lvsagent.v1 import host_service_pb2
@@ -14,8 +15,7 @@ from agent_common.destination import Destination
 from agent_common.errors import LvsError
 from agent_common.fake_address import FakeAddresses, Gateway
 from agent_common.operation import Operation
-from agent_common.vip import Vip
-from agent_common.virtual_server import IpAddress, VirtualServerKey
+from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServerKey
 from cli import plan_add, plan_remove, plan_weight
 from cli.facts import DirectorFacts, RealServerFacts
 from cli.plan import Plan, Step
@@ -70,15 +70,15 @@ class SiteInMemory:
         found = {}
         for address in _addresses(request.backend):
             if request.ask_real_servers and not any(facts.route(address).local for facts in directors):
-                operation = plan_add.real_server_operation(request, directors, address)
-                found[address] = self._real_server(address, request.backend.key.address, operation)
+                wanted = plan_add.real_server_operations(request, directors, address)
+                found[address] = self._real_server(address, wanted)
         return plan_add.plan(request, directors, found)
 
     def remove(self, request: RemoveBackend) -> Removal:
         """Plan as remove_backend does."""
         directors = self._directors(request.backend)
         asked = [a for a in _addresses(request.backend) if plan_remove.asks_real_server(request, directors, a)]
-        found = {each: self._real_server(each, request.backend.key.address, None) for each in asked}
+        found = {each: self._real_server(each, ()) for each in asked}
         directors = [
             self._validated(each, plan_remove.decided_operations(request, directors, each)) for each in directors
         ]
@@ -88,9 +88,7 @@ class SiteInMemory:
         """Plan as set_weight does."""
         directors = self._directors(request.backend)
         found = {
-            each: self._real_server(
-                each, request.backend.key.address, plan_weight.real_server_operation(request, directors, each)
-            )
+            each: self._real_server(each, plan_weight.real_server_operations(request, directors, each))
             for each in _addresses(request.backend)
             if plan_weight.raises_from_zero(request, directors, each)
         }
@@ -119,6 +117,9 @@ class SiteInMemory:
         return DirectorFacts(
             agent=AgentName(role=Role.DIRECTOR, name=name),
             host=answer,
+            vips=(key.address,)
+            if isinstance(key, ServiceAddress)
+            else tuple(vip.address for vip in host.vips.list_held_for(key)),
             server=host.ipvs.virtual_server(key),
             managed=host.virtual_servers.is_managed(key),
             destinations={status.destination.key: status for status in host.destinations.list_all(key)},
@@ -130,27 +131,18 @@ class SiteInMemory:
             changes = asyncio.run(self.directors[facts.agent.name].changes.apply_all(wanted, "", validate_only=True))
         except BatchError as failure:
             changes, error = list(failure.earlier), failure.error
-        return DirectorFacts(
-            agent=facts.agent,
-            host=facts.host,
-            server=facts.server,
-            managed=facts.managed,
-            destinations=facts.destinations,
-            changes=tuple(changes),
-            error=error,
-        )
+        return replace(facts, changes=tuple(changes), error=error)
 
-    def _real_server(self, address: IpAddress, vip: IpAddress, operation: Operation | None) -> RealServerFacts:
+    def _real_server(self, address: IpAddress, wanted: Sequence[Operation]) -> RealServerFacts:
         host, agent = self.real_servers[str(address)], real_server(address)
         answer = _host_message(host, str(address), [EVERYWHERE], self.settings.get(str(address), {}))
-        if operation is None:
-            there: Vip = host.vips.get(vip)
-            return RealServerFacts(agent=agent, host=answer, vip=there)
+        if not wanted:
+            return RealServerFacts(agent=agent, host=answer, vips=tuple(host.vips.list_all()))
         try:
-            change = asyncio.run(host.changes.apply(operation, "", validate_only=True))
+            changes = [asyncio.run(host.changes.apply(each, "", validate_only=True)) for each in wanted]
         except LvsError as error:
             return RealServerFacts(agent=agent, host=answer, error=error)
-        return RealServerFacts(agent=agent, host=answer, change=change)
+        return RealServerFacts(agent=agent, host=answer, changes=tuple(changes))
 
 
 def _addresses(backend: Backend) -> list[IpAddress]:

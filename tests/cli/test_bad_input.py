@@ -50,6 +50,11 @@ def add(*options: str, vip: str = VIP, rs: tuple[str, ...] = (RS,)) -> tuple[str
     return (*NOBODY, "add-backend", "--vip", vip, *(word for each in rs for word in ("--rs", each)), *options)
 
 
+def marked(*options: str, mark: str = "7") -> tuple[str, ...]:
+    """The arguments of add-backend with a firewall mark."""
+    return (*NOBODY, "add-backend", "--fwmark", mark, "--rs", RS, *options)
+
+
 def edit(noun: str, *words: str) -> tuple[str, ...]:
     """The arguments of an edit."""
     return (*NOBODY, noun, "edit", *words)
@@ -142,7 +147,25 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "an edit that changes nothing": (edit("service", KEY), "give at least one option to change"),
     "a VIP on the same real server twice": ((*NOBODY, "vip", "add", "192.168.0.200", "--rs", RS, "--rs", RS), "twice"),
     "an option that is not there": (add("--wait"), "No such option: --wait"),
-    "no VIP": ((*NOBODY, "add-backend", "--rs", RS), "Missing option '--vip'"),
+    "no VIP": ((*NOBODY, "add-backend", "--rs", RS), "vip: must be given, or fwmark or fwmark6"),
+    "a VIP and a mark": (add("--fwmark", "7"), "vip: vip and fwmark exclude each other"),
+    "a mark of two families": (marked("--fwmark6", "7"), "vip: fwmark and fwmark6 exclude each other"),
+    "a mark that is none": (marked(mark="0"), "Invalid value for '--fwmark': 0 is not in the range 1<=x<=4294967295."),
+    "a mark with a protocol": (marked("--protocol", "udp"), "protocol: goes with --vip; a mark takes every protocol"),
+    "a VIP with a VIP": (add("--vip-address", "192.168.0.201"), "vip_address: goes with a mark"),
+    "a VIP of another family than the mark": (
+        marked("--vip-address", "2001:db8::200"),
+        "vip_address: 2001:db8::200 is not of the mark's family (fwmark: IPv4, fwmark6: IPv6)",
+    ),
+    "a VIP of a mark twice": (
+        marked("--vip-address", "192.168.0.200", "--vip-address", "192.168.0.200"),
+        "vip_address: 192.168.0.200 is given twice",
+    ),
+    "a VIP of a mark as real server": (marked("--vip-address", RS), f"rs: {RS} is the VIP itself"),
+    "a VIP to adopt beside an address": (
+        (*NOBODY, "adopt", "tcp/192.168.0.200:80", "--vip-address", "192.168.0.201"),
+        "vip_address: goes with a mark; tcp/192.168.0.200:80 names its own address",
+    ),
     "no real server": (add(rs=()), "Missing option '--rs'"),
     "a command that is not there": ((*NOBODY, "add-backends"), "No such command 'add-backends'"),
     "no director": (add()[2:], "director: none is given, and no agent runs on this host"),

@@ -52,6 +52,8 @@ SECONDS = {
     "several-directors.md": 40,
     "test_corrupt_journal.py": 40,
     "nat.md": 30,
+    "firewall-marks.md": 35,
+    "test_firewall_marks.py": 40,
     "test_ipvs_kernel.py": 13,
     "test_ipvs_adapter.py": 25,
     "test_forwarding.py": 40,

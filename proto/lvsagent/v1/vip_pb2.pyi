@@ -220,7 +220,9 @@ class CreateVipRequest(_message.Message):
     validate_only: _builtins.bool
     """Check only: the answer says what would be done, and nothing is changed."""
     force: _builtins.bool
-    """Real server: go on though this host has connections of its own open to the VIP (they are reset)."""
+    """Real server: go on though this host has connections of its own open to the VIP (they are reset). Director, where the
+    holder is a firewall mark: go on though something listens on the VIP (where that is marked it is cut off).
+    """
     adopt: _builtins.bool
     """Take in an address that is there already, and the host route beside it, as if this agent had added them: they go with the
     last hold. Nothing on the host changes. Only an address with the longest prefix where this agent would add it; and on a

@@ -24,27 +24,28 @@ _sym_db = _symbol_database.Default()
 
 from lvsagent.v1 import operation_pb2 as lvsagent_dot_v1_dot_operation__pb2
 from lvsagent.v1 import vip_pb2 as lvsagent_dot_v1_dot_vip__pb2
+from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlvsagent/v1/vip_service.proto\x12\x0blvsagent.v1\x1a\x1blvsagent/v1/operation.proto\x1a\x15lvsagent/v1/vip.proto\" \n\rGetVipRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"/\n\x0eGetVipResponse\x12\x1d\n\x03vip\x18\x01 \x01(\x0b\x32\x10.lvsagent.v1.Vip\"8\n\x0fListVipsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"K\n\x10ListVipsResponse\x12\x1e\n\x04vips\x18\x01 \x03(\x0b\x32\x10.lvsagent.v1.Vip\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x11\x43reateVipResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"8\n\x11\x44\x65leteVipResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change2\xb0\x02\n\nVipService\x12\x41\n\x06GetVip\x12\x1a.lvsagent.v1.GetVipRequest\x1a\x1b.lvsagent.v1.GetVipResponse\x12G\n\x08ListVips\x12\x1c.lvsagent.v1.ListVipsRequest\x1a\x1d.lvsagent.v1.ListVipsResponse\x12J\n\tCreateVip\x12\x1d.lvsagent.v1.CreateVipRequest\x1a\x1e.lvsagent.v1.CreateVipResponse\x12J\n\tDeleteVip\x12\x1d.lvsagent.v1.DeleteVipRequest\x1a\x1e.lvsagent.v1.DeleteVipResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlvsagent/v1/vip_service.proto\x12\x0blvsagent.v1\x1a\x1blvsagent/v1/operation.proto\x1a\x15lvsagent/v1/vip.proto\x1a lvsagent/v1/virtual_server.proto\" \n\rGetVipRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"/\n\x0eGetVipResponse\x12\x1d\n\x03vip\x18\x01 \x01(\x0b\x32\x10.lvsagent.v1.Vip\"i\n\x0fListVipsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12/\n\x08held_for\x18\x03 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\"K\n\x10ListVipsResponse\x12\x1e\n\x04vips\x18\x01 \x03(\x0b\x32\x10.lvsagent.v1.Vip\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"8\n\x11\x43reateVipResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change\"8\n\x11\x44\x65leteVipResponse\x12#\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x13.lvsagent.v1.Change2\xb0\x02\n\nVipService\x12\x41\n\x06GetVip\x12\x1a.lvsagent.v1.GetVipRequest\x1a\x1b.lvsagent.v1.GetVipResponse\x12G\n\x08ListVips\x12\x1c.lvsagent.v1.ListVipsRequest\x1a\x1d.lvsagent.v1.ListVipsResponse\x12J\n\tCreateVip\x12\x1d.lvsagent.v1.CreateVipRequest\x1a\x1e.lvsagent.v1.CreateVipResponse\x12J\n\tDeleteVip\x12\x1d.lvsagent.v1.DeleteVipRequest\x1a\x1e.lvsagent.v1.DeleteVipResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.vip_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETVIPREQUEST']._serialized_start=98
-  _globals['_GETVIPREQUEST']._serialized_end=130
-  _globals['_GETVIPRESPONSE']._serialized_start=132
-  _globals['_GETVIPRESPONSE']._serialized_end=179
-  _globals['_LISTVIPSREQUEST']._serialized_start=181
-  _globals['_LISTVIPSREQUEST']._serialized_end=237
-  _globals['_LISTVIPSRESPONSE']._serialized_start=239
-  _globals['_LISTVIPSRESPONSE']._serialized_end=314
-  _globals['_CREATEVIPRESPONSE']._serialized_start=316
-  _globals['_CREATEVIPRESPONSE']._serialized_end=372
-  _globals['_DELETEVIPRESPONSE']._serialized_start=374
-  _globals['_DELETEVIPRESPONSE']._serialized_end=430
-  _globals['_VIPSERVICE']._serialized_start=433
-  _globals['_VIPSERVICE']._serialized_end=737
+  _globals['_GETVIPREQUEST']._serialized_start=132
+  _globals['_GETVIPREQUEST']._serialized_end=164
+  _globals['_GETVIPRESPONSE']._serialized_start=166
+  _globals['_GETVIPRESPONSE']._serialized_end=213
+  _globals['_LISTVIPSREQUEST']._serialized_start=215
+  _globals['_LISTVIPSREQUEST']._serialized_end=320
+  _globals['_LISTVIPSRESPONSE']._serialized_start=322
+  _globals['_LISTVIPSRESPONSE']._serialized_end=397
+  _globals['_CREATEVIPRESPONSE']._serialized_start=399
+  _globals['_CREATEVIPRESPONSE']._serialized_end=455
+  _globals['_DELETEVIPRESPONSE']._serialized_start=457
+  _globals['_DELETEVIPRESPONSE']._serialized_end=513
+  _globals['_VIPSERVICE']._serialized_start=516
+  _globals['_VIPSERVICE']._serialized_end=820
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lvsagent.v1 import operation_pb2 as _operation_pb2
 from lvsagent.v1 import vip_pb2 as _vip_pb2
+from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -74,19 +75,25 @@ class ListVipsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    HELD_FOR_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most so many, 1 to 1000; 0 means 1000."""
     page_token: _builtins.str
     """next_page_token of the answer before."""
+    @_builtins.property
+    def held_for(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Only those that are held for this virtual server, whichever director decided that."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        held_for: _virtual_server_pb2.VirtualServerKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_for", b"held_for", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,7 +71,8 @@ class VipServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListVips(self, request, context):
-        """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token).
+        """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key),
+        FAILED_PRECONDITION (with held_for: a corrupt journal cannot tell who holds them).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,9 @@ class VipServiceStub:
     cannot tell who holds it; ListVips is empty then).
     """
     ListVips: _grpc.UnaryUnaryMultiCallable[_vip_service_pb2.ListVipsRequest, _vip_service_pb2.ListVipsResponse]
-    """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
+    """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key),
+    FAILED_PRECONDITION (with held_for: a corrupt journal cannot tell who holds them).
+    """
     CreateVip: _grpc.UnaryUnaryMultiCallable[_vip_pb2.CreateVipRequest, _vip_service_pb2.CreateVipResponse]
     """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: admin. Errors: INVALID_ARGUMENT,
     FAILED_PRECONDITION (what the host's state forbids; another host has it), ABORTED.
@@ -59,7 +61,9 @@ class VipServiceAsyncStub(VipServiceStub):
     cannot tell who holds it; ListVips is empty then).
     """
     ListVips: _aio.UnaryUnaryMultiCallable[_vip_service_pb2.ListVipsRequest, _vip_service_pb2.ListVipsResponse]  # type: ignore[assignment]
-    """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
+    """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key),
+    FAILED_PRECONDITION (with held_for: a corrupt journal cannot tell who holds them).
+    """
     CreateVip: _aio.UnaryUnaryMultiCallable[_vip_pb2.CreateVipRequest, _vip_service_pb2.CreateVipResponse]  # type: ignore[assignment]
     """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: admin. Errors: INVALID_ARGUMENT,
     FAILED_PRECONDITION (what the host's state forbids; another host has it), ABORTED.
@@ -88,7 +92,9 @@ class VipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vip_service_pb2.ListVipsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vip_service_pb2.ListVipsResponse, _abc.Awaitable[_vip_service_pb2.ListVipsResponse]]:
-        """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token)."""
+        """Reads the VIPs that are held. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key),
+        FAILED_PRECONDITION (with held_for: a corrupt journal cannot tell who holds them).
+        """
 
     @_abc_1.abstractmethod
     def CreateVip(
