@@ -80,6 +80,9 @@ class Tunnel:
         return header
 
 
+PLAIN_TUNNEL = Tunnel()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class DestinationKey:
     """A real server's address and port within a virtual server."""
@@ -109,7 +112,7 @@ class Destination:
     draining: bool = False
     upper_threshold: int = 0
     lower_threshold: int = 0
-    tunnel: Tunnel = Tunnel()
+    tunnel: Tunnel = PLAIN_TUNNEL
 
     def check(self, virtual_server: VirtualServerKey) -> Destination:
         """Raise InvalidInputError unless ipvsadm, too, would take this combination; return the destination."""
@@ -145,7 +148,9 @@ class Destination:
 
     def _check_tunnel(self) -> None:
         tunnel = self.tunnel
-        if tunnel != Tunnel() and self.forwarding is not Forwarding.TUNNELING:
+        if tunnel is PLAIN_TUNNEL:
+            return
+        if tunnel != PLAIN_TUNNEL and self.forwarding is not Forwarding.TUNNELING:
             raise InvalidInputError("tunnel", "tunnel: only with forwarding method tun")
         if tunnel.type is TunnelType.GUE:
             check_port(tunnel.port, "tunnel.port", zero=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from agent_common.errors import ExhaustedError, Reason, RefusedError
@@ -49,9 +49,9 @@ class FakeState:
         self._records.pop((kind, name), None)
         self._records[kind, name] = text
 
-    def put_all(self, kind: str, bodies: Mapping[str, Body]) -> None:
+    def put_all(self, kind: str, bodies: Iterable[tuple[str, Body]]) -> None:
         """Write many records of a kind."""
-        for name, body in bodies.items():
+        for name, body in bodies:
             self.put(kind, name, body)
 
     def delete(self, kind: str, name: str) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,10 @@ _log = logging.getLogger(__name__)
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ")
 """Error names (sqlite3.h) that mean that what was written cannot be read."""
 
-_Statement = tuple[str, Sequence[Sequence[str | int]]]
+_Rows = Iterable[Sequence[str | int]]
+_Statement = tuple[str, _Rows]
+
+_to_text = json.JSONEncoder(sort_keys=True).encode
 
 
 class SqliteState:
@@ -37,7 +40,7 @@ class SqliteState:
         self.damage = ""
         self._path = directory / "state.db"
         self._reserving = 0
-        self._written: list[_Statement] = []
+        self._written: list[_Statement] | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
@@ -73,26 +76,26 @@ class SqliteState:
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""
-        self.put_all(kind, {name: body})
+        self.put_all(kind, [(name, body)])
 
-    def put_all(self, kind: str, bodies: Mapping[str, Body]) -> None:
+    def put_all(self, kind: str, bodies: Iterable[tuple[str, Body]]) -> None:
         """Write many records of a kind."""
-        texts = ((name, json.dumps(body, sort_keys=True)) for name, body in bodies.items())
+        texts = ((name, _to_text(body)) for name, body in bodies)
         self._write(
             "INSERT INTO record (kind, name, body, checksum) VALUES (?, ?, ?, ?)",
-            *((kind, name, text, checksum(kind, name, text)) for name, text in texts),
+            ((kind, name, text, checksum(kind, name, text)) for name, text in texts),
         )
 
     def delete(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""
-        self._write("DELETE FROM record WHERE kind = ? AND name = ?", (kind, name))
+        self._write("DELETE FROM record WHERE kind = ? AND name = ?", [(kind, name)])
 
     def keep_newest(self, kind: str, count: int) -> None:
         """Remove the oldest records of a kind beyond so many."""
         self._write(
             "DELETE FROM record WHERE kind = ?1 AND sequence NOT IN "
             "(SELECT sequence FROM record WHERE kind = ?1 ORDER BY sequence DESC LIMIT ?2)",
-            (kind, count),
+            [(kind, count)],
         )
 
     @contextmanager
@@ -105,12 +108,12 @@ class SqliteState:
             yield
             return
         self.check_intact()
-        self._written.clear()
+        self._written = [] if self._reserving else None
         with self._errors():
             self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self._execute("COMMIT", ())
+            self._execute("COMMIT", [()])
         except BaseException:
             # SQLite itself has rolled back after some errors, a full disk among them, and not after others.
             if self._connection.in_transaction:
@@ -212,26 +215,32 @@ class SqliteState:
             self.damage = damage
             _log.error("degraded: %s", self.problems()[0])
 
-    def _write(self, statement: str, *rows: Sequence[str | int]) -> None:
+    def _write(self, statement: str, rows: _Rows) -> None:
         with self.transaction():
-            self._execute(statement, *rows)
-            self._written.append((statement, rows))
+            if self._written is not None:  # it may have to be written again
+                rows = list(rows)
+            self._execute(statement, rows)
+            if self._written is not None:
+                self._written.append((statement, rows))
 
-    def _execute(self, statement: str, *rows: Sequence[str | int]) -> None:
-        """Execute a statement with each row of values; on a full disk again, once there is room, if there may be."""
+    def _execute(self, statement: str, rows: _Rows) -> None:
+        """Execute a statement with each row of values; on a full disk again, once there is room, if there may be.
+
+        A transaction that began before the room was reserved cannot be written again.
+        """
         with self._errors():
             try:
                 self._statement(statement, rows)
             except sqlite3.Error as error:
-                if not (_is_full(error) and self._reserving):
+                if self._written is None or not (_is_full(error) and self._reserving):
                     raise
                 self._ballast.free()
                 self._begin_again()
                 self._statement(statement, rows)
 
-    def _statement(self, statement: str, rows: Sequence[Sequence[str | int]]) -> None:
-        if len(rows) == 1:  # COMMIT is not for executemany
-            self._connection.execute(statement, rows[0])
+    def _statement(self, statement: str, rows: _Rows) -> None:
+        if statement == "COMMIT":  # which is not for executemany
+            self._connection.execute(statement)
         else:
             self._connection.executemany(statement, rows)
 
@@ -242,7 +251,7 @@ class SqliteState:
         with contextlib.suppress(sqlite3.Error):  # where the database has no room to grow into the log goes on
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.execute("BEGIN IMMEDIATE")
-        for statement, rows in self._written:
+        for statement, rows in self._written or ():
             self._statement(statement, rows)
 
     def _open(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -43,8 +43,8 @@ class State(Protocol):
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""
 
-    def put_all(self, kind: str, bodies: Mapping[str, Body]) -> None:
-        """Write many records of a kind, as put does each."""
+    def put_all(self, kind: str, bodies: Iterable[tuple[str, Body]]) -> None:
+        """Write many records of a kind, as put does each, one after the other: they are never all in memory."""
 
     def delete(self, kind: str, name: str) -> None:
         """Remove a record, if it is there."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf.message import DecodeError
-from lvsagent.v1 import table_pb2, virtual_server_pb2
+from lvsagent.v1 import table_pb2
 
 from agent_common import wire
 from agent_common.errors import InternalError, InvalidInputError, Reason
@@ -36,50 +37,63 @@ def unpack_table(entries: Iterable[table_pb2.TableEntry]) -> dict[VirtualServerK
 
 def pack_steps(steps: Iterable[TableStep]) -> bytes:
     """Write steps."""
-    keys: dict[VirtualServerKey, virtual_server_pb2.VirtualServerKey] = {}
-    return table_pb2.TableSteps(steps=(_pack_step(step, keys) for step in steps)).SerializeToString()
+    message = table_pb2.TableSteps()
+    server: VirtualServerKey | None = None
+    for step in steps:
+        if isinstance(step, ServerStep):
+            message.steps.add(virtual_server=_pack_server_step(step))
+            continue
+        fields: dict[str, Any] = {"managed_before": step.was_managed}
+        if step.server != server:
+            server = step.server
+            fields["virtual_server"] = wire.pack_key(server)
+        if step.before is not None:
+            fields["before"] = wire.destination_fields(step.before)
+        if step.after is not None:
+            fields["after"] = wire.destination_fields(step.after)
+        message.steps.add(destination=fields)
+    return message.SerializeToString()
 
 
-def _pack_step(
-    step: TableStep, keys: dict[VirtualServerKey, virtual_server_pb2.VirtualServerKey]
-) -> table_pb2.TableStep:
-    if isinstance(step, ServerStep):
-        server = table_pb2.VirtualServerStep(
-            before=wire.pack_virtual_server(step.before) if step.before else None,
-            after=wire.pack_virtual_server(step.after) if step.after else None,
-            managed_before=step.was_managed,
-        )
-        return table_pb2.TableStep(virtual_server=server)
-    if step.server not in keys:  # thousands of destinations have the same
-        keys[step.server] = wire.pack_key(step.server)
-    destination = table_pb2.DestinationStep(
-        virtual_server=keys[step.server],
-        before=wire.pack_destination(step.before) if step.before else None,
-        after=wire.pack_destination(step.after) if step.after else None,
+def _pack_server_step(step: ServerStep) -> table_pb2.VirtualServerStep:
+    return table_pb2.VirtualServerStep(
+        before=wire.pack_virtual_server(step.before) if step.before else None,
+        after=wire.pack_virtual_server(step.after) if step.after else None,
         managed_before=step.was_managed,
     )
-    return table_pb2.TableStep(destination=destination)
 
 
 def unpack_steps(data: bytes) -> list[TableStep]:
     """Read steps; raises InternalError for bytes that are none."""
     try:
-        return [_unpack_step(message) for message in table_pb2.TableSteps.FromString(data).steps]
+        messages = table_pb2.TableSteps.FromString(data).steps
     except DecodeError as error:
         raise InternalError(f"cannot read the steps of a table: {error}", Reason.INTERNAL) from error
+    steps: list[TableStep] = []
+    key: VirtualServerKey | None = None
+    for message in messages:
+        if message.HasField("virtual_server"):
+            steps.append(_unpack_server_step(message.virtual_server))
+            continue
+        if message.destination.HasField("virtual_server"):
+            key = wire.unpack_key(message.destination.virtual_server)
+        if key is None:
+            raise InternalError("cannot read the steps of a table: no virtual server is named", Reason.INTERNAL)
+        steps.append(_unpack_destination_step(key, message.destination))
+    return steps
 
 
-def _unpack_step(message: table_pb2.TableStep) -> TableStep:
-    if message.WhichOneof("step") == "virtual_server":
-        server = message.virtual_server
-        return ServerStep(
-            before=wire.unpack_virtual_server(server.before) if server.HasField("before") else None,
-            after=wire.unpack_virtual_server(server.after) if server.HasField("after") else None,
-            was_managed=server.managed_before,
-        )
-    destination = message.destination
+def _unpack_server_step(message: table_pb2.VirtualServerStep) -> ServerStep:
+    return ServerStep(
+        before=wire.unpack_virtual_server(message.before) if message.HasField("before") else None,
+        after=wire.unpack_virtual_server(message.after) if message.HasField("after") else None,
+        was_managed=message.managed_before,
+    )
+
+
+def _unpack_destination_step(server: VirtualServerKey, destination: table_pb2.DestinationStep) -> DestinationStep:
     return DestinationStep(
-        server=wire.unpack_key(destination.virtual_server),
+        server=server,
         before=wire.unpack_destination(destination.before) if destination.HasField("before") else None,
         after=wire.unpack_destination(destination.after) if destination.HasField("after") else None,
         was_managed=destination.managed_before,

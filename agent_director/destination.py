@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import groupby
 
 from lvsagent.v1 import destination_pb2, operation_pb2
 
@@ -53,6 +55,8 @@ _FIELDS = {
     "lower_threshold": "lower_threshold",
     "tunnel": "tunnel",
 }
+
+_Wanted = tuple[VirtualServerKey, DestinationKey, Destination | None, bool]
 
 
 class Destinations:
@@ -304,26 +308,22 @@ class Destinations:
         """Put on disk how it is to be, and whether this agent made it; of what is foreign only a drain is kept."""
         self.set_records([(server, key, destination, managed)])
 
-    def set_records(self, wanted: Iterable[tuple[VirtualServerKey, DestinationKey, Destination | None, bool]]) -> None:
+    def set_records(self, wanted: Iterable[_Wanted]) -> None:
         """Do what set_record does to many: each with its virtual server, and whether this agent made it."""
-        bodies: dict[str, Body] = {}
-        texts: dict[VirtualServerKey, str] = {}
-        for server, key, destination, managed in wanted:
-            text = texts.get(server) or texts.setdefault(server, str(server))
-            name = record_name(text, key)
-            if destination is not None and (managed or destination.draining):
-                bodies[name] = {
-                    "managed": managed,
-                    "weight": destination.weight,
-                    "draining": destination.draining,
-                    "server": text,
-                    "config": config_record(destination),
-                }
+        text = cache(str)  # thousands have the same virtual server
+        for is_kept, group in groupby(wanted, _is_kept):
+            if is_kept:
+                self._state.put_all(
+                    _KIND,
+                    (
+                        (record_name(text(server), key), _body(text(server), destination, managed=managed))
+                        for server, key, destination, managed in group
+                        if destination is not None
+                    ),
+                )
             else:
-                bodies.pop(name, None)
-                self._state.delete(_KIND, name)
-        if bodies:
-            self._state.put_all(_KIND, bodies)
+                for server, key, _, _ in group:
+                    self._state.delete(_KIND, record_name(text(server), key))
 
     def _is_between(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> bool:
         """Whether an agent died between record and kernel: each of the two is as before or as after."""
@@ -355,6 +355,21 @@ class Destinations:
             for change in earlier
         )
         return planned or self._ipvs.virtual_server(server) is not None
+
+
+def _is_kept(wanted: _Wanted) -> bool:
+    _, _, destination, managed = wanted
+    return destination is not None and (managed or destination.draining)
+
+
+def _body(server: str, destination: Destination, *, managed: bool) -> Body:
+    return {
+        "managed": managed,
+        "weight": destination.weight,
+        "draining": destination.draining,
+        "server": server,
+        "config": config_record(destination),
+    }
 
 
 def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:

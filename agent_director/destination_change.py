@@ -9,11 +9,11 @@ from lvsagent.v1 import destination_pb2, operation_pb2
 
 from agent_common import wire
 from agent_common.destination import (
+    PLAIN_TUNNEL,
     Destination,
     DestinationKey,
     DestinationStatus,
     Forwarding,
-    Tunnel,
     effective,
     forwarding_name,
 )
@@ -23,8 +23,6 @@ from agent_common.records import to_record
 from agent_common.state import Body
 from agent_common.virtual_server import VirtualServerKey
 from agent_director.drift import destination_differences
-
-_PLAIN = Tunnel()
 
 _METHOD_NAMES = {
     each: destination_pb2.ForwardingMethod.Name(wire.pack_enum(wire.FORWARDINGS, each)) for each in Forwarding
@@ -116,7 +114,7 @@ def sides(
 
 def config_record(destination: Destination) -> Body:
     """Return a destination as records keep it: what to_record makes of its message, for a tenth of the time."""
-    if destination.tunnel != _PLAIN:
+    if destination.tunnel != PLAIN_TUNNEL:
         return to_record(wire.pack_destination(destination))
     key: dict[str, Any] = {"address": str(destination.key.address)}
     if destination.key.port:

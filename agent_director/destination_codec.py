@@ -12,6 +12,7 @@ from typing import Final
 
 from agent_common.destination import (
     MAX_WEIGHT,
+    PLAIN_TUNNEL,
     Destination,
     DestinationKey,
     DestinationStatus,
@@ -44,7 +45,6 @@ _DESTINATION_SIZES: Final = {
 _FORWARDINGS: Final = {int(member): member for member in Forwarding}
 _TUNNEL_TYPES: Final = {int(member): member for member in TunnelType}
 _CHECKSUMS: Final = {int(member): member for member in TunnelChecksum}
-_PLAIN_TUNNEL: Final = Tunnel()
 
 _DESTINATION_KEY = struct.Struct("=HHH2xHH16sHH2s2x")
 _DESTINATION = struct.Struct("=HHIHHIHHIHHIHHB3xHH2s2xHHH2x")
@@ -113,7 +113,7 @@ def unpack_destination(data: bytes, start: int, end: int, family: Family) -> Des
         weight=weight,
         upper_threshold=upper,
         lower_threshold=lower,
-        tunnel=_tunnel(kind, tunnel_port, flags) if kind or tunnel_port or flags else _PLAIN_TUNNEL,
+        tunnel=_tunnel(kind, tunnel_port, flags) if kind or tunnel_port or flags else PLAIN_TUNNEL,
     )
     return DestinationStatus(
         destination=destination, current_weight=weight, active=active, inactive=inactive, persistent=persistent

@@ -198,15 +198,14 @@ def delete_vip(
 
 def apply_table(table: Table, *, replace: bool) -> Operation:
     """Ask for a whole table; replace: for it and nothing else."""
-    entries = [
-        table_pb2.TableEntry(
+    operation = Operation(apply_table=table_pb2.WantedTable(replace=replace))
+    for key, entry in table.items():
+        operation.apply_table.entries.add(
             key=wire.pack_key(key),
             virtual_server=None if entry.virtual_server is None else wire.pack_virtual_server(entry.virtual_server),
-            destinations=map(wire.pack_destination, entry.destinations.values()),
+            destinations=map(wire.destination_fields, entry.destinations.values()),
         )
-        for key, entry in table.items()
-    ]
-    return Operation(apply_table=table_pb2.WantedTable(entries=entries, replace=replace))
+    return operation
 
 
 def update_timeouts(timeouts: Timeouts) -> Operation:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv4Address
 
 from agent_common.destination import (
+    PLAIN_TUNNEL,
     Destination,
     DestinationKey,
     Forwarding,
@@ -40,7 +41,6 @@ DEFAULT_PERSISTENCE = 360
 REMEMBERED = 10_000
 """Words whose meaning is remembered: a virtual server is named in the line of each of its destinations."""
 
-PLAIN_TUNNEL = Tunnel()
 
 METHODS = {"-g": Forwarding.DIRECT_ROUTING, "-i": Forwarding.TUNNELING, "-m": Forwarding.MASQUERADING}
 PROTOCOLS = {"-t": Protocol.TCP, "-u": Protocol.UDP, "--sctp-service": Protocol.SCTP}
@@ -144,7 +144,7 @@ class _Reader:
             self.bad.append(BadLine(number=number, text=text, reason=error.message))
 
     def _add_server(self, number: int, server: VirtualServer) -> None:
-        self._once(number, server.key, f"virtual server {server.key}")
+        self._once(number, server.key, lambda: f"virtual server {server.key}")
         self.table.setdefault(server.key, Entry()).virtual_server = server
 
     def _add_destination(self, number: int, key: VirtualServerKey, destination: Destination) -> None:
@@ -153,13 +153,13 @@ class _Reader:
             self.warnings.append(f"line {number}: {destination.key} gets port {key.port}: dr and tun translate none")
             destination = replace(destination, key=replace(destination.key, port=key.port))
         destination.check(key)
-        self._once(number, (key, destination.key), f"{destination.key} in {key}")
+        self._once(number, (key, destination.key), lambda: f"{destination.key} in {key}")
         self.table.setdefault(key, Entry()).destinations[destination.key] = destination
 
-    def _once(self, number: int, key: object, name: str) -> None:
+    def _once(self, number: int, key: object, name: Callable[[], str]) -> None:
         first = self._lines.setdefault(key, number)
         if first != number:
-            raise InvalidInputError("rule", f"{name} is added twice, first in line {first}")
+            raise InvalidInputError("rule", f"{name()} is added twice, first in line {first}")
 
 
 def read_options(words: list[str]) -> dict[str, str]:
@@ -180,7 +180,7 @@ def read_options(words: list[str]) -> dict[str, str]:
             if name in found:
                 raise InvalidInputError("rule", f"{name} is given twice")
             found[name] = value
-    _check_options(found)
+    _check_options(frozenset(found))
     return found
 
 
@@ -220,7 +220,8 @@ def _value(name: str, rest: str | None, left: list[str]) -> str:
     return rest
 
 
-def _check_options(found: Options) -> None:
+@lru_cache(maxsize=REMEMBERED)
+def _check_options(found: frozenset[str]) -> None:
     commands = [name for name in ("-A", "-a") if name in found]
     if len(commands) != 1:
         raise InvalidInputError("rule", "a line must have one of -A and -a")
@@ -228,7 +229,7 @@ def _check_options(found: Options) -> None:
         given = [name for name in group if name in found]
         if len(given) > 1:
             raise InvalidInputError("rule", f"{' and '.join(given)} exclude each other")
-    foreign = (_DESTINATION_ONLY if commands == ["-A"] else _SERVER_ONLY) & found.keys()
+    foreign = (_DESTINATION_ONLY if commands == ["-A"] else _SERVER_ONLY) & found
     if foreign:
         raise InvalidInputError("rule", f"{commands[0]} does not take {' '.join(sorted(foreign))}")
 
@@ -239,11 +240,17 @@ def read_key(options: Options) -> VirtualServerKey:
         raise InvalidInputError("rule", "-6 is only for -f: an address has its family")
     if "-f" in options:
         return FirewallMark(mark=_number(options["-f"], "-f"), family=Family.IPV6 if "-6" in options else Family.IPV4)
-    for name, protocol in PROTOCOLS.items():
+    for name in PROTOCOLS:
         if name in options:
-            address, port = _endpoint(options[name], name)
-            return ServiceAddress(protocol=protocol, address=address, port=port or 0)
+            return _service_address(name, options[name])
     raise InvalidInputError("rule", "one of -t, -u, --sctp-service and -f must be given")
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _service_address(name: str, text: str) -> ServiceAddress:
+    """Read a virtual server's address: thousands of destinations have the same."""
+    address, port = _endpoint(text, name)
+    return ServiceAddress(protocol=PROTOCOLS[name], address=address, port=port or 0)
 
 
 def read_virtual_server(options: Options) -> VirtualServer:
