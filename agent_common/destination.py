@@ -97,9 +97,9 @@ class DestinationKey:
         return format_endpoint(self.address, self.port)
 
 
-def destination_order(key: DestinationKey) -> tuple[int, bytes, int]:
+def destination_order(key: DestinationKey) -> tuple[int, int, int]:
     """Sort key for lists; IPv4 and IPv6 addresses do not compare with each other."""
-    return (key.address.version, key.address.packed, key.port)
+    return (key.address.version, int(key.address), key.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ _Rows = Iterable[Sequence[str | int]]
 _Statement = tuple[str, _Rows]
 
 _to_text = json.JSONEncoder(sort_keys=True).encode
+_from_text = json.JSONDecoder().raw_decode
 
 
 class SqliteState:
@@ -319,5 +320,5 @@ def _is_full(error: sqlite3.Error) -> bool:
 
 
 def _load(text: str) -> Body:
-    body: Body = json.loads(text)
+    body: Body = _from_text(text)[0]
     return body

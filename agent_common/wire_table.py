@@ -29,9 +29,8 @@ def unpack_table(entries: Iterable[table_pb2.TableEntry]) -> dict[VirtualServerK
             entry.virtual_server = server
         for each in message.destinations:
             destination = wire.unpack_destination(each).check(key)
-            if destination.key in entry.destinations:
+            if entry.destinations.setdefault(destination.key, destination) is not destination:
                 raise InvalidInputError("entries.destinations", f"entries: {destination.key} in {key} is there twice")
-            entry.destinations[destination.key] = destination
     return table
 
 

@@ -379,7 +379,15 @@ def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
     destination = status.destination
     if body["draining"] and status.current_weight == 0:
         destination = replace(destination, weight=int(body["weight"]), draining=True)
-    return replace(status, destination=destination, managed=bool(body["managed"]))
+    return DestinationStatus(  # not `replace`, which takes twice as long: there are thousands
+        destination=destination,
+        current_weight=status.current_weight,
+        active=status.active,
+        inactive=status.inactive,
+        persistent=status.persistent,
+        managed=bool(body["managed"]),
+        statistics=status.statistics,
+    )
 
 
 def _configuration(body: Body) -> Destination:

@@ -13,6 +13,7 @@ from lvsagent.v1 import table_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
+from agent_common.drift import DestinationName
 from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason
 from agent_common.operation import Change
 from agent_common.state import State
@@ -22,7 +23,7 @@ from agent_common.wire_table import pack_steps, unpack_steps, unpack_table
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.shadow import Shadow
-from agent_director.table_plan import as_intended, steps_back, steps_between, taken_in
+from agent_director.table_plan import Name, as_intended, steps_back, steps_between, taken_in
 from agent_director.virtual_server import VirtualServers
 
 TOLD = 10
@@ -45,7 +46,7 @@ class Tables:
     def plan(self, request: table_pb2.WantedTable) -> Change:
         """Plan what makes the table that is asked for of the one that is there."""
         wanted: Table = unpack_table(request.entries)
-        current, ours = self._read(None if request.replace else wanted)
+        current, foreign = self._read(None if request.replace else wanted)
         for key, entry in wanted.items():
             if entry.virtual_server is None and key not in current:
                 raise NotFoundError(
@@ -54,11 +55,15 @@ class Tables:
         wanted = as_intended(current, wanted)
         steps = list(steps_between(current, wanted, replace=request.replace))
         if request.replace:
-            steps += [step for step in taken_in(current, wanted) if _name(step) not in ours]
+            steps += taken_in(current, wanted, foreign)
         else:
             _refuse_edits(steps)
         self._shadow.check_all(step.key for step in steps if isinstance(step, ServerStep) and step.before is None)
-        steps = [replace(step, was_managed=True) if _name(step) in ours else step for step in steps]
+        was_foreign = set(foreign)
+        steps = [
+            step if step.before is None or _name(step) in was_foreign else replace(step, was_managed=True)
+            for step in steps
+        ]
         change = _change(steps)
         self._planned = (change.table.steps, steps)
         return change
@@ -96,17 +101,22 @@ class Tables:
         self._planned = (b"", ())
         return steps if change.steps == planned else unpack_steps(change.steps)
 
-    def _read(self, only: Collection[VirtualServerKey] | None) -> tuple[dict[VirtualServerKey, Entry], set[object]]:
-        """Return the table, or some of its virtual servers, as it is meant, and the names of what this agent made."""
-        ours: set[object] = set(self._virtual_servers.managed_keys())
-        table = {}
+    def _read(self, only: Collection[VirtualServerKey] | None) -> tuple[dict[VirtualServerKey, Entry], list[Name]]:
+        """Return the table, or some of its virtual servers, as it is meant, and what in it this agent did not make."""
+        ours = set(self._virtual_servers.managed_keys())
+        table: dict[VirtualServerKey, Entry] = {}
+        foreign: list[Name] = []
         for server in self._servers(only):
             statuses = self._destinations.list_all(server.key)
-            ours.update((server.key, each.destination.key) for each in statuses if each.managed)
+            if server.key not in ours:
+                foreign.append(server.key)
+            foreign += [
+                DestinationName(server=server.key, key=each.destination.key) for each in statuses if not each.managed
+            ]
             table[server.key] = Entry(
                 virtual_server=server, destinations={each.destination.key: each.destination for each in statuses}
             )
-        return table, ours
+        return table, foreign
 
     def _in_kernel(self, only: Collection[VirtualServerKey]) -> dict[VirtualServerKey, Entry]:
         """Return some virtual servers as the kernel has them, whatever is on record."""
@@ -143,8 +153,8 @@ class Tables:
         )
 
 
-def _name(step: TableStep) -> object:
-    return step.key if isinstance(step, ServerStep) else (step.server, step.key)
+def _name(step: TableStep) -> Name:
+    return step.key if isinstance(step, ServerStep) else DestinationName(server=step.server, key=step.key)
 
 
 def _refuse_edits(steps: Sequence[TableStep]) -> None:

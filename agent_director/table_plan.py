@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from agent_common.destination import Destination, effective
+from agent_common.destination import Destination, DestinationKey, effective
+from agent_common.drift import DestinationName
 from agent_common.table import DestinationStep, Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, take
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
+
+Name = VirtualServerKey | DestinationName
 
 
 def steps_between(current: Table, wanted: Table, *, replace: bool) -> Iterator[TableStep]:
@@ -53,30 +56,34 @@ def as_intended(current: Table, wanted: Table) -> Table:
     Rules of ipvsadm cannot say that it drains, nor the weight that waits for the end of it.
     """
     return {
-        key: Entry(
-            virtual_server=entry.virtual_server,
-            destinations={
-                each.key: _intended(current[key].destinations.get(each.key), each) if key in current else each
-                for each in entry.destinations.values()
-            },
-        )
+        key: Entry(virtual_server=entry.virtual_server, destinations={**entry.destinations, **drains})
+        if (drains := _drains(current.get(key, Entry()), entry))
+        else entry
         for key, entry in wanted.items()
     }
 
 
-def _intended(there: Destination | None, wanted: Destination) -> Destination:
-    return there if there is not None and there.draining and effective(there) == wanted else wanted
+def _drains(there: Entry, wanted: Entry) -> dict[DestinationKey, Destination]:
+    return {
+        each.key: each
+        for each in there.destinations.values()
+        if each.draining and effective(each) == wanted.destinations.get(each.key)
+    }
 
 
-def taken_in(current: Table, wanted: Table) -> Iterator[TableStep]:
-    """Return a step for each thing that is in both and equal, for for what is foreign: the kernel's stays."""
-    for key, entry in wanted.items():
-        there = current.get(key, Entry())
-        if entry.virtual_server is not None and entry.virtual_server == there.virtual_server:
+def taken_in(current: Table, wanted: Table, foreign: Iterable[Name]) -> Iterator[TableStep]:
+    """Return a step for each foreign thing that is in both and equal: it becomes ours as it is."""
+    for name in foreign:
+        key = name.server if isinstance(name, DestinationName) else name
+        there, entry = current[key], wanted.get(key)
+        if entry is None:
+            continue
+        if isinstance(name, DestinationName):
+            destination = there.destinations[name.key]
+            if destination == entry.destinations.get(name.key):
+                yield DestinationStep(server=key, before=destination, after=destination)
+        elif there.virtual_server == entry.virtual_server:
             yield ServerStep(before=there.virtual_server, after=there.virtual_server)
-        for each in entry.destinations.values():
-            if each == there.destinations.get(each.key):
-                yield DestinationStep(server=key, before=each, after=each)
 
 
 def steps_back(steps: Sequence[TableStep], current: Table) -> tuple[list[TableStep], list[TableStep]]:
