@@ -89,7 +89,7 @@ def opposite(step: TableStep) -> TableStep:
 
 def in_kernel(step: TableStep) -> TableStep:
     """Return what a step is to the kernel, which knows of no drain."""
-    if isinstance(step, ServerStep):
+    if isinstance(step, ServerStep) or not any(side and side.draining for side in (step.before, step.after)):
         return step
     before, after = (side and effective(side) for side in (step.before, step.after))
     return replace(step, before=before, after=after)

@@ -331,7 +331,7 @@ class Destinations:
             return False
         there = next((each for each in self._ipvs.destinations(server) if each.destination.key == after.key), None)
         record = self._state.get(_KIND, record_name(server, after.key))
-        recorded = (record["weight"], record["draining"]) if record else None
+        recorded = _intent(record) if record else None
         return any(
             there is not None and there.destination == effective(side) for side in (before, after)
         ) and recorded in [(side.weight, side.draining) for side in (before, after)]
@@ -365,8 +365,6 @@ def _is_kept(wanted: _Wanted) -> bool:
 def _body(server: str, destination: Destination, *, managed: bool) -> Body:
     return {
         "managed": managed,
-        "weight": destination.weight,
-        "draining": destination.draining,
         "server": server,
         "config": config_record(destination),
     }
@@ -377,8 +375,9 @@ def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
     if body is None:
         return status
     destination = status.destination
-    if body["draining"] and status.current_weight == 0:
-        destination = replace(destination, weight=int(body["weight"]), draining=True)
+    weight, draining = _intent(body)
+    if draining and status.current_weight == 0:
+        destination = replace(destination, weight=weight, draining=True)
     return DestinationStatus(  # not `replace`, which takes twice as long: there are thousands
         destination=destination,
         current_weight=status.current_weight,
@@ -388,6 +387,12 @@ def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
         managed=bool(body["managed"]),
         statistics=status.statistics,
     )
+
+
+def _intent(body: Body) -> tuple[int, bool]:
+    """Return the operator's weight, and whether the destination drains: of both the kernel knows nothing."""
+    config = body["config"]
+    return int(config["weight"]), bool(config.get("draining"))
 
 
 def _configuration(body: Body) -> Destination:

@@ -113,7 +113,10 @@ def sides(
 
 
 def config_record(destination: Destination) -> Body:
-    """Return a destination as records keep it: what to_record makes of its message, for a tenth of the time."""
+    """Return a destination as records keep it: what to_record makes of its message, for a tenth of the time.
+
+    Thresholds that are 0 are left out, since that is what a message without them means.
+    """
     if destination.tunnel != PLAIN_TUNNEL:
         return to_record(wire.pack_destination(destination))
     key: dict[str, Any] = {"address": str(destination.key.address)}
@@ -123,9 +126,10 @@ def config_record(destination: Destination) -> Body:
         "key": key,
         "forwarding_method": _METHOD_NAMES[destination.forwarding],
         "weight": destination.weight,
-        "upper_threshold": destination.upper_threshold,
-        "lower_threshold": destination.lower_threshold,
     }
+    if destination.upper_threshold or destination.lower_threshold:
+        body["upper_threshold"] = destination.upper_threshold
+        body["lower_threshold"] = destination.lower_threshold
     if destination.draining:
         body["draining"] = True
     if destination.forwarding is Forwarding.TUNNELING:

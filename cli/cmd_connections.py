@@ -41,7 +41,7 @@ def connections(
 
     from agent_common import wire
     from cli import list_table, name_lookup
-    from cli.session import run_connections
+    from cli.show import run_connections
 
     request = connection_service_pb2.ListConnectionsRequest(
         virtual_address=virtual,

@@ -40,7 +40,7 @@ def list_destinations(
     site, terminal = options.settings(context, director, timeout, output)
     from cli import tables
     from cli.reading import list_destinations_of
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     raise typer.Exit(
         run_reading(

@@ -15,6 +15,6 @@ def drift(
 ) -> None:
     """Show what differs from what was committed, on directors and real servers; found twice in a row, so 20 s old."""
     site, terminal = options.settings(context, director, timeout, output)
-    from cli.session import run_drift
+    from cli.show import run_drift
 
     raise typer.Exit(run_drift(site, terminal))

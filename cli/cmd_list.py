@@ -38,7 +38,7 @@ def list_table(
         raise InvalidInputError(given[1], f"{given[1]}: not together with --{given[0]}: one view at a time")
     server = None if key is None else parse_key(key)
     site, terminal = options.settings(context, director, timeout, output)
-    from cli import list_table, name_lookup, reading, session
+    from cli import list_table, name_lookup, reading, show
 
     view = list_table.View(given[0] if given else "")
     counted = terminal.json or view in (list_table.View.STATS, list_table.View.RATE)
@@ -49,7 +49,7 @@ def list_table(
         return [*head, *list_table.table_lines(table.virtual_servers, view, exact=exact, naming=naming)]
 
     raise typer.Exit(
-        session.run_reading(
+        show.run_reading(
             site,
             terminal,
             site.director_names(),

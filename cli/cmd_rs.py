@@ -30,7 +30,7 @@ def show(
     address = parse_unicast(rip, "rip")
     site, terminal = options.settings(context, director, timeout, output, needs_director=False)
     from cli import reading, tables
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     raise typer.Exit(
         run_reading(site, terminal, [real_server(address)], reading.read_real_server, tables.real_server_lines)

@@ -15,6 +15,6 @@ def save(
 ) -> None:
     """Print the table of the first director as ipvsadm-save does, or as JSON with thresholds and drains, too."""
     site, terminal = options.settings(context, director, timeout, output)
-    from cli.session import run_save
+    from cli.show import run_save
 
     raise typer.Exit(run_save(site, terminal))

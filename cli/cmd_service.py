@@ -50,7 +50,7 @@ def list_services(
     site, terminal = options.settings(context, director, timeout, output)
     from cli import tables
     from cli.reading import list_virtual_servers
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     raise typer.Exit(run_reading(site, terminal, site.director_names(), list_virtual_servers, tables.services_lines))
 
@@ -68,7 +68,7 @@ def show(
     site, terminal = options.settings(context, director, timeout, output)
     from cli import tables
     from cli.reading import get_virtual_server
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     raise typer.Exit(
         run_reading(

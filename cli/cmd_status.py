@@ -15,6 +15,6 @@ def status(
 ) -> None:
     """Show every director, its VIPs and virtual servers, and whether each real server is ready."""
     site, terminal = options.settings(context, director, timeout, output)
-    from cli.session import run_status
+    from cli.show import run_status
 
     raise typer.Exit(run_status(site, terminal))

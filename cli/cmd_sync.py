@@ -25,7 +25,7 @@ def show(
     """Show the sync daemons that run on every director."""
     site, terminal = options.settings(context, director, timeout, output)
     from cli import reading, settings_tables
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     raise typer.Exit(
         run_reading(site, terminal, site.director_names(), reading.list_sync_daemons, settings_tables.sync_daemon_lines)

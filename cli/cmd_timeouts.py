@@ -27,7 +27,7 @@ def timeouts(
     site, terminal = options.settings(context, director, timeout, output)
     if not wanted.meant():
         from cli import reading, settings_tables
-        from cli.session import run_reading
+        from cli.show import run_reading
 
         raise typer.Exit(
             run_reading(site, terminal, site.director_names(), reading.get_timeouts, settings_tables.timeouts_lines)

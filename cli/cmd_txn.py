@@ -22,7 +22,7 @@ def list_transactions(
 ) -> None:
     """Show the transactions that are not decided or not finished, as every agent has them."""
     site, terminal = options.settings(context, director, timeout, output)
-    from cli.session import run_transactions
+    from cli.show import run_transactions
 
     raise typer.Exit(run_transactions(site, terminal, "", decided=everything))
 
@@ -37,7 +37,7 @@ def show(
 ) -> None:
     """Show one transaction: what every agent that takes part has of it."""
     site, terminal = options.settings(context, director, timeout, output)
-    from cli.session import run_transactions
+    from cli.show import run_transactions
 
     raise typer.Exit(run_transactions(site, terminal, transaction, decided=True))
 

@@ -33,7 +33,7 @@ def list_vips(
     site, terminal = options.settings(context, director, timeout, output)
     agents = _agents(site, rs)
     from cli import reading, tables
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     raise typer.Exit(run_reading(site, terminal, agents, reading.list_vips, tables.vip_lines))
 

@@ -21,7 +21,7 @@ def zero(
     from lvsagent.v1 import ipvs_service_pb2
 
     from agent_common import wire
-    from cli.session import run_reading
+    from cli.show import run_reading
 
     request = ipvs_service_pb2.ZeroCountersRequest(key=None if server is None else wire.pack_key(server))
     what = "all counters" if server is None else f"the counters of {server}"
