@@ -23,13 +23,13 @@ def main() -> None:
     # Before grpc is imported: its own lines about TLS come in the middle of ours, and say nothing to an operator.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        from cli.app import app
+        from cli.app import make_app
     except ModuleNotFoundError as error:
         if error.name != "typer":
             raise
         sys.exit("lvs: the command line is not installed; install it with: pip install 'lvs-agents[cli]'")
     try:
-        sys.exit(app(prog_name="lvs", standalone_mode=False))
+        sys.exit(make_app(sys.argv[1:])(prog_name="lvs", standalone_mode=False))
     except InvalidInputError as error:
         sys.stderr.write(f"lvs: {error.message}\n")
         message = error.message

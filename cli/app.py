@@ -2,43 +2,69 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agent_common.version import VERSION
-from cli import (
-    cmd_adopt,
-    cmd_backend,
-    cmd_connections,
-    cmd_destination,
-    cmd_drift,
-    cmd_flush,
-    cmd_list,
-    cmd_reconcile,
-    cmd_restore,
-    cmd_rs,
-    cmd_save,
-    cmd_service,
-    cmd_status,
-    cmd_sync,
-    cmd_timeouts,
-    cmd_txn,
-    cmd_vip,
-    cmd_weight,
-    cmd_zero,
-)
 from cli.options import Global, Output, Timeout
 
-app = typer.Typer(
-    name="lvs",
-    help="Linux Virtual Server, both sides at once.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain text: one line for an error, and no second import for --help
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "add-backend": "cmd_backend.add_backend",
+    "remove-backend": "cmd_backend.remove_backend",
+    "drain": "cmd_weight.drain",
+    "undrain": "cmd_weight.undrain",
+    "weight": "cmd_weight.weight",
+    "service": "cmd_service.app",
+    "destination": "cmd_destination.app",
+    "vip": "cmd_vip.app",
+    "rs": "cmd_rs.app",
+    "list": "cmd_list.list_table",
+    "connections": "cmd_connections.connections",
+    "zero": "cmd_zero.zero",
+    "flush": "cmd_flush.flush",
+    "save": "cmd_save.save",
+    "restore": "cmd_restore.restore",
+    "timeouts": "cmd_timeouts.timeouts",
+    "sync": "cmd_sync.app",
+    "status": "cmd_status.status",
+    "drift": "cmd_drift.drift",
+    "reconcile": "cmd_reconcile.reconcile",
+    "adopt": "cmd_adopt.adopt",
+    "txn": "cmd_txn.app",
+}
+"""Where each is, in the order of --help."""
+
+HELP = ["-h", "--help"]
+
+
+def make_app(words: Iterable[str] = ()) -> typer.Typer:
+    """Return the command line with the commands that are among these words, before a --help, or else with all.
+
+    To load all commands and take them apart is a third of what one takes to start (bench/start_up.py).
+    """
+    app = typer.Typer(
+        name="lvs",
+        help="Linux Virtual Server, both sides at once.",
+        callback=_global,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain text: one line for an error, and no second import for --help
+        context_settings={"help_option_names": HELP},
+    )
+    named = set(takewhile(lambda word: word not in HELP, words))
+    for name in [each for each in COMMANDS if each in named] or COMMANDS:
+        module, _, attribute = COMMANDS[name].partition(".")
+        found = getattr(importlib.import_module(f"cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,7 +73,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _global(
     context: typer.Context,
     director: Annotated[
@@ -88,27 +113,3 @@ def _global(
         config=config,
         debug=debug,
     )
-
-
-app.command("add-backend")(cmd_backend.add_backend)
-app.command("remove-backend")(cmd_backend.remove_backend)
-app.command("drain")(cmd_weight.drain)
-app.command("undrain")(cmd_weight.undrain)
-app.command("weight")(cmd_weight.weight)
-app.add_typer(cmd_service.app, name="service")
-app.add_typer(cmd_destination.app, name="destination")
-app.add_typer(cmd_vip.app, name="vip")
-app.add_typer(cmd_rs.app, name="rs")
-app.command("list")(cmd_list.list_table)
-app.command("connections")(cmd_connections.connections)
-app.command("zero")(cmd_zero.zero)
-app.command("flush")(cmd_flush.flush)
-app.command("save")(cmd_save.save)
-app.command("restore")(cmd_restore.restore)
-app.command("timeouts")(cmd_timeouts.timeouts)
-app.add_typer(cmd_sync.app, name="sync")
-app.command("status")(cmd_status.status)
-app.command("drift")(cmd_drift.drift)
-app.command("reconcile")(cmd_reconcile.reconcile)
-app.command("adopt")(cmd_adopt.adopt)
-app.add_typer(cmd_txn.app, name="txn")

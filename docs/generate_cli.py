@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from cli.app import app
+from cli.app import make_app
 from cli.errors import ExitStatus
 from cli.outcome import Outcome, StepResult
 
@@ -86,7 +86,7 @@ def main() -> None:
 
 def render() -> str:
     """Return the page."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(make_app())
     context = command.context_class(command, info_name="lvs")
     lines = [
         INTRODUCTION,

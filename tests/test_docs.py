@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from agent_common.agent import read_settings
-from cli.app import app
+from cli.app import make_app
 from cli.settings import DEFAULTS
 from docs import generate_api, generate_cli
 from tests.failpoint_table import documented
@@ -131,7 +131,7 @@ def test_every_verb_that_is_shown_is_in_the_makefile(page: Path) -> None:
 @each_page
 def test_every_option_that_is_shown_is_one_of_lvs(page: Path) -> None:
     """In code that begins with lvs, alone or behind a prompt and `on HOST`."""
-    options = set(all_options(typer.main.get_command(app)))
+    options = set(all_options(typer.main.get_command(make_app())))
     calls = [found[1] for line in code(page) if (found := re.match(r"(?:[#$] )?(?:on \w+ )?lvs (.*)", line.strip()))]
     named = {option for call in calls for option in re.findall(r"(?<!\S)--[a-z-]+", call.partition("|")[0])}
     assert named <= options

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from agent_common.version import VERSION
-from cli.app import app
+from cli.app import COMMANDS, make_app
 
 HEAVY = ("grpc", "google.protobuf", "lvsagent", "pyroute2", "rich", "sqlite3", "importlib.metadata")
 
@@ -95,7 +96,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 
 def test_a_defect_is_printed_plainly_and_without_the_values_of_variables() -> None:
     """Typer's own tracebacks show locals, keys and certificates among them."""
-    assert app.pretty_exceptions_enable is False
+    assert make_app().pretty_exceptions_enable is False
 
 
 def test_without_typer_the_program_says_what_to_install() -> None:
@@ -110,3 +111,19 @@ def test_an_import_that_fails_within_is_not_taken_for_a_missing_typer() -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "cli.options" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_only_the_command_that_is_meant_is_loaded(name: str) -> None:
+    assert names(["--director", "lb1", name, "--help"]) == {name}
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("--help", "restore"), ("restroe",)], ids=" ".join)
+def test_who_names_no_command_is_shown_all(words: tuple[str, ...]) -> None:
+    assert names(words) == COMMANDS.keys()
+
+
+def names(words: Iterable[str]) -> set[str | None]:
+    """The commands that are loaded for a command line."""
+    app = make_app(words)
+    return {each.name for each in app.registered_commands} | {each.name for each in app.registered_groups}
