@@ -13,10 +13,14 @@ MAX_PAGE = 1000
 """At most so many items in one answer; 0 asks for as many."""
 
 
-def check_page_size(size: int) -> None:
+MAX_TABLE_PAGE = 5000
+"""At most so many virtual servers and destinations in one answer: 1 MiB of the 4 that gRPC clients take."""
+
+
+def check_page_size(size: int, largest: int = MAX_PAGE) -> None:
     """Raise InvalidInputError if a page shall have more than so many items."""
-    if size > MAX_PAGE:
-        raise InvalidInputError("page_size", f"page_size: {size} is out of range (0 to {MAX_PAGE})")
+    if size > largest:
+        raise InvalidInputError("page_size", f"page_size: {size} is out of range (0 to {largest})")
 
 
 def page(items: Sequence[_T], size: int, token: str, name: Callable[[_T], str]) -> tuple[Sequence[_T], str]:
@@ -27,10 +31,9 @@ def page(items: Sequence[_T], size: int, token: str, name: Callable[[_T], str]) 
     check_page_size(size)
     start = 0
     if token:
-        names = [name(item) for item in items]
-        if token not in names:
+        start = next((number for number, item in enumerate(items, 1) if name(item) == token), 0)
+        if not start:
             raise InvalidInputError("page_token", "page_token: the list has changed since; begin again without a token")
-        start = names.index(token) + 1
     part = items[start : start + (size or MAX_PAGE)]
     more = start + len(part) < len(items)
     return part, name(part[-1]) if more else ""

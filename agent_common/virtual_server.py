@@ -47,11 +47,8 @@ def parse_address(text: str, field: str) -> IpAddress:
         address = ipaddress.ip_address(text)
     except ValueError as error:
         raise InvalidInputError(field, f"{field}: {text!r} is not an IPv4 or IPv6 address") from error
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            raise InvalidInputError(field, f"{field}: {text!r} has a scope id; LVS needs a global address")
-        if address.ipv4_mapped is not None:
-            raise InvalidInputError(field, f"{field}: {text!r} is an IPv4-mapped address; write {address.ipv4_mapped}")
+    if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+        raise InvalidInputError(field, f"{field}: {text!r} has a scope id; LVS needs a global address")
     return address
 
 
@@ -70,6 +67,8 @@ def parse_unicast(text: str, field: str) -> IpAddress:
 
 def check_unicast(address: IpAddress, field: str) -> IpAddress:
     """Return an address that can be a VIP or a real server's own; the kernel takes others, made by other programs."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise InvalidInputError(field, f"{field}: {address} is an IPv4-mapped address; write {address.ipv4_mapped}")
     kinds = {
         "the unspecified address": address.is_unspecified,
         "a loopback address": address.is_loopback,
@@ -124,8 +123,10 @@ def parse_endpoint(
 
 
 def format_endpoint(address: IpAddress, port: int) -> str:
-    """Write ADDRESS:PORT, IPv6 in brackets."""
-    return f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+    """Write ADDRESS:PORT, IPv6 in brackets; as ipvsadm does, IPv4-mapped addresses with dots (inet_ntop)."""
+    if address.version == 4:
+        return f"{socket.inet_ntop(socket.AF_INET, address.packed)}:{port}"
+    return f"[{socket.inet_ntop(socket.AF_INET6, address.packed)}]:{port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.etag import etag_of
 from agent_common.grpc_errors import to_item
 from agent_common.handlers import Context
-from agent_common.paging import MAX_PAGE, check_page_size, page
+from agent_common.paging import MAX_TABLE_PAGE, check_page_size, page
 from agent_common.statistics import Statistics
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
@@ -89,9 +89,9 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
 
         def read() -> ipvs_service_pb2.ListTableResponse:
             servers = self._virtual_servers.list_all()
-            after, token = page(servers, MAX_PAGE, request.page_token, lambda server: str(server.key))
+            after, token = page(servers, 0, request.page_token, lambda server: str(server.key))
             response = ipvs_service_pb2.ListTableResponse(next_page_token=token)
-            room = request.page_size or MAX_PAGE
+            room = request.page_size or MAX_TABLE_PAGE
             counters = self._virtual_servers.statistics(wanted=request.statistics)
             for number, server in enumerate(after, 1):
                 found = self._destinations.list_all(server.key, statistics=request.statistics)
@@ -104,7 +104,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
                     break
             return response
 
-        check_page_size(request.page_size)
+        check_page_size(request.page_size, MAX_TABLE_PAGE)
         return await self._run(read)
 
     async def CreateVirtualServer(

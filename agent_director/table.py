@@ -15,6 +15,7 @@ from agent_common import wire
 from agent_common.changes import Outcome, Reverted
 from agent_common.drift import DestinationName
 from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason
+from agent_common.garbage import uncollected
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.table import Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, verb_of
@@ -43,6 +44,7 @@ class Tables:
         self._shadow = shadow
         self._planned: tuple[bytes, Sequence[TableStep]] = (b"", ())
 
+    @uncollected()
     def plan(self, request: table_pb2.WantedTable) -> Change:
         """Plan what makes the table that is asked for of the one that is there."""
         wanted: Table = unpack_table(request.entries)
@@ -68,6 +70,7 @@ class Tables:
         self._planned = (change.table.steps, steps)
         return change
 
+    @uncollected()
     def write(self, change: table_pb2.TableChange) -> None:
         """Record every step, have the kernel carry them out, and read the table back."""
         steps = self._steps(change)
@@ -82,6 +85,7 @@ class Tables:
                     f"{step} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
                 )
 
+    @uncollected()
     def revert(self, change: table_pb2.TableChange) -> Reverted:
         """Take back each step that still is as it was left, the last first, and bring the records back."""
         steps = unpack_steps(change.steps)

@@ -24,6 +24,7 @@ from agent_common.virtual_server import (
     parse_endpoint,
     parse_key,
     parse_port,
+    parse_unicast,
 )
 
 
@@ -116,7 +117,6 @@ def test_different_holders_have_different_texts(one: Holder, other: Holder) -> N
         "tcp/[2001:db8::1]",
         "tcp/[2001:db8::1]80",
         "tcp/[2001:db8::1%eth0]:80",
-        "tcp/[::ffff:192.168.0.200]:80",
         "tcp/[192.168.0.200:80",
         "fwmark",
         "fwmark/",
@@ -186,4 +186,10 @@ def test_a_scope_id_or_a_mapped_address_is_refused_with_what_to_write(address: I
     with pytest.raises(InvalidInputError, match="scope id"):
         parse_address(f"{address.exploded}%eth0", "vip")
     with pytest.raises(InvalidInputError, match=r"IPv4-mapped address; write 192\.0\.2\.1"):
-        parse_address("::ffff:192.0.2.1", "vip")
+        parse_unicast("::ffff:192.0.2.1", "vip")
+
+
+def test_a_mapped_address_that_is_there_is_written_as_ipvsadm_writes_it() -> None:
+    """The kernel takes one, and what is there must be shown."""
+    assert str(parse_key("tcp/[::ffff:192.0.2.1]:80")) == "tcp/[::ffff:192.0.2.1]:80"
+    assert str(parse_key("tcp/[::ffff:c000:201]:80")) == "tcp/[::ffff:192.0.2.1]:80"

@@ -48,7 +48,7 @@ destinations = st.builds(
         lower_threshold=destination.lower_threshold,
         tunnel=tunnel if destination.forwarding is Forwarding.TUNNELING else Tunnel(),
     ),
-    strategies.destinations.filter(lambda each: getattr(each.key.address, "ipv4_mapped", None) is None),
+    strategies.destinations,
     st.booleans(),
     strategies.tunnels,
 )

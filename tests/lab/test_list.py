@@ -151,6 +151,18 @@ def test_names_are_looked_up_only_when_asked(cleared: Operator) -> None:
     assert "127.0.0.1:80" in cleared.lvs("list").stdout
 
 
+def test_an_address_that_nobody_should_serve_is_listed_all_the_same(cleared: Operator) -> None:
+    """The kernel takes an IPv4-mapped address as a VIP, and one with IPv4 at its end: both are shown as by ipvsadm."""
+    director = cleared.site.director
+    for address in ("::ffff:192.0.2.1", "::192.0.2.1"):
+        director.run("ipvsadm", "-A", "-t", f"[{address}]:80", "-s", "rr")
+    assert cleared.lvs("list").stdout == director.run("ipvsadm", "-Ln").stdout
+    assert cleared.lvs("save").stdout == director.run("ipvsadm", "-Sn").stdout
+    assert cleared.lvs("status").stdout.count("192.0.2.1]:80") == 2
+    cleared.lvs("service", "remove", "tcp/[::ffff:192.0.2.1]:80", "--force")
+    assert "cannot" not in cleared.lvs("flush", "--yes").stderr
+
+
 def test_flush_asks_and_empties_the_table(filled: Operator) -> None:
     director = filled.site.director
     before = director.out("ipvsadm", "-S", "-n")

@@ -192,7 +192,7 @@ class ListTableRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """A page ends with the virtual server with which it has so many destinations and virtual servers, 1 to 1000; 0 means 1000. One
+    """A page ends with the virtual server with which it has so many destinations and virtual servers, 1 to 5000; 0 means 5000. One
     with many destinations is never parted: 20,000 of them are more than the 4 MiB that gRPC clients take unless told otherwise.
     """
     page_token: _builtins.str
