@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -55,5 +56,18 @@ def _end_invalid(message: str) -> None:
     sys.exit(int(outcome.status))
 
 
+def program() -> None:
+    """Run main, and end at once: to take every object apart first is a tenth of the time of a command."""
+    try:
+        main()
+    except SystemExit as ended:
+        with contextlib.suppress(OSError):  # who does not read what we print meets the usual end
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if ended.code is None or isinstance(ended.code, int):
+                os._exit(ended.code or 0)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    program()
