@@ -233,12 +233,12 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         """Make sure of a whole table."""
         chunks = [chunk async for chunk in request_iterator]
         _check_chunks("entries", [(_size(chunk.part), chunk.last) for chunk in chunks])
-        whole = chunks[0].part
+        operation = Operation(apply_table=chunks[0].part)
+        whole = operation.apply_table
         for chunk in chunks[1:]:
             whole.entries.extend(chunk.part.entries)
-        change = await self._changes.apply(
-            Operation(apply_table=whole), whole.change_id, validate_only=whole.validate_only
-        )
+        chunks.clear()
+        change = await self._changes.apply(operation, whole.change_id, validate_only=whole.validate_only)
         if not whole.validate_only:
             change.table.ClearField("steps")
         return ipvs_service_pb2.ApplyTableResponse(change=change)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
@@ -107,7 +108,8 @@ class NetlinkIpvs:
     def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
         """Carry out many steps in a few sends."""
         whole = Request(verb=f"change {len(steps)} things at once")
-        packed = (_pack_step(step) for step in steps)
+        pack_server = cache(codec.pack_key)  # thousands of destinations have the same
+        packed = (_pack_step(step, pack_server) for step in steps)
         results = self._ask(whole, lambda family: self._netlink.call_all(family, packed))
         return [
             None if error is None else refusal(_step_request(step), error.number, error.detail)
@@ -193,14 +195,14 @@ class NetlinkIpvs:
         return family
 
 
-def _pack_step(step: TableStep) -> tuple[int, bytes]:
+def _pack_step(step: TableStep, pack_server: Callable[[VirtualServerKey], bytes]) -> tuple[int, bytes]:
     """Return the command of a step and its attributes."""
     if isinstance(step, ServerStep):
         if step.after is None:
             return n.IPVS_CMD_DEL_SERVICE, codec.pack_key(step.key)
         command = n.IPVS_CMD_NEW_SERVICE if step.before is None else n.IPVS_CMD_SET_SERVICE
         return command, codec.pack_virtual_server(step.after)
-    server = codec.pack_key(step.server)
+    server = pack_server(step.server)
     if step.after is None:
         return n.IPVS_CMD_DEL_DEST, server + codec.pack_destination_key(step.key)
     command = n.IPVS_CMD_NEW_DEST if step.before is None else n.IPVS_CMD_SET_DEST
