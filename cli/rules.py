@@ -154,7 +154,8 @@ class _Reader:
             destination = replace(destination, key=replace(destination.key, port=key.port))
         destination.check(key)
         self._once(number, (key, destination.key), lambda: f"{destination.key} in {key}")
-        self.table.setdefault(key, Entry()).destinations[destination.key] = destination
+        entry = self.table.get(key) or self.table.setdefault(key, Entry())
+        entry.destinations[destination.key] = destination
 
     def _once(self, number: int, key: object, name: Callable[[], str]) -> None:
         first = self._lines.setdefault(key, number)
