@@ -33,6 +33,7 @@ SECONDS = {
     "test_pairwise.py": 50,
     "test_random_sequence.py": 25,
     "test_restore_rules.py": 60,
+    "test_restore_faults.py": 25,
     "test_ipvs_settings.py": 60,
     "tutorial.md": 95,
     "test_network.py": 90,
