@@ -56,7 +56,10 @@ class State(Protocol):
         """Make the calls inside one write: all of them are on disk at the end, or none."""
 
     def reserve(self) -> AbstractContextManager[None]:
-        """Let the writes inside have the room that is kept; for whoever has the host to himself."""
+        """Let the writes inside have the room that is kept; for whoever has the host to himself.
+
+        Around a transaction, not in one: what that has written before cannot be written once more.
+        """
 
     def check_room(self) -> None:
         """Raise ExhaustedError while that room is gone and cannot be had back: nothing new is begun then."""

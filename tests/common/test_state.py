@@ -152,6 +152,16 @@ class TestContract:
             state.put("vip", "d", {})
         assert list(state.list("vip")) == ["a", "c", "d"]
 
+    def test_many_records_that_meet_a_full_disk_are_all_written_if_they_end_something(self, state: State) -> None:
+        """Though they come one after the other, and only once."""
+        fill(state)
+        with pytest.raises(ExhaustedError):
+            state.put_all("vip", ((name, BIG if name == "b" else {}) for name in "abc"))
+        assert state.list("vip") == {}
+        with state.reserve():
+            state.put_all("vip", ((name, BIG if name == "b" else {}) for name in "abc"))
+        assert state.list("vip") == {"a": {}, "b": BIG, "c": {}}
+
     def test_on_a_full_disk_nothing_new_is_begun_until_there_is_room_again(self, state: State) -> None:
         state.check_room()
         assert state.problems() == []
@@ -296,6 +306,18 @@ def test_a_commit_that_the_disk_refuses_is_an_error_and_ends_the_transaction(tmp
     assert said.stdout == "InternalError\n"
     state = SqliteState(tmp_path)
     assert list(state.list("vip")) == ["b"]
+    state.close()
+
+
+def test_a_transaction_that_began_without_the_reserve_does_not_lose_what_it_has_written(tmp_path: Path) -> None:
+    """It cannot be written again, so it fails as a whole."""
+    state = SqliteState(tmp_path, Pages(tmp_path))
+    fill(state)
+    with pytest.raises(ExhaustedError), state.transaction():
+        state.put("vip", "a", {})
+        with state.reserve():
+            state.put("vip", "b", BIG)
+    assert state.list("vip") == {}
     state.close()
 
 
