@@ -20,6 +20,8 @@ from agent_common import wire, wire_vip
 from agent_common.destination import Forwarding, forwarding_name
 from agent_common.drift import Drift, DriftKind
 from agent_common.scheduler import flag_names
+from agent_common.vip import held_for
+from agent_common.virtual_server import ServiceAddress
 from agent_common.wire_drift import unpack_drift
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
@@ -154,8 +156,8 @@ def status_lines(
         row = service_row(server)
         persistent = "" if row[2] == "-" else f", persistent {row[2]}"
         lines.append(f"  {row[0]}  {row[1]}{persistent}" + ("" if row[4] == "lvs" else f", {row[4]}"))
-        vip = server.status.virtual_server.key.service_address.address
-        rows = [(*destination_row(each), _ready(each.destination, vip, real_servers)) for each in server.destinations]
+        vips = _vips_of(server.status.virtual_server.key, state.vips)
+        rows = [(*destination_row(each), _ready(each.destination, vips, real_servers)) for each in server.destinations]
         lines += _indent(table((*DESTINATION_HEAD, "REAL SERVER"), rows), 4)
     for leftover in state.host.leftovers:
         key = wire.unpack_key(leftover.virtual_server)
@@ -164,18 +166,23 @@ def status_lines(
     return lines
 
 
-def real_server_word(state: RealServerState, vip: str) -> str:
-    """Return in a few words whether a real server is ready for a VIP ("": of a firewall mark): there, and silent."""
-    present = any(each.address == vip for each in state.host.addresses)
+def real_server_word(state: RealServerState, vips: Sequence[str]) -> str:
+    """Return in a few words whether a real server is ready for the VIPs of a virtual server: there, and silent.
+
+    Of a firewall mark nobody may know any: then whatever it holds must be silent.
+    """
     if state.host.problems:
         return "DEGRADED: see lvs rs show"
-    if vip and not present:
-        held = any(each.address == vip for each in state.vips)
-        return f"VIP {vip} IS GONE" if held else "HAS NO VIP"
-    if any(not end.ready for each in state.vips if each.address == vip for end in each.tunnels):
+    there, held = ({each.address for each in found} for found in (state.host.addresses, state.vips))
+    missing = [vip for vip in vips if vip not in there]
+    if gone := [vip for vip in missing if vip in held]:
+        return f"VIP {', '.join(gone)} IS GONE"
+    if missing:
+        return "HAS NO VIP" + (f" {', '.join(missing)}" if len(vips) > 1 else "")
+    if any(not end.ready for each in state.vips if each.address in vips for end in each.tunnels):
         return "ITS TUNNEL IS NOT READY"
     loud = [each.interface for each in state.arp.interfaces if not each.silent]
-    if loud and any(":" not in address for address in ([vip] if vip else [each.address for each in state.vips])):
+    if loud and any(":" not in address for address in (vips or held)):
         return f"ANSWERS ARP on {', '.join(loud)}"
     return "ready"
 
@@ -207,14 +214,22 @@ def real_server_lines(agent: AgentName, state: RealServerState) -> list[str]:
     return [*lines, "", *_indent(table(head, silence), 2)]
 
 
+def _vips_of(message: virtual_server_pb2.VirtualServerKey, vips: Iterable[vip_pb2.Vip]) -> list[str]:
+    """Return the VIPs of a virtual server: a firewall mark's are those that the director holds for it."""
+    key = wire.unpack_key(message)
+    if isinstance(key, ServiceAddress):
+        return [message.service_address.address]
+    return [str(address) for address in held_for(key, map(wire_vip.unpack_vip, vips))]
+
+
 def _ready(
-    destination: destination_pb2.Destination, vip: str, real_servers: Mapping[str, Reading[RealServerState]]
+    destination: destination_pb2.Destination, vips: Sequence[str], real_servers: Mapping[str, Reading[RealServerState]]
 ) -> str:
     """With nat nothing has to be ready on the real server."""
     reading = real_servers.get(destination.key.address)
     if _forwarding(destination) is Forwarding.MASQUERADING or reading is None:
         return "-"
-    return "unknown: no answer" if reading.answer is None else real_server_word(reading.answer, vip)
+    return "unknown: no answer" if reading.answer is None else real_server_word(reading.answer, vips)
 
 
 def drift_lines(agent: AgentName, state: DirectorState | RealServerState | None) -> list[str]:

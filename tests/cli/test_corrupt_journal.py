@@ -108,7 +108,7 @@ async def test_the_kernel_is_shown_as_foreign_and_the_agents_as_degraded(site: S
     assert (document["answer"], document["problems"]) == ([], [f"the journal is corrupt ({BROKEN})"])
     (agent,) = reading.real_servers_of([state])
     found = await reading.read_real_server(clients[agent])
-    assert tables.real_server_word(found, str(VIP)) == "DEGRADED: see lvs rs show"
+    assert tables.real_server_word(found, [str(VIP)]) == "DEGRADED: see lvs rs show"
 
 
 async def test_one_that_breaks_in_the_middle_undoes_nothing_and_the_outcome_says_so(site: Site) -> None:

@@ -98,6 +98,7 @@ def test_two_ports_of_two_vips_are_served_as_one_and_given_back(
         assert f" {vip}/" in on_lo(operator, 1)
     assert {operator.curl(each) for each in everywhere(vips) * 2} == set(names)
 
+    assert operator.lvs("status").stdout.count(" ready") == 2
     operator.lvs("drain", *mark, first)
     assert {operator.curl(each) for each in everywhere(vips)} == {names[1]}
     operator.lvs("undrain", *mark, first)
