@@ -42,6 +42,10 @@ class FakeState:
         found = {} if self.damage else self._records
         return {name: _load(text) for (each, name), text in found.items() if each == kind and name.startswith(prefix)}
 
+    def bodies(self, kind: str) -> Iterator[Body]:
+        """Return the content of all records of a kind, oldest first."""
+        yield from self.list(kind).values()
+
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced, and the new one is the newest."""
         self._check_room()

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_CORRUPTFS", "SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ")
 """Error names (sqlite3.h) that mean that what was written cannot be read."""
 
+_ALL = "SELECT name, body, checksum FROM record WHERE kind = ? ORDER BY sequence"
+
 _Rows = Iterable[Sequence[str | int]]
 _Statement = tuple[str, _Rows]
 
@@ -68,12 +70,16 @@ class SqliteState:
     def list(self, kind: str, prefix: str = "") -> dict[str, Body]:
         """Return all records of a kind whose names begin so, oldest first."""
         if not prefix:
-            return self._read("SELECT name, body, checksum FROM record WHERE kind = ? ORDER BY sequence", kind)
+            return self._read(_ALL, kind)
         behind = prefix[:-1] + chr(ord(prefix[-1]) + 1)
         return self._read(
             "SELECT name, body, checksum FROM record WHERE kind = ? AND name >= ? AND name < ? ORDER BY sequence",
             *(kind, prefix, behind),
         )
+
+    def bodies(self, kind: str) -> Iterator[Body]:
+        """Return the content of all records of a kind, oldest first, as they are asked for."""
+        return (body for _, body in self._rows(_ALL, kind))
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""
@@ -200,16 +206,20 @@ class SqliteState:
         os.fsync(self._lock)
 
     def _read(self, statement: str, *values: str) -> dict[str, Body]:
-        """Return records by name; where one is not as it was written nothing is believed any more."""
+        """Return records by name."""
+        return dict(self._rows(statement, *values))
+
+    def _rows(self, statement: str, *values: str) -> Iterator[tuple[str, Body]]:
+        """Return names and records; where one is not as it was written nothing is believed any more."""
         if self.damage:
-            return {}
+            return
         with self._errors():
             rows = self._connection.execute(statement, values).fetchall()
         for name, body, found in rows:
             if checksum(values[0], name, body) != found:
                 self._found_damaged(f"checksum of {values[0]} {name}")
                 raise self._corrupt()
-        return {name: _load(body) for name, body, _ in rows}
+            yield name, _load(body)
 
     def _found_damaged(self, damage: str) -> None:
         if damage and not self.damage:

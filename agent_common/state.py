@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -39,6 +39,9 @@ class State(Protocol):
 
     def list(self, kind: str, prefix: str = "") -> dict[str, Body]:
         """Return all records of a kind whose names begin so, oldest first."""
+
+    def bodies(self, kind: str) -> Iterator[Body]:
+        """Return the content of all records of a kind, oldest first, as they are asked for: never all in memory."""
 
     def put(self, kind: str, name: str, body: Body) -> None:
         """Write a record; an older one of the same name is replaced."""

@@ -27,7 +27,6 @@ from agent_common.destination import (
 )
 from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
 from agent_common.operation import Change
-from agent_common.records import from_record
 from agent_common.state import Body, State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
@@ -37,6 +36,7 @@ from agent_director.destination_change import (
     destination_change,
     is_exactly,
     missing_destination,
+    read_config,
     record_name,
     refuse_other,
     sides,
@@ -235,7 +235,7 @@ class Destinations:
     def committed(self) -> dict[VirtualServerKey, list[Destination]]:
         """Return the destinations of ours that shall be there, by their virtual servers."""
         found: dict[VirtualServerKey, list[Destination]] = {}
-        for body in self._state.list(_KIND).values():
+        for body in self._state.bodies(_KIND):
             if body["managed"]:
                 found.setdefault(parse_key(body["server"]), []).append(_configuration(body))
         return found
@@ -243,10 +243,6 @@ class Destinations:
     def _committed(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
         body = self._state.get(_KIND, record_name(server, key))
         return _configuration(body) if body is not None and body["managed"] else None
-
-    def restore(self, server: VirtualServerKey, destination: Destination) -> None:
-        """Put a committed one back that the kernel has lost; one that drains with weight 0."""
-        self._put(server, None, destination)
 
     def put_back(self, server: VirtualServerKey, status: DestinationStatus) -> None:
         """Bring back a destination that went with its virtual server, as it was: drain, weight and whose it is."""
@@ -396,4 +392,4 @@ def _intent(body: Body) -> tuple[int, bool]:
 
 
 def _configuration(body: Body) -> Destination:
-    return wire.unpack_destination(from_record(body["config"], destination_pb2.Destination()))
+    return read_config(body["config"])

@@ -6,16 +6,18 @@ A VIP that comes before its services would reset live connections (docs/explanat
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 
 from agent_common.changes import Changes
-from agent_common.destination import Destination
+from agent_common.destination import DestinationKey, effective
 from agent_common.drift import Drift, DriftKind
 from agent_common.errors import LvsError
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
 from agent_common.neighbours import Neighbours
 from agent_common.restore import Problems, Restored, restore_vips
+from agent_common.table import DestinationStep, ServerStep, TableStep
 from agent_common.vip_watch import Gone
 from agent_common.virtual_server import IpAddress, VirtualServer, VirtualServerKey
 from agent_common.worker import Run
@@ -125,31 +127,44 @@ class DirectorRestore:
         committed = self._virtual_servers.committed()
         # Where the kernel lost its table, with the module, it lost what was set, too.
         settings = self._settings.restore(self._put_back) if new_boot or committed else 0
-        servers = [each for each in committed if each.key not in there]
-        return (
-            settings
-            + sum(self._restore_server(each) for each in servers)
-            + sum(self._restore_destinations(key, wanted) for key, wanted in self._destinations.committed().items())
-        )
+        return settings + self._restore_missing(there, committed)
 
-    def _restore_server(self, server: VirtualServer) -> int:
-        def is_missing() -> bool:
-            return self._ipvs.virtual_server(server.key) is None
+    def _restore_missing(self, there: Collection[VirtualServerKey], servers: Sequence[VirtualServer]) -> int:
+        """Put back in a few sends what is missing; return how many things came back."""
+        steps: list[TableStep] = [ServerStep(before=None, after=each) for each in servers if each.key not in there]
+        coming = {step.server for step in steps}
+        for key, wanted in self._destinations.committed().items():
+            present: set[DestinationKey] = set()
+            if key in there:
+                present = {status.destination.key for status in self._ipvs.destinations(key)}
+            elif key not in coming:  # somebody removed it, and it was not ours
+                continue
+            missing = (each for each in wanted if each.key not in present)
+            steps += (DestinationStep(server=key, before=None, after=effective(each)) for each in missing)
+        return len(steps) - self._tell_failed(steps)
 
-        return self._put_back(f"virtual server {server.key}", lambda: self._virtual_servers.restore(server), is_missing)
+    def _tell_failed(self, steps: Sequence[TableStep]) -> int:
+        """Carry out steps, note those that failed as problems, and return their number.
 
-    def _restore_destinations(self, key: VirtualServerKey, wanted: Sequence[Destination]) -> int:
-        """Those of a virtual server that is there; with one that is not they are missing as a matter of course."""
-        if self._ipvs.virtual_server(key) is None:
-            return 0
-        there = {status.destination.key for status in self._ipvs.destinations(key)}
-        return sum(self._restore_destination(key, each) for each in wanted if each.key not in there)
+        What is behind a virtual server that did not come back fails as a matter of course.
+        """
+        try:
+            results = self._ipvs.take(steps)
+        except LvsError as error:  # of none of them it is known
+            results = [error] * len(steps)
+        failed: set[VirtualServerKey] = set()
+        for step, result in zip(steps, results, strict=True):
+            if result is None or step.server in failed:
+                continue
+            if isinstance(step, ServerStep):
+                failed.add(step.server)
+            self._problems.add(f"{step} is not restored: {result.message}", partial(self._is_missing, step))
+        return sum(result is not None for result in results)
 
-    def _restore_destination(self, key: VirtualServerKey, wanted: Destination) -> int:
-        def is_missing() -> bool:
-            return all(status.destination.key != wanted.key for status in self._ipvs.destinations(key))
-
-        return self._put_back(f"{wanted.key} in {key}", lambda: self._destinations.restore(key, wanted), is_missing)
+    def _is_missing(self, step: TableStep) -> bool:
+        if isinstance(step, ServerStep):
+            return self._ipvs.virtual_server(step.server) is None
+        return all(status.destination.key != step.key for status in self._ipvs.destinations(step.server))
 
     def _put_back(self, name: str, put_back: Callable[[], object], is_missing: Callable[[], bool]) -> int:
         """Put one thing back; return how many things came back, 1 or 0."""

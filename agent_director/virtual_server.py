@@ -240,10 +240,6 @@ class VirtualServers:
         """Return the virtual servers that shall be there."""
         return [_configuration(body) for body in self._state.list(_KIND).values()]
 
-    def restore(self, server: VirtualServer) -> None:
-        """Put a committed one back that the kernel has lost."""
-        self._put(None, server)
-
 
 def _differences(message: virtual_server_pb2.VirtualServer, wanted: VirtualServer, current: VirtualServer) -> list[str]:
     """Say how what is set in the message differs from what is there."""

@@ -52,6 +52,12 @@ class TestContract:
         state.put("other", "z", {})
         assert list(state.list("vip").items()) == [("c", {"n": "c"}), ("a", {"n": "a"}), ("b", {"n": "b"})]
 
+    def test_bodies_are_those_that_are_listed(self, state: State) -> None:
+        for number in range(3):
+            state.put("vip", f"a{number}", {"n": number})
+            state.put("other", f"a{number}", {"n": 9})
+        assert list(state.bodies("vip")) == list(state.list("vip").values()) == [{"n": 0}, {"n": 1}, {"n": 2}]
+
     def test_a_record_that_is_written_again_replaces_the_old_one_and_is_the_newest(self, state: State) -> None:
         for name in ("a", "b", "a"):
             state.put("vip", name, {"n": len(state.list("vip"))})

@@ -28,7 +28,7 @@ from agent_common.errors import ConflictError, DiffersError, InvalidInputError, 
 from agent_common.operation import Change
 from agent_common.records import from_record, to_record
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, parse_key
-from agent_director.destination_change import config_record
+from agent_director.destination_change import config_record, read_config
 from agent_director.wire_destination import pack_destination_status
 from cli import operations
 from tests.director import strategies
@@ -628,4 +628,5 @@ def test_a_record_is_what_its_message_would_be(wanted: Destination, draining: bo
     wanted = dataclasses.replace(wanted, draining=draining)
     record = json.loads(json.dumps(config_record(wanted)))
     assert wire.unpack_destination(from_record(record, destination_pb2.Destination())) == wanted
+    assert read_config(record) == read_config(to_record(wire.pack_destination(wanted))) == wanted
     assert record.items() <= to_record(wire.pack_destination(wanted)).items()

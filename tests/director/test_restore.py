@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from agent_common.destination import Destination, DestinationKey
 from agent_common.errors import Reason, RefusedError
 from agent_common.fake_address import FakeAddresses
 from agent_common.neighbours import NoNeighbours
 from agent_common.operation import Change
-from agent_common.virtual_server import VirtualServer, parse_key
+from agent_common.virtual_server import VirtualServer, VirtualServerKey, parse_key
 from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
 from tests.director.ipvs_contract import table
@@ -210,3 +211,43 @@ async def test_what_an_edit_has_changed_is_what_comes_back() -> None:
     await host.restore.start(new_boot=True)
     assert host.virtual_servers.get(WEB).scheduler == "sh"
     assert host.destinations.get(WEB, RS1.key).current_weight == 9
+
+
+class Refusing(FakeIpvs):
+    """A kernel that has lost a module: it does not take what `refused` names."""
+
+    def __init__(self, refused: str) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def add_virtual_server(self, virtual_server: VirtualServer) -> None:
+        self._refuse(str(virtual_server.key))
+        super().add_virtual_server(virtual_server)
+
+    def add_destination(self, key: VirtualServerKey, destination: Destination) -> None:
+        self._refuse(str(destination.key))
+        super().add_destination(key, destination)
+
+    def _refuse(self, name: str) -> None:
+        if name == self.refused:
+            raise RefusedError("a module is missing", Reason.MODULE_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("refused", "name", "back"),
+    [(str(WEB), f"virtual server {WEB}", []), (str(RS1.key), f"{RS1.key} in {WEB}", [RS2.key])],
+)
+async def test_what_the_kernel_does_not_take_back_is_a_problem_until_it_is_there(
+    refused: str, name: str, back: list[DestinationKey]
+) -> None:
+    """One problem, though a virtual server's destinations cannot come back without it; the rest comes back."""
+    host = rebooted(await site())
+    host = DirectorHost(ipvs=Refusing(refused), addresses=host.addresses, state=host.state)
+    await host.restore.start(new_boot=True)
+    assert host.problems.texts() == [f"{name} is not restored: a module is missing"]
+    assert [each.destination.key for each in host.ipvs.destinations(WEB)] == back
+    assert isinstance(host.ipvs, Refusing)
+    host.ipvs.refused = ""
+    await host.restore.start(new_boot=True)
+    assert host.problems.texts() == []
+    assert {each.destination.key for each in host.ipvs.destinations(WEB)} == {RS1.key, RS2.key}
