@@ -64,7 +64,10 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             # What puts a VIP back is nobody's hold, and waits for whoever takes or gives up one that is there.
             holders = [change.vip.holder] if change.vip.HasField("holder") else change.vip.after.holders
             labels = [unpack_holder(each).label for each in holders]
-            return [Claim(resource=f"VIP {address} held for {label}", exclusive=change.made) for label in labels]
+            holds = [Claim(resource=f"VIP {address} held for {label}", exclusive=change.made) for label in labels]
+            # Another VIP for a mark is another thing that each of its real servers must have: none may come meanwhile.
+            marks = [label for label in labels if label.startswith("fwmark")]
+            return [*holds, *(Claim(resource=f"virtual server {mark}", exclusive=change.made) for mark in marks)]
         case "table":
             keys = [wire.unpack_key(key) for key in change.table.virtual_servers]
             return [Claim(resource=f"virtual server {key}", exclusive=True) for key in keys]

@@ -68,7 +68,8 @@ def parse_unicast(text: str, field: str) -> IpAddress:
 def check_unicast(address: IpAddress, field: str) -> IpAddress:
     """Return an address that can be a VIP or a real server's own; the kernel takes others, made by other programs."""
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        raise InvalidInputError(field, f"{field}: {address} is an IPv4-mapped address; write {address.ipv4_mapped}")
+        mapped = address.ipv4_mapped
+        raise InvalidInputError(field, f"{field}: ::ffff:{mapped} is an IPv4-mapped address; write {mapped}")
     kinds = {
         "the unspecified address": address.is_unspecified,
         "a loopback address": address.is_loopback,

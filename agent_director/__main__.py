@@ -153,7 +153,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         addresses,
         lambda: _virtual_servers(kernel.ipvs),
         has_ours=lambda key: virtual_servers.has_ours(key),  # noqa: PLW0108  # they are made below
-        check_marked=lambda mark, vip: shadow.check_marked(mark, vip),  # noqa: PLW0108
+        check_marked=lambda mark, vip, force: shadow.check_marked(mark, vip, force=force),
     )
     vips = HeldVips(addresses, state, policy)
     shadow = Shadow(addresses, sockets, settings.listen, vips.made)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
+from agent_common import wire
 from agent_common.changes import Reverted
 from agent_common.drift import ArpInterface, DestinationName, IpvsSetting, Resource
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import HeldVips
 from agent_common.operation import Change, Operation
+from agent_common.vip import held_for
 from agent_common.virtual_server import FirewallMark, ServiceAddress
 from agent_director.destination import Destinations
 from agent_director.ipvs_settings import IpvsSettings
@@ -64,6 +66,13 @@ class DirectorResources:
                 return self._virtual_servers.plan_adopt(operation.adopt_virtual_server)
 
     def _plan_destination(self, operation: Operation, earlier: Sequence[Change]) -> Change:
+        change = self._plan_destination_alone(operation, earlier)
+        key = wire.unpack_key(change.destination.virtual_server)
+        if isinstance(key, FirewallMark):
+            change.destination.vips.extend(map(str, held_for(key, self._vips.list_all())))
+        return change
+
+    def _plan_destination_alone(self, operation: Operation, earlier: Sequence[Change]) -> Change:
         match operation.WhichOneof("operation"):
             case "create_destination":
                 return self._destinations.plan_create(operation.create_destination, earlier)

@@ -54,13 +54,18 @@ class Shadow:
             is_own_address = key.address in own and not self._made_by_us(key.address)
             self._check(key, listeners[key.protocol], is_own_address)
 
-    def check_marked(self, mark: FirewallMark, vip: IpAddress) -> None:
-        """Raise RefusedError (LISTENER_SHADOWED) naming what listens on a VIP: which ports are marked nobody knows."""
-        is_own_address = any(each.address == vip for each in self._addresses.addresses()) and not self._made_by_us(vip)
-        for protocol in Protocol:
-            key = ServiceAddress(protocol=protocol, address=vip, port=0)
+    def check_marked(self, mark: FirewallMark, vip: IpAddress, *, force: bool = False) -> None:
+        """Raise RefusedError (LISTENER_SHADOWED) naming what listens on a VIP: which ports are marked nobody knows.
+
+        What listens on the wildcard address does not count: nobody marks the port of sshd. force lets any program but
+        this agent be cut off.
+        """
+        for endpoint in self._own:
+            if endpoint.host == str(vip):
+                raise _refused(mark, f"this agent itself listens on {endpoint}")
+        for protocol in Protocol if not force else ():
             for listener in self._sockets.listeners(protocol):
-                if _covers(listener, key, is_own_address):
+                if listener.address == vip:
                     raise RefusedError(
                         f"cannot serve {mark} with VIP {vip} on this director: something listens on "
                         f"{format_endpoint(listener.address, listener.port)}, which it cuts off where that is marked; "
@@ -95,7 +100,7 @@ def _cuts_agent(endpoint: Endpoint, key: ServiceAddress, is_own_address: bool) -
     return host == key.address or (host.is_unspecified and (is_own_address or key.port == endpoint.port))
 
 
-def _refused(key: ServiceAddress, what: str) -> RefusedError:
+def _refused(key: VirtualServerKey, what: str) -> RefusedError:
     return RefusedError(
         f"cannot serve {key} on this director: {what}, which it would cut off; use another address or port",
         Reason.LISTENER_SHADOWED,

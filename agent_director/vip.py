@@ -12,7 +12,7 @@ from agent_common import wire, wire_vip
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
 from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.tunnel import TunnelEnd
-from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder
+from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder, held_for
 from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import FirewallMark, IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
 
@@ -21,7 +21,7 @@ class DirectorVips:
     """The policy of a director for HeldVips; it has no ARP sysctls to set.
 
     has_ours tells whether a virtual server, or a destination in it, was made by this agent; check_marked raises
-    RefusedError for what a firewall mark with this VIP could cut off.
+    RefusedError for what a firewall mark with this VIP could cut off, by force or not.
     """
 
     placement = Placement.DIRECTOR
@@ -31,7 +31,7 @@ class DirectorVips:
         addresses: Addresses,
         virtual_servers: Callable[[], Sequence[VirtualServer]],
         has_ours: Callable[[VirtualServerKey], bool],
-        check_marked: Callable[[FirewallMark, IpAddress], None],
+        check_marked: Callable[[FirewallMark, IpAddress, bool], None],
     ) -> None:
         self._addresses = addresses
         self._virtual_servers = virtual_servers
@@ -50,8 +50,8 @@ class DirectorVips:
                 Reason.VIP_MODE_DIFFERS,
                 vip=str(current.address),
             )
-        if not request.adopt and not request.force:
-            self._refuse_shadowing(wire_vip.unpack_holder(request.holder), current)
+        if not request.adopt:
+            self._refuse_shadowing(wire_vip.unpack_holder(request.holder), current, force=request.force)
         if mode is VipMode.EXTERNAL:
             return replace(current, mode=mode)
         self._refuse_duplicate(current)
@@ -107,12 +107,11 @@ class DirectorVips:
         """Nothing."""
         return []
 
-    def _refuse_shadowing(self, holder: Holder, current: Vip) -> None:
+    def _refuse_shadowing(self, holder: Holder, current: Vip, *, force: bool) -> None:
         """A virtual server with an address was checked when it was added; only now is known what carries a mark."""
-        if not isinstance(holder, VirtualServerHolder) or holder in current.holders:
-            return
-        if isinstance(holder.key, FirewallMark):
-            self._check_marked(holder.key, current.address)
+        key = holder.key if isinstance(holder, VirtualServerHolder) else None
+        if isinstance(key, FirewallMark) and not held_for(key, [current]):  # by whichever director that was decided
+            self._check_marked(key, current.address, force)
 
     def _refuse_duplicate(self, current: Vip) -> None:
         """Raise if the address is there and cannot be used: duplicate address detection found another, or goes on."""

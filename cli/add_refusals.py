@@ -9,7 +9,7 @@ from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reas
 from agent_common.scheduler import DEFAULT_SCHEDULER
 from agent_common.virtual_server import FirewallMark, ServiceAddress, VirtualServer
 from cli.add_warnings import forwarding_setting
-from cli.facts import DirectorFacts, change_of, destination_of, method_of, needs_vip, vips_of
+from cli.facts import DirectorFacts, change_of, destination_of, method_of, needs_vip, vips_of, without_vip
 from cli.request import AddBackend
 from cli.typed import suggest, target
 
@@ -29,6 +29,7 @@ def check_director(request: AddBackend, facts: DirectorFacts) -> None:
         raise _explained(request, facts, facts.error)
     _refuse_weight_zero(request, facts)
     for destination in request.backend.real_servers:
+        _refuse_port(request, facts, destination)
         route = facts.route(destination.address)
         method = method_of(request, [facts], destination.address)
         if route.local:
@@ -47,32 +48,27 @@ def check_director(request: AddBackend, facts: DirectorFacts) -> None:
 
 
 def check_vips(request: AddBackend, directors: Sequence[DirectorFacts]) -> None:
-    """Raise LvsError where a firewall mark leaves open which VIPs real servers must have, or some would lack one."""
+    """Raise RefusedError where a mark leaves open which VIPs real servers must have, or some would lack one."""
     key, vips = request.backend.key, vips_of(request.backend, directors)
-    if not isinstance(key, FirewallMark) or request.force or not request.ask_real_servers:
+    if not isinstance(key, FirewallMark) or not request.ask_real_servers:
         return
     behind = [each for each in request.backend.real_servers if needs_vip(request, directors, each.address)]
     if behind and not vips:
-        raise InvalidInputError(
-            "vip_address",
-            f"vip_address: must be given: no director holds a VIP for {key}, and real servers behind "
-            f"{forwarding_name(method_of(request, directors, behind[0].address))} need it",
+        raise RefusedError(
+            f"no director holds a VIP for {key}, and real servers behind "
+            f"{forwarding_name(method_of(request, directors, behind[0].address))} need it; name those that carry the "
+            "mark with --vip-address, or use --no-rs-agent",
+            Reason.VIP_NOT_FOUND,
+            virtual_server=str(key),
         )
-    held = {vip for facts in directors for vip in facts.vips}
-    for facts in directors:
-        for status in facts.destinations.values():
-            other = status.destination
-            if other.key in request.backend.real_servers or other.forwarding is Forwarding.MASQUERADING:
-                continue
-            for vip in vips:
-                if vip not in held:
-                    raise RefusedError(
-                        f"{facts.agent}: {other.key} is behind {key}, too, and is not known to have VIP {vip}; name it "
-                        f"with --rs {other.key}, or use --force",
-                        Reason.VIP_NOT_FOUND,
-                        destination=str(other.key),
-                        vip=str(vip),
-                    )
+    for facts, other, vip in without_vip(request, directors) if not request.force else ():
+        raise RefusedError(
+            f"{facts.agent}: {other} is behind {key}, too, and is not known to have VIP {vip}; name it with --rs "
+            f"{other}, or use --force",
+            Reason.VIP_NOT_FOUND,
+            destination=str(other),
+            vip=str(vip),
+        )
 
 
 def _refuse_without_forwarding(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:
@@ -84,6 +80,17 @@ def _refuse_without_forwarding(request: AddBackend, facts: DirectorFacts, key: D
             "--force",
             Reason.FORWARDING_OFF,
             destination=str(key),
+        )
+
+
+def _refuse_port(request: AddBackend, facts: DirectorFacts, key: DestinationKey) -> None:
+    """Behind a mark only nat can change the port; one that somebody has added with a port is there, and stays so."""
+    method = method_of(request, [facts], key.address)
+    if key in facts.destinations or not isinstance(request.backend.key, FirewallMark):
+        return
+    if key.port and method is not Forwarding.MASQUERADING:
+        raise InvalidInputError(
+            "rs", f"rs: {key}: {forwarding_name(method)} keeps the client's port: leave it out, or use nat"
         )
 
 

@@ -42,6 +42,7 @@ async def plan_adoption(request: Adopt, run: Run) -> Plan:
     names = run.clients.site.director_names()
     directors = await together(read_director(run.clients[name], request.key) for name in names)
     plan_adopt.check(request, directors)
+    request = plan_adopt.with_held_vips(request, directors)
     routes = plan_adopt.addresses(request, directors)
     directors = await together(read_director(run.clients[name], request.key, routes) for name in names)
     directors = [

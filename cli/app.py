@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
-from itertools import takewhile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,10 +39,12 @@ COMMANDS = {
 """Where each is, in the order of --help."""
 
 HELP = ["-h", "--help"]
+FLAGS = {*HELP, "--insecure", "--debug", "--version", "--install-completion", "--show-completion"}
+"""Global options without a value."""
 
 
-def make_app(words: Iterable[str] = ()) -> typer.Typer:
-    """Return the command line with the commands that are among these words, before a --help, or else with all.
+def make_app(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the command line with the command that these words name, or with all if they name none.
 
     To load all commands and take them apart is a third of what one takes to start (bench/start_up.py).
     """
@@ -56,8 +57,8 @@ def make_app(words: Iterable[str] = ()) -> typer.Typer:
         rich_markup_mode=None,  # plain text: one line for an error, and no second import for --help
         context_settings={"help_option_names": HELP},
     )
-    named = set(takewhile(lambda word: word not in HELP, words))
-    for name in [each for each in COMMANDS if each in named] or COMMANDS:
+    first = _first_word(words)
+    for name in (first,) if first in COMMANDS else COMMANDS:
         module, _, attribute = COMMANDS[name].partition(".")
         found = getattr(importlib.import_module(f"cli.{module}"), attribute)
         if isinstance(found, typer.Typer):
@@ -65,6 +66,18 @@ def make_app(words: Iterable[str] = ()) -> typer.Typer:
         else:
             app.command(name)(found)
     return app
+
+
+def _first_word(words: Sequence[str]) -> str:
+    """Return the first word that is neither an option nor the value of one, if no help is asked for before it."""
+    before = ""
+    for word in words:
+        if word in HELP:
+            break
+        if not word.startswith("-") and (not before or before in FLAGS or "=" in before):
+            return word
+        before = word if word.startswith("-") else ""
+    return ""
 
 
 def _print_version(wanted: bool) -> None:

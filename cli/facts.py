@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvsagent.v1 import host_service_pb2, operation_pb2
@@ -128,3 +128,20 @@ def needs_vip(request: AddBackend, directors: Sequence[DirectorFacts], address: 
     if any(facts.route(address).local for facts in directors):
         return False
     return method_of(request, directors, address) is not Forwarding.MASQUERADING
+
+
+def without_vip(
+    request: AddBackend, directors: Sequence[DirectorFacts]
+) -> Iterator[tuple[DirectorFacts, DestinationKey, IpAddress]]:
+    """Return the destinations behind a mark that are not asked for, and the VIPs that they are not known to have.
+
+    One has those that a director holds for the mark which has that destination.
+    """
+    for facts in directors:
+        for key, status in facts.destinations.items():
+            is_local = any(str(key.address) in each.addresses() for each in directors)
+            if is_local or key in request.backend.real_servers:
+                continue
+            if status.destination.forwarding is not Forwarding.MASQUERADING:
+                known = {vip for each in directors if key in each.destinations for vip in each.vips}
+                yield from ((facts, key, vip) for vip in vips_of(request.backend, directors) if vip not in known)

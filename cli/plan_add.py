@@ -28,7 +28,7 @@ from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import AddBackend
 from cli.site import real_server
-from cli.vip_step import vip_step
+from cli.vip_step import vip_steps
 
 
 def director_operations(
@@ -137,11 +137,10 @@ def _real_server_steps(
     for address, facts in real_servers.items():
         changes = list(_changes_of(request, directors, address))
         foreign = all(change.foreign and not change.made for change in changes)
-        if not facts.changes or foreign:
+        if not facts.changes or (foreign and not _adds_vip(request, directors)):
             pass
         elif facts.made or any(change.made for change in changes):  # it keeps the VIPs until that is decided
-            wanted = real_server_operations(request, directors, address)
-            yield vip_step(facts, vips_of(request.backend, directors), wanted)
+            yield from vip_steps(facts, real_server_operations(request, directors, address))
         yield from _ready_steps(request, directors, address)
 
 
@@ -205,6 +204,14 @@ def _destination_steps(request: AddBackend, directors: Sequence[DirectorFacts]) 
                 planned=tuple(change for _, change in made),
                 details=tuple(action for _, change in made for action in change.actions),
             )
+
+
+def _adds_vip(request: AddBackend, directors: Sequence[DirectorFacts]) -> bool:
+    """Whether a director gets a VIP of a mark: clients that come for it are sent to foreign destinations, too."""
+    if isinstance(request.backend.key, ServiceAddress):
+        return False
+    last = -len(request.backend.real_servers)
+    return any(change.made for facts in directors for change in facts.changes[1:last])
 
 
 def _all_foreign(request: AddBackend, facts: DirectorFacts) -> bool:

@@ -14,14 +14,14 @@ from cli import operations
 from cli.facts import DirectorFacts, RealServerFacts, ends_at
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
-from cli.vip_step import name_vips, vip_step
+from cli.vip_step import vip_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
     """What `lvs adopt` asks for: a virtual server with all its destinations, or only those that are named.
 
-    A firewall mark does not say which VIPs carry it: marked_vips does.
+    A firewall mark does not say which VIPs carry it: marked_vips does, beside those that directors hold for it.
     """
 
     key: VirtualServerKey
@@ -52,6 +52,12 @@ def check(request: Adopt, directors: Sequence[DirectorFacts]) -> None:
             raise NotFoundError(
                 f"there is no destination {key} in {request.key} on any director", Reason.DESTINATION_NOT_FOUND
             )
+
+
+def with_held_vips(request: Adopt, directors: Sequence[DirectorFacts]) -> Adopt:
+    """Return the request with the VIPs that directors hold for a firewall mark."""
+    held = (vip for facts in directors for vip in facts.vips)
+    return replace(request, marked_vips=tuple(dict.fromkeys((*request.marked_vips, *held))))
 
 
 def director_operations(request: Adopt, directors: Sequence[DirectorFacts], facts: DirectorFacts) -> list[Operation]:
@@ -135,12 +141,12 @@ def _real_server_steps(
     request: Adopt, directors: Sequence[DirectorFacts], found: Mapping[IpAddress, RealServerFacts]
 ) -> Iterator[Step]:
     for address, facts in found.items():
-        if facts.made:
-            yield replace(
-                vip_step(facts, request.vips, real_server_operations(request, directors, address)),
-                title=f"adopt {name_vips(request.vips)} on lo",
-                undo=f"give {name_vips(request.vips)} up again, and leave it there",
-            )
+        if not facts.changes:
+            continue
+        for step in vip_steps(facts, real_server_operations(request, directors, address)):
+            vip = step.operations[0].create_vip.vip.address
+            if step.planned[0].made:
+                yield replace(step, title=f"adopt VIP {vip} on lo", undo=f"give VIP {vip} up again, and leave it there")
 
 
 def _director_steps(request: Adopt, directors: Sequence[DirectorFacts], facts: DirectorFacts) -> Iterator[Step]:
@@ -174,6 +180,8 @@ def _warnings(
         for vip in request.vips if facts.server is not None and not request.destinations else ():
             if not _takes_vip(request, directors, facts, vip):
                 yield f"{facts.agent}: VIP {vip} is not there, and is not adopted; lvs add-backend adds it"
+    if not request.vips and request.ask_real_servers:
+        yield f"no VIP is known for {request.key}: no real server is asked; name those that carry it (--vip-address)"
     if not request.ask_real_servers:
         yield "the real servers are not asked: a VIP that they have stays foreign there"
     for each in found.values():
@@ -181,8 +189,8 @@ def _warnings(
             yield f"{each.agent}: {each.error.message}; nothing is adopted there, lvs add-backend prepares it"
         elif each.made and request.key.family is Family.IPV4:
             yield (
-                f"{each.agent}: what the ARP sysctls were before {name_vips(request.vips)} came is not known: "
-                "they stay as they are when it goes"
+                f"{each.agent}: what the ARP sysctls were before VIP {', '.join(map(str, request.vips))} came is not "
+                "known: they stay as they are when it goes"
             )
 
 

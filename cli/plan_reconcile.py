@@ -22,15 +22,19 @@ from cli.facts import RealServerFacts
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.site import AgentName
-from cli.vip_step import vip_step
+from cli.vip_step import vip_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconcile:
-    """What `lvs reconcile` asks for: of one virtual server or of all, and whether real servers are asked."""
+    """What `lvs reconcile` asks for: of one virtual server or of all, and whether real servers are asked.
+
+    vips are those of the virtual server, once they have been read: a firewall mark names none.
+    """
 
     key: VirtualServerKey | None = None
     ask_real_servers: bool = True
+    vips: tuple[IpAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,11 @@ class Raise:
     tunnels: tuple[TunnelEnd, ...] = ()
 
 
+def vips_of_key(key: VirtualServerKey, vips: Iterable[Vip]) -> tuple[IpAddress, ...]:
+    """Return the VIPs of a virtual server, of those that the directors hold."""
+    return (key.address,) if isinstance(key, ServiceAddress) else tuple(dict.fromkeys(held_for(key, vips)))
+
+
 def concerns(request: Reconcile, drift: Drift) -> bool:
     """Whether a difference has to do with the virtual server that was named; silence has to do with every VIP."""
     key = request.key
@@ -95,12 +104,13 @@ def concerns(request: Reconcile, drift: Drift) -> bool:
         case ServiceAddress() as server:
             return server == key
         case address:
-            return address == key or (isinstance(key, ServiceAddress) and address == key.address)
+            return address == key or address in request.vips
 
 
 def raised(directors: Sequence[AgentRepairs]) -> list[Raise]:
     """Return the real servers behind dr and tun that repairs give connections that they do not get now."""
-    found = (_raised(each.result.change, director.vips) for director in directors for each in director.possible)
+    vips = [vip for director in directors for vip in director.vips]
+    found = (_raised(each.result.change, vips) for director in directors for each in director.possible)
     return list(dict.fromkeys(each for each in found if each is not None))
 
 
@@ -134,7 +144,7 @@ def plan(
         purpose=f"reconcile {request.key}" if request.key else "reconcile",
         steps=(
             *(step for each in real_servers for step in _repair_steps(each)),
-            *(raise_step(each, facts, directors) for each, facts in asked),
+            *(step for each, facts in asked for step in raise_steps(each, facts, directors)),
             *(step for each in directors for step in _repair_steps(each)),
         ),
         found=tuple(report for each in agents for report in _found(each)),
@@ -142,9 +152,10 @@ def plan(
     )
 
 
-def raise_step(each: Raise, facts: RealServerFacts, directors: Sequence[AgentRepairs]) -> Step:
-    """Return the step that makes sure of the VIPs on a real server that is given connections; it is not taken back."""
-    return replace(vip_step(facts, each.vips, real_server_operations(each, directors)), undo="")
+def raise_steps(each: Raise, facts: RealServerFacts, directors: Sequence[AgentRepairs]) -> Iterator[Step]:
+    """Return the steps that make sure of the VIPs on a real server that is given connections; none is taken back."""
+    for step in vip_steps(facts, real_server_operations(each, directors)):
+        yield replace(step, undo="")
 
 
 def _repair_steps(found: AgentRepairs) -> Iterator[Step]:
@@ -175,8 +186,7 @@ def _raised(change: Change, vips: Sequence[Vip]) -> Raise | None:
         if effective(before).weight and before.forwarding is after.forwarding:
             return None
     key = wire.unpack_key(change.destination.virtual_server)
-    held = (key.address,) if isinstance(key, ServiceAddress) else held_for(key, vips)
-    return Raise(key=key, address=after.key.address, vips=held, tunnels=ends_for(after))
+    return Raise(key=key, address=after.key.address, vips=vips_of_key(key, vips), tunnels=ends_for(after))
 
 
 def is_foreign(drift: Drift) -> bool:

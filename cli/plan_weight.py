@@ -20,7 +20,7 @@ from cli.plan import Plan, Step
 from cli.request import Backend, SetWeight
 from cli.site import real_server
 from cli.typed import options_of, suggest
-from cli.vip_step import vip_step
+from cli.vip_step import vip_steps
 
 
 def plan(
@@ -150,8 +150,7 @@ def _real_server_steps(
 ) -> Iterator[Step]:
     for address, facts in real_servers.items():
         if facts.changes:
-            wanted = real_server_operations(request, directors, address)
-            yield vip_step(facts, vips_of(request.backend, directors), wanted)
+            yield from vip_steps(facts, real_server_operations(request, directors, address))
 
 
 def _wait_steps(

@@ -67,6 +67,9 @@ async def reconcile(request: Reconcile, run: Run, confirm: Confirm) -> Outcome:
 async def _read(request: Reconcile, run: Run) -> Work:
     clients = run.clients
     states = await together(_read_director(clients[name]) for name in clients.site.director_names())
+    if request.key is not None:
+        held = [wire_vip.unpack_vip(each) for state in states for each in state.vips]
+        request = replace(request, vips=plan_reconcile.vips_of_key(request.key, held))
     directors = [
         replace(
             await _validate(request, clients[agent], state.host, [unpack_drift(each) for each in state.drift]),
@@ -101,7 +104,7 @@ async def _read(request: Reconcile, run: Run) -> Work:
     )
     asked = list(zip(raises, facts, strict=True))
     plan = plan_reconcile.plan(request, directors, real_servers, asked, warnings)
-    vip_steps = [plan_reconcile.raise_step(each, found, directors) for each, found in asked]
+    vip_steps = [step for each, found in asked for step in plan_reconcile.raise_steps(each, found, directors)]
     return Work(plan=plan, directors=directors, real_servers=real_servers, vip_steps=vip_steps)
 
 

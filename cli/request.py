@@ -14,7 +14,6 @@ from agent_common.destination import (
     Tunnel,
     TunnelChecksum,
     TunnelType,
-    forwarding_name,
 )
 from agent_common.errors import InvalidInputError
 from agent_common.scheduler import check_scheduler
@@ -82,10 +81,6 @@ class AddBackend:
         ).check()
         for key in self.backend.real_servers:
             self.destination(key)
-            if isinstance(self.backend.key, FirewallMark) and key.port and self.method is not Forwarding.MASQUERADING:
-                raise InvalidInputError(
-                    "rs", f"rs: {key}: {forwarding_name(self.method)} keeps the client's port: leave it out, or use nat"
-                )
 
     @property
     def method(self) -> Forwarding:

@@ -119,7 +119,7 @@ class DirectorHost:
             self.addresses,
             self.ipvs.virtual_servers,
             has_ours=lambda key: self.virtual_servers.has_ours(key),  # noqa: PLW0108  # they are made below
-            check_marked=lambda mark, vip: self.shadow.check_marked(mark, vip),  # noqa: PLW0108
+            check_marked=lambda mark, vip, force: self.shadow.check_marked(mark, vip, force=force),
         )
         self.vips = parts.held_vips(self.addresses, self.state, policy)
         self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)

@@ -161,10 +161,6 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         marked("--vip-address", "192.168.0.200", "--vip-address", "192.168.0.200"),
         "vip_address: 192.168.0.200 is given twice",
     ),
-    "a port with a mark": (
-        (*NOBODY, "add-backend", "--fwmark", "7", "--rs", f"{RS}:80"),
-        f"rs: {RS}:80: dr keeps the client's port: leave it out, or use nat",
-    ),
     "a VIP of a mark as real server": (marked("--vip-address", RS), f"rs: {RS} is the VIP itself"),
     "a VIP to adopt beside an address": (
         (*NOBODY, "adopt", "tcp/192.168.0.200:80", "--vip-address", "192.168.0.201"),

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from agent_common.destination import Forwarding
+from agent_common.address import InterfaceAddress
+from agent_common.destination import Destination, DestinationKey, Forwarding
+from agent_common.endpoint import Endpoint
 from agent_common.errors import InvalidInputError, LvsError, Reason, RefusedError
+from agent_common.locks import claims_of
 from agent_common.sockets import Listener
+from agent_common.transaction import tag
 from agent_common.vip import VirtualServerHolder
-from agent_common.virtual_server import Family, FirewallMark, Protocol
+from agent_common.virtual_server import Family, FirewallMark, Protocol, VirtualServer
+from agent_realserver.arp import ArpName
+from cli import operations
+from cli.add_backend import add_backend
+from cli.adopt import adopt
+from cli.plan import Plan
+from cli.plan_adopt import Adopt
+from cli.plan_reconcile import Reconcile
+from cli.reconcile import reconcile
 from cli.request import AddBackend, Backend, RemoveBackend, SetWeight, parse_marked_backend
 from cli.typed import options_of
+from tests.cli.served_site import serving_site
 from tests.cli.sites import D1, D2, RS1, RS2, SiteInMemory, address, backend, table, titles
+from tests.hosts import DirectorHost
 
 MARK = FirewallMark(mark=7, family=Family.IPV4)
 A, B = "192.168.0.200", "192.168.0.201"
@@ -20,6 +36,10 @@ A, B = "192.168.0.200", "192.168.0.201"
 @pytest.fixture
 def site() -> SiteInMemory:
     return SiteInMemory()
+
+
+def destination(rs: str, port: int = 0) -> Destination:
+    return Destination(key=DestinationKey(address=address(rs), port=port))
 
 
 def marked(*real_servers: str, vips: tuple[str, ...] = ()) -> Backend:
@@ -40,7 +60,8 @@ def holds(site: SiteInMemory, host: str) -> dict[str, list[str]]:
 
 def test_every_vip_is_prepared_before_the_director_gets_the_destination(site: SiteInMemory) -> None:
     assert add(site, RS1, vips=(A, B)) == [
-        f"real server {RS1}: prepare VIPs {A}, {B} on lo",
+        f"real server {RS1}: prepare VIP {A} on lo",
+        f"real server {RS1}: prepare VIP {B} on lo",
         f"director {D1}: add virtual server fwmark/7",
         f"director {D1}: add VIP {A}",
         f"director {D1}: add VIP {B}",
@@ -53,7 +74,7 @@ def test_every_vip_is_prepared_before_the_director_gets_the_destination(site: Si
 
 def test_a_further_backend_gets_the_vips_that_the_director_holds(site: SiteInMemory) -> None:
     add(site, RS1, vips=(A, B))
-    assert add(site, RS2)[0] == f"real server {RS2}: prepare VIPs {A}, {B} on lo"
+    assert add(site, RS2)[:2] == [f"real server {RS2}: prepare VIP {vip} on lo" for vip in (A, B)]
     assert holds(site, RS2) == holds(site, RS1)
 
 
@@ -67,20 +88,16 @@ def test_another_director_gets_them_from_the_one_that_has_them() -> None:
 
 
 def test_without_any_vip_it_is_refused_where_a_real_server_needs_one(site: SiteInMemory) -> None:
-    with pytest.raises(InvalidInputError, match="vip_address: must be given: no director holds a VIP for fwmark/7"):
-        site.add(AddBackend(backend=marked()))
-    for fields in (
-        {"force": True},
-        {"ask_real_servers": False},
-        {"forwarding": Forwarding.MASQUERADING, "force": True},
-    ):
+    for force in (False, True):
+        with pytest.raises(RefusedError, match=r"no director holds a VIP for fwmark/7, .* dr need it") as met:
+            site.add(AddBackend(backend=marked(), force=force))
+        assert met.value.reason is Reason.VIP_NOT_FOUND
+    for fields in ({"ask_real_servers": False}, {"forwarding": Forwarding.MASQUERADING, "force": True}):
         plan = site.add(AddBackend(backend=marked(), **fields))
         assert titles(plan.steps) == [
             f"director {D1}: add virtual server fwmark/7",
             f"director {D1}: add {RS1}:0 to fwmark/7",
         ]
-    plan = site.add(AddBackend(backend=marked(), force=True))
-    assert f"{RS1}: no VIP is known for fwmark/7, so none is prepared there" in plan.warnings
 
 
 def test_a_further_vip_must_reach_the_real_servers_that_are_there(site: SiteInMemory) -> None:
@@ -90,9 +107,11 @@ def test_a_further_vip_must_reach_the_real_servers_that_are_there(site: SiteInMe
         site.add(AddBackend(backend=marked(RS2, vips=(B,))))
     assert met.value.reason is Reason.VIP_NOT_FOUND
     titles_of = add(site, RS2, RS1, vips=(B,))
-    assert titles_of[:2] == [
-        f"real server {RS2}: prepare VIPs {B}, {A} on lo",
-        f"real server {RS1}: prepare VIPs {B}, {A} on lo",
+    assert titles_of[:4] == [
+        f"real server {RS2}: prepare VIP {B} on lo",
+        f"real server {RS2}: prepare VIP {A} on lo",
+        f"real server {RS1}: prepare VIP {B} on lo",
+        f"real server {RS1}: keep VIP {A} on lo",
     ]
     assert holds(site, D1) == holds(site, RS1) == holds(site, RS2) == {A: ["fwmark/7"], B: ["fwmark/7"]}
 
@@ -132,7 +151,116 @@ def test_a_drained_real_server_is_asked_for_all_vips_before_it_gets_clients_agai
     add(site, RS1, RS2, vips=(A, B))
     site.run(site.weight(SetWeight(backend=marked(), draining=True)).steps)
     plan = site.weight(SetWeight(backend=marked(), draining=False))
-    assert titles(plan.steps)[0] == f"real server {RS1}: keep VIPs {A}, {B} on lo"
+    assert titles(plan.steps)[:2] == [f"real server {RS1}: keep VIP {vip} on lo" for vip in (A, B)]
+
+
+def test_a_destination_that_somebody_added_with_a_port_can_be_named(site: SiteInMemory) -> None:
+    """ipvsadm takes a port behind a mark that only nat can use; a new one with it is refused."""
+    with pytest.raises(InvalidInputError, match=f"rs: {RS1}:80: dr keeps the client's port: leave it out, or use nat"):
+        site.add(AddBackend(backend=marked(f"{RS1}:80", vips=(A,))))
+    site.director.ipvs.add_virtual_server(VirtualServer(key=MARK))
+    site.director.ipvs.add_destination(MARK, destination(RS1, 80))
+    assert add(site, f"{RS1}:80", vips=(A,))[0] == f"real server {RS1}: prepare VIP {A} on lo"
+
+
+def test_a_foreign_destination_gets_a_further_vip_too(site: SiteInMemory) -> None:
+    """Its clients come for that one as well; where nothing new comes it is left alone."""
+    site.director.ipvs.add_virtual_server(VirtualServer(key=MARK))
+    site.director.ipvs.add_destination(MARK, destination(RS1))
+    assert f"real server {RS1}: prepare VIP {A} on lo" in add(site, RS1, RS2, vips=(A,))
+    assert add(site, RS1) == []
+
+
+def test_what_a_destination_has_is_asked_director_by_director() -> None:
+    site = SiteInMemory((D1, D2))
+    first, second = (SiteInMemory((name,)) for name in (D1, D2))
+    for alone, rs, vips in ((first, RS1, (A,)), (second, RS2, (A, B))):
+        alone.real_servers = site.real_servers
+        site.directors |= alone.directors
+        alone.run(alone.add(AddBackend(backend=marked(rs, vips=vips))).whole)
+    with pytest.raises(RefusedError, match=f"director {D1}: {RS1}:0 .* not known to have VIP {B}"):
+        site.add(AddBackend(backend=marked(RS2)))
+
+
+def test_by_force_it_is_only_told(site: SiteInMemory) -> None:
+    add(site, RS1, vips=(A,))
+    plan = site.add(AddBackend(backend=marked(RS2, vips=(B,)), force=True))
+    told = f"director {D1}: {RS1}:0 is not known to have VIP {B}: clients that come for it may get no answer there"
+    assert told in plan.warnings
+
+
+def test_what_is_said_of_several_vips_is_said_once(site: SiteInMemory) -> None:
+    details = [line for step in site.add(AddBackend(backend=marked(vips=(A, B)))).steps for line in step.details]
+    assert details.count("set all/arp_ignore from 0 to 1") == 1
+
+
+def test_a_further_vip_and_a_further_real_server_exclude_each_other(site: SiteInMemory) -> None:
+    """Whoever comes second has planned with other VIPs: what it would do is another change by then (P1)."""
+    add(site, RS1, vips=(A,))
+    before = site.add(AddBackend(backend=marked(RS2))).steps[-1].planned
+    vip = site.add(AddBackend(backend=marked(RS1, vips=(B,))))
+    (new,) = [step for step in vip.steps if step.title == f"add VIP {B}"]
+    assert {each.resource for each in claims_of(new.planned)} & {each.resource for each in claims_of(before)}
+    site.run(vip.whole)
+    assert tag(before) != tag(site.add(AddBackend(backend=marked(RS2))).steps[-1].planned)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_the_agents_own_socket_is_never_cut_off(force: bool) -> None:
+    host = DirectorHost(own=[Endpoint(host=A, port=9710)])
+    request = operations.create_vip(address(A), VirtualServerHolder(key=MARK, authority="id"), force=force)
+    with pytest.raises(RefusedError, match=f"this agent itself listens on {A}:9710"):
+        host.resources.plan(request, ())
+
+
+def test_what_listens_everywhere_does_not_keep_a_vip_of_the_directors_own_from_being_marked(site: SiteInMemory) -> None:
+    """As VRRP puts it there: sshd is not among what anybody marks."""
+    site.director.addresses.put(InterfaceAddress(address=address(A), prefix_length=32, device="eth0"))
+    site.director.sockets.bound = [Listener(protocol=Protocol.TCP, address=address("0.0.0.0"), port=22)]
+    assert add(site, RS1, vips=(A,))
+
+
+async def test_every_vip_is_put_back_before_clients_come_again(tmp_path: Path) -> None:
+    """Reconcile finds the VIPs by the director's holds."""
+
+    async def agree(plan: Plan) -> bool:
+        return True
+
+    async with serving_site(tmp_path) as there:
+        request = AddBackend(backend=marked(vips=(A, B)), ready_timeout=None)
+        assert (await add_backend(request, await there.run())).status == 0
+        there.director.ipvs.remove_destination(MARK, destination(RS1).key)
+        rs = there.rs(RS1)
+        for vip in rs.vips.list_all():
+            await rs.changes.apply(operations.delete_vip(vip.address, vip.holders[0], force=True), "")
+        assert (await reconcile(Reconcile(), await there.run(), agree)).status == 0
+        assert [str(vip.address) for vip in rs.vips.list_all() if vip.present] == [A, B]
+        assert table(there.director, MARK).keys() == {f"{RS1}:0"}
+
+        there.director.addresses.remove_address(address(A), 32, "eth0")
+        assert (await reconcile(Reconcile(key=MARK), await there.run(), agree)).message == "1 repaired"
+        assert there.director.vips.get(address(A)).present
+
+
+async def test_several_vips_are_adopted_and_a_further_destination_with_those_that_are_held(tmp_path: Path) -> None:
+    async with serving_site(tmp_path) as there:
+        there.director.ipvs.add_virtual_server(VirtualServer(key=MARK))
+        there.director.ipvs.add_destination(MARK, destination(RS1))
+        for host, device in ((there.director, "eth0"), (there.rs(RS1), "lo"), (there.rs(RS2), "lo")):
+            for vip in (A, B):
+                host.addresses.put(InterfaceAddress(address=address(vip), prefix_length=32, device=device))
+        for rs in (RS1, RS2):
+            there.rs(rs).sysctls.write("all", ArpName.IGNORE, 1)
+            there.rs(rs).sysctls.write("all", ArpName.ANNOUNCE, 2)
+        request = Adopt(key=MARK, marked_vips=(address(A), address(B)))
+        done = await adopt(request, await there.run())
+        assert done.status == 0, done.message
+        assert [str(vip.address) for vip in there.rs(RS1).vips.list_all()] == [A, B]
+
+        there.director.ipvs.add_destination(MARK, destination(RS2))
+        done = await adopt(Adopt(key=MARK, destinations=(destination(RS2).key,)), await there.run())
+        assert done.status == 0, done.message
+        assert [str(vip.address) for vip in there.rs(RS2).vips.list_all()] == [A, B]
 
 
 def test_commands_that_are_suggested_name_the_mark() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -118,12 +119,26 @@ def test_only_the_command_that_is_meant_is_loaded(name: str) -> None:
     assert names(["--director", "lb1", name, "--help"]) == {name}
 
 
-@pytest.mark.parametrize("words", [(), ("--help",), ("--help", "restore"), ("restroe",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--help",), ("--help", "restore"), ("restroe",), ("--director", "list", "-h"), ("statsu", "list")],
+    ids=" ".join,
+)
 def test_who_names_no_command_is_shown_all(words: tuple[str, ...]) -> None:
     assert names(words) == COMMANDS.keys()
 
 
-def names(words: Iterable[str]) -> set[str | None]:
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_who_closes_an_output_gets_the_status_all_the_same(closed: str) -> None:
+    """Scripts do: >&- and 2>&-."""
+    script = "from cli.__main__ import program; program()"
+    close = {"stdout": ">&-", "stderr": "2>&-"}[closed]
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(script)} --director 127.0.0.1:1 status {close}"
+    ended = subprocess.run(["sh", "-c", command], check=False, capture_output=True, cwd=Path(__file__).parents[2])
+    assert ended.returncode == 14
+
+
+def names(words: Sequence[str]) -> set[str | None]:
     """The commands that are loaded for a command line."""
     app = make_app(words)
     return {each.name for each in app.registered_commands} | {each.name for each in app.registered_groups}

@@ -42,12 +42,13 @@ from agent_common.grpc_errors import from_item, from_rpc_error
 from agent_common.paging import MAX_PAGE
 from agent_common.sockets import Listener
 from agent_common.version import VERSION
-from agent_common.virtual_server import Protocol, VirtualServer, parse_key
+from agent_common.vip import VirtualServerHolder
+from agent_common.virtual_server import Protocol, VirtualServer, VirtualServerKey, parse_key
 from agent_common.wire_table import unpack_steps
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import KEYS, destination
-from tests.hosts import VIP, WEB, DirectorHost, RealServerHost, holder
+from tests.hosts import VIP, VIP6, WEB, DirectorHost, RealServerHost, holder
 from tests.serving import Host, served, services
 
 DIRECTOR_SERVICES = {
@@ -244,6 +245,26 @@ class TestDirector:
         assert one.vip == vip
         await director.vips.DeleteVip(operations.delete_vip(VIP, holder()).delete_vip)
         assert not (await director.vips.GetVip(vip_service_pb2.GetVipRequest(address=str(VIP)))).vip.present
+
+    async def test_vips_are_listed_by_the_virtual_server_that_they_are_held_for(self, director: Agent) -> None:
+        mark = parse_key("fwmark/7")
+        for vip, key in ((VIP, WEB), (VIP, mark), (VIP6, mark)):
+            hold = VirtualServerHolder(key=key, authority="id")
+            await director.vips.CreateVip(operations.create_vip(vip, hold).create_vip)
+
+        def asked(key: VirtualServerKey) -> vip_service_pb2.ListVipsRequest:
+            return vip_service_pb2.ListVipsRequest(held_for=wire.pack_key(key), page_size=1)
+
+        found = await director.vips.ListVips(asked(WEB))
+        assert ([vip.address for vip in found.vips], found.next_page_token) == ([str(VIP)], "")
+        found = await director.vips.ListVips(asked(mark))
+        assert ([vip.address for vip in found.vips], found.next_page_token) == ([str(VIP)], str(VIP))
+        assert not (await director.vips.ListVips(asked(parse_key("fwmark6/7")))).vips
+        empty = vip_service_pb2.ListVipsRequest(held_for=virtual_server_pb2.VirtualServerKey())
+        assert (await error_of(director.vips.ListVips(empty))).field == "held_for"
+        kernel(director).state.damage = "checksum"
+        error = await error_of(director.vips.ListVips(asked(mark)))
+        assert error.reason is Reason.JOURNAL_CORRUPT
 
     async def test_the_host_says_what_it_is_and_what_it_looks_like(self, director: Agent) -> None:
         await director.ipvs.DeleteDestination(

@@ -194,6 +194,7 @@ class DestinationChange(_message.Message):
     LEFTOVER_BEFORE_FIELD_NUMBER: _builtins.int
     LEFTOVER_AFTER_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
+    VIPS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The real server's address, where a leftover was noted or forgotten."""
     leftover_before: _builtins.bool
@@ -214,6 +215,10 @@ class DestinationChange(_message.Message):
     def after(self) -> _destination_pb2.Destination:
         """After it."""
 
+    @_builtins.property
+    def vips(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a firewall mark: the VIPs that this agent holds for it. A change that was planned with others is another change."""
+
     def __init__(
         self,
         *,
@@ -224,10 +229,11 @@ class DestinationChange(_message.Message):
         leftover_before: _builtins.bool = ...,
         leftover_after: _builtins.bool = ...,
         adopted: _builtins.bool = ...,
+        vips: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "adopted", b"adopted", "after", b"after", "before", b"before", "leftover_after", b"leftover_after", "leftover_before", b"leftover_before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "adopted", b"adopted", "after", b"after", "before", b"before", "leftover_after", b"leftover_after", "leftover_before", b"leftover_before", "vips", b"vips", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

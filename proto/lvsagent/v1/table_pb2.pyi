@@ -142,7 +142,7 @@ class DestinationStep(_message.Message):
     """Whether it was this agent's own before."""
     @_builtins.property
     def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
-        """Its virtual server; not set: that of the step before."""
+        """Its virtual server; not set: that of the last destination before it."""
 
     @_builtins.property
     def before(self) -> _destination_pb2.Destination:
