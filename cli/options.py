@@ -36,7 +36,10 @@ Timeout = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="For one answer of one agent (10).")
 ]
 Output = Annotated[str | None, typer.Option("--output", metavar="table|json", help="How data is printed (table).")]
-VipOption = Annotated[str | None, typer.Option("--vip", metavar="ADDR:PORT", help="VIP and port; IPv6 as [ADDR]:PORT.")]
+VipOption = Annotated[
+    str | None,
+    typer.Option("--vip", metavar="ADDR:PORT", help="VIP and port, IPv6 as [ADDR]:PORT; this or a mark is required."),
+]
 FwmarkOption = Annotated[
     int | None,
     typer.Option("--fwmark", metavar="N", min=1, max=MAX_MARK, help="In place of --vip: IPv4 that a firewall marks N."),
