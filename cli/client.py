@@ -45,6 +45,9 @@ RECONNECT_SECONDS = 1.5
 SECONDS_A_CHUNK = 1.0
 """So much longer than any other an answer to a table may take, for each thousand things in it."""
 
+LARGEST_TABLE = 50
+"""Thousands of things: where a table is replaced, as much may be there and go, however little comes."""
+
 _KINDS = {
     Role.DIRECTOR: host_service_pb2.AGENT_KIND_DIRECTOR,
     Role.REAL_SERVER: host_service_pb2.AGENT_KIND_REALSERVER,
@@ -166,7 +169,7 @@ class AgentClient:
     async def _apply_table(self, request: table_pb2.WantedTable) -> Change:
         """Send a table in chunks; the larger it is the longer its answer may take."""
         chunks = list(table_chunks(request))
-        seconds = self._timeout + SECONDS_A_CHUNK * len(chunks)
+        seconds = self._timeout + SECONDS_A_CHUNK * max(len(chunks), LARGEST_TABLE if request.replace else 0)
 
         async def stream() -> AsyncIterator[ipvs_service_pb2.ApplyTableRequest]:
             for chunk in chunks:

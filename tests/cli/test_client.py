@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from agent_common.errors import LvsError
+from agent_common.table import TableStep
+from agent_common.virtual_server import VirtualServer
+from agent_director.fake_ipvs import FakeIpvs
+from cli import operations
 from cli.client import AgentClient
 from cli.errors import NoAnswerError
-from tests.hosts import DirectorHost
+from tests.hosts import WEB, DirectorHost
 from tests.serving import Served, serving
 
 TRIES = 20
@@ -47,3 +52,20 @@ async def test_an_agent_that_is_not_there_is_given_up_soon(served: Served) -> No
         with pytest.raises(NoAnswerError, match="cannot connect"):
             await client.host()
     assert time.monotonic() - begun < 4
+
+
+async def test_a_table_that_is_replaced_by_little_may_take_as_long_as_one_that_goes(tmp_path: Path) -> None:
+    """Nobody knows how much is there: removing 10,000 things takes a slow host longer than --timeout."""
+
+    class Slow(FakeIpvs):
+        def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+            time.sleep(1.5)
+            return super().take(steps)
+
+    host = DirectorHost(ipvs=Slow())
+    host.ipvs.add_virtual_server(VirtualServer(key=WEB))
+    async with serving(tmp_path, {"d1": host}) as served:
+        client = await client_of(served)
+        client._timeout = 1.0
+        change = await client.apply(operations.apply_table({}, replace=True), "")
+        assert change.table.removed == 1
