@@ -59,7 +59,7 @@ async def test_a_table_that_is_replaced_by_little_may_take_as_long_as_one_that_g
 
     class Slow(FakeIpvs):
         def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
-            time.sleep(1.5)
+            time.sleep(2.5)
             return super().take(steps)
 
     host = DirectorHost(ipvs=Slow())
