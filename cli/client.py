@@ -211,10 +211,14 @@ class AgentClient:
         failed = [from_item(result.error) for result in response.results if result.HasField("error")]
         return changes, failed[0] if failed else None
 
-    async def revert(self, change_id: str) -> change_service_pb2.RevertChangeResponse:
-        """Have a change taken back."""
+    async def revert(self, change_id: str, *, is_table: bool = False) -> change_service_pb2.RevertChangeResponse:
+        """Have a change taken back; that of a whole table takes longer than others."""
         request = change_service_pb2.RevertChangeRequest(change_id=change_id)
-        response: change_service_pb2.RevertChangeResponse = await self.ask(self._changes.RevertChange, request)
+        method = self._changes.RevertChange
+        seconds = self._timeout + (SECONDS_A_CHUNK * LARGEST_TABLE if is_table else 0)
+        response: change_service_pb2.RevertChangeResponse = await self._call(
+            _name(method), lambda: method(request, timeout=seconds)
+        )
         return response
 
     def check_version(self, version: str) -> None:

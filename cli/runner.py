@@ -87,7 +87,8 @@ class Runner:
     async def _undo_step(self, step: Step, change_id: str) -> StepReport:
         title = f"undo: {step.undo or step.title}"
         try:
-            answer = await again(lambda: self._clients[step.agent].revert(change_id))
+            is_table = any(operation.HasField("apply_table") for operation in step.operations)
+            answer = await again(lambda: self._clients[step.agent].revert(change_id, is_table=is_table))
         except (LvsError, NoAnswerError) as error:
             return StepReport(agent=step.agent, title=title, result=StepResult.UNKNOWN, details=(text_of(error),))
         kept = answer.outcome == change_service_pb2.REVERT_OUTCOME_KEPT

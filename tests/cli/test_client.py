@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from lvsagent.v1 import change_service_pb2
 
 from agent_common.errors import LvsError
 from agent_common.table import TableStep
@@ -69,3 +70,4 @@ async def test_a_table_that_is_replaced_by_little_may_take_as_long_as_one_that_g
         client._timeout = 1.0
         change = await client.apply(operations.apply_table({}, replace=True), "")
         assert change.table.removed == 1
+        assert (await client.revert(change.id, is_table=True)).outcome == change_service_pb2.REVERT_OUTCOME_REVERTED
