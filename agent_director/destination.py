@@ -30,18 +30,16 @@ from agent_common.operation import Change
 from agent_common.state import Body, State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
-    config_record,
     describe_repair,
     describe_update,
     destination_change,
     is_exactly,
     missing_destination,
-    read_config,
-    record_name,
     refuse_other,
     sides,
     taking_connections,
 )
+from agent_director.destination_record import read_config, read_intent, record_body, record_name
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 
@@ -237,12 +235,12 @@ class Destinations:
         found: dict[VirtualServerKey, list[Destination]] = {}
         for body in self._state.bodies(_KIND):
             if body["managed"]:
-                found.setdefault(parse_key(body["server"]), []).append(_configuration(body))
+                found.setdefault(parse_key(body["server"]), []).append(read_config(body["config"]))
         return found
 
     def _committed(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
         body = self._state.get(_KIND, record_name(server, key))
-        return _configuration(body) if body is not None and body["managed"] else None
+        return read_config(body["config"]) if body is not None and body["managed"] else None
 
     def put_back(self, server: VirtualServerKey, status: DestinationStatus) -> None:
         """Bring back a destination that went with its virtual server, as it was: drain, weight and whose it is."""
@@ -312,7 +310,7 @@ class Destinations:
                 self._state.put_all(
                     _KIND,
                     (
-                        (record_name(text(server), key), _body(text(server), destination, managed=managed))
+                        (record_name(text(server), key), record_body(text(server), destination, managed=managed))
                         for server, key, destination, managed in group
                         if destination is not None
                     ),
@@ -327,7 +325,7 @@ class Destinations:
             return False
         there = next((each for each in self._ipvs.destinations(server) if each.destination.key == after.key), None)
         record = self._state.get(_KIND, record_name(server, after.key))
-        recorded = _intent(record) if record else None
+        recorded = read_intent(record) if record else None
         return any(
             there is not None and there.destination == effective(side) for side in (before, after)
         ) and recorded in [(side.weight, side.draining) for side in (before, after)]
@@ -358,20 +356,12 @@ def _is_kept(wanted: _Wanted) -> bool:
     return destination is not None and (managed or destination.draining)
 
 
-def _body(server: str, destination: Destination, *, managed: bool) -> Body:
-    return {
-        "managed": managed,
-        "server": server,
-        "config": config_record(destination),
-    }
-
-
 def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
     """Join what the kernel says with what is on record. A drain that somebody ended by hand is over."""
     if body is None:
         return status
     destination = status.destination
-    weight, draining = _intent(body)
+    weight, draining = read_intent(body)
     if draining and status.current_weight == 0:
         destination = replace(destination, weight=weight, draining=True)
     return DestinationStatus(  # not `replace`, which takes twice as long: there are thousands
@@ -383,13 +373,3 @@ def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
         managed=bool(body["managed"]),
         statistics=status.statistics,
     )
-
-
-def _intent(body: Body) -> tuple[int, bool]:
-    """Return the operator's weight, and whether the destination drains: of both the kernel knows nothing."""
-    config = body["config"]
-    return int(config["weight"]), bool(config.get("draining"))
-
-
-def _configuration(body: Body) -> Destination:
-    return read_config(body["config"])

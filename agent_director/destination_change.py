@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
 from lvsagent.v1 import destination_pb2, operation_pb2
 
 from agent_common import wire
 from agent_common.destination import (
-    PLAIN_TUNNEL,
     Destination,
     DestinationKey,
     DestinationStatus,
-    Forwarding,
     effective,
     forwarding_name,
 )
 from agent_common.errors import DiffersError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
-from agent_common.records import from_record, to_record
-from agent_common.state import Body
-from agent_common.virtual_server import VirtualServerKey, parse_address
+from agent_common.virtual_server import VirtualServerKey
 from agent_director.drift import destination_differences
-
-_METHOD_NAMES = {
-    each: destination_pb2.ForwardingMethod.Name(wire.pack_enum(wire.FORWARDINGS, each)) for each in Forwarding
-}
-_METHODS = {name: each for each, name in _METHOD_NAMES.items()}
-_PLAIN_FIELDS = {"key", "forwarding_method", "weight", "draining", "upper_threshold", "lower_threshold"}
-"""Of a record without a tunnel."""
 
 
 def refuse_other(
@@ -113,54 +101,6 @@ def sides(
     before = wire.unpack_destination(change.before) if change.HasField("before") else None
     after = wire.unpack_destination(change.after) if change.HasField("after") else None
     return wire.unpack_key(change.virtual_server), before, after
-
-
-def config_record(destination: Destination) -> Body:
-    """Return a destination as records keep it: what to_record makes of its message, for a tenth of the time.
-
-    Thresholds that are 0 are left out, since that is what a message without them means.
-    """
-    if destination.tunnel != PLAIN_TUNNEL:
-        return to_record(wire.pack_destination(destination))
-    key: dict[str, Any] = {"address": str(destination.key.address)}
-    if destination.key.port:
-        key["port"] = destination.key.port
-    body: dict[str, Any] = {
-        "key": key,
-        "forwarding_method": _METHOD_NAMES[destination.forwarding],
-        "weight": destination.weight,
-    }
-    if destination.upper_threshold or destination.lower_threshold:
-        body["upper_threshold"] = destination.upper_threshold
-        body["lower_threshold"] = destination.lower_threshold
-    if destination.draining:
-        body["draining"] = True
-    if destination.forwarding is Forwarding.TUNNELING:
-        body["tunnel"] = to_record(wire.pack_tunnel(destination.tunnel))
-    return body
-
-
-def read_config(record: Body) -> Destination:
-    """Return the destination that a record keeps: what from_record would make of it, for a tenth of the time."""
-    if record.keys() - _PLAIN_FIELDS:
-        return wire.unpack_destination(from_record(record, destination_pb2.Destination()))
-    key = record["key"]
-    return Destination(
-        key=DestinationKey(address=parse_address(key["address"], "address"), port=key.get("port", 0)),
-        forwarding=_METHODS[record["forwarding_method"]],
-        weight=record["weight"],
-        draining=record.get("draining", False),
-        upper_threshold=record.get("upper_threshold", 0),
-        lower_threshold=record.get("lower_threshold", 0),
-    )
-
-
-def record_name(server: VirtualServerKey | str, key: DestinationKey | Literal[""]) -> str:
-    """Return the name of a destination's record in the state; without a key, how those of its virtual server begin.
-
-    The virtual server may be given as its text.
-    """
-    return f"{server} {key}"
 
 
 def taking_connections(server: VirtualServerKey, key: DestinationKey) -> RefusedError:

@@ -28,7 +28,7 @@ from agent_common.errors import ConflictError, DiffersError, InvalidInputError, 
 from agent_common.operation import Change
 from agent_common.records import from_record, to_record
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, parse_key
-from agent_director.destination_change import config_record, read_config
+from agent_director.destination_record import config_record, read_config
 from agent_director.wire_destination import pack_destination_status
 from cli import operations
 from tests.director import strategies
