@@ -19,7 +19,7 @@ from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedErr
 from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.tunnel import TunnelEnd, joined, made_ready, without
-from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, held_for
+from agent_common.vip import Holder, OperatorHolder, Vip, VipMode, is_held_for
 from agent_common.vip_change import (
     SysctlChanges,
     adds,
@@ -112,9 +112,12 @@ class HeldVips:
     def list_held_for(self, key: VirtualServerKey) -> list[Vip]:
         """Return the VIPs of one virtual server; raises RefusedError where a corrupt journal cannot tell them."""
         self._records.check_intact()
-        vips = self.list_all()
-        wanted = held_for(key, vips)
-        return [vip for vip in vips if vip.address in wanted]
+        return [self.get(address) for address in self.held_for(key)]
+
+    def held_for(self, key: VirtualServerKey) -> list[IpAddress]:
+        """Return the VIPs of one virtual server by the records alone: the kernel is not read."""
+        records = ((address, self._records.get(address)) for address in self._records.addresses())
+        return [address for address, record in records if record is not None and is_held_for(key, record.holders)]
 
     def held(self) -> list[IpAddress]:
         """Return the addresses of the VIPs that are held, in their order."""

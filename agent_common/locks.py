@@ -12,6 +12,8 @@ from agent_common import wire
 from agent_common.destination import DestinationKey
 from agent_common.errors import ConflictError, Reason
 from agent_common.operation import Change
+from agent_common.vip import VirtualServerHolder
+from agent_common.virtual_server import FirewallMark
 from agent_common.wire_settings import unpack_sync_role
 from agent_common.wire_vip import unpack_holder
 
@@ -63,11 +65,15 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             address = change.vip.after.address or change.vip.before.address
             # What puts a VIP back is nobody's hold, and waits for whoever takes or gives up one that is there.
             holders = [change.vip.holder] if change.vip.HasField("holder") else change.vip.after.holders
-            labels = [unpack_holder(each).label for each in holders]
-            holds = [Claim(resource=f"VIP {address} held for {label}", exclusive=change.made) for label in labels]
+            found = [unpack_holder(each) for each in holders]
+            resources = [f"VIP {address} held for {each.label}" for each in found]
             # Another VIP for a mark is another thing that each of its real servers must have: none may come meanwhile.
-            marks = [label for label in labels if label.startswith("fwmark")]
-            return [*holds, *(Claim(resource=f"virtual server {mark}", exclusive=change.made) for mark in marks)]
+            resources += [
+                f"virtual server {each.key}"
+                for each in found
+                if isinstance(each, VirtualServerHolder) and isinstance(each.key, FirewallMark)
+            ]
+            return [Claim(resource=resource, exclusive=change.made) for resource in resources]
         case "table":
             keys = [wire.unpack_key(key) for key in change.table.virtual_servers]
             return [Claim(resource=f"virtual server {key}", exclusive=True) for key in keys]

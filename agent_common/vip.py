@@ -107,8 +107,9 @@ class Vip:
 
 def held_for(key: VirtualServerKey, vips: Iterable[Vip]) -> tuple[IpAddress, ...]:
     """Return the addresses of the VIPs that are held for a virtual server, whichever director decided that."""
-    return tuple(
-        vip.address
-        for vip in vips
-        if any(isinstance(each, VirtualServerHolder) and each.key == key for each in vip.holders)
-    )
+    return tuple(vip.address for vip in vips if is_held_for(key, vip.holders))
+
+
+def is_held_for(key: VirtualServerKey, holders: Iterable[Holder]) -> bool:
+    """Whether one of the holders is this virtual server, whichever director decided that."""
+    return any(isinstance(each, VirtualServerHolder) and each.key == key for each in holders)

@@ -11,7 +11,6 @@ from agent_common.drift import ArpInterface, DestinationName, IpvsSetting, Resou
 from agent_common.errors import InvalidInputError, Reason, RefusedError
 from agent_common.held_vip import HeldVips
 from agent_common.operation import Change, Operation
-from agent_common.vip import held_for
 from agent_common.virtual_server import FirewallMark, ServiceAddress
 from agent_director.destination import Destinations
 from agent_director.ipvs_settings import IpvsSettings
@@ -69,7 +68,7 @@ class DirectorResources:
         change = self._plan_destination_alone(operation, earlier)
         key = wire.unpack_key(change.destination.virtual_server)
         if isinstance(key, FirewallMark):
-            change.destination.vips.extend(map(str, held_for(key, self._vips.list_all())))
+            change.destination.vips.extend(map(str, self._vips.held_for(key)))
         return change
 
     def _plan_destination_alone(self, operation: Operation, earlier: Sequence[Change]) -> Change:

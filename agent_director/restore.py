@@ -141,9 +141,9 @@ class DirectorRestore:
                 continue
             missing = (each for each in wanted if each.key not in present)
             steps += (DestinationStep(server=key, before=None, after=effective(each)) for each in missing)
-        return len(steps) - self._tell_failed(steps)
+        return len(steps) - self._carry_out(steps)
 
-    def _tell_failed(self, steps: Sequence[TableStep]) -> int:
+    def _carry_out(self, steps: Sequence[TableStep]) -> int:
         """Carry out steps, note those that failed as problems, and return their number.
 
         What is behind a virtual server that did not come back fails as a matter of course.

@@ -61,7 +61,7 @@ class Shadow:
         this agent be cut off.
         """
         for endpoint in self._own:
-            if endpoint.host == str(vip):
+            if _host_of(endpoint) == vip:
                 raise _refused(mark, f"this agent itself listens on {endpoint}")
         for protocol in Protocol if not force else ():
             for listener in self._sockets.listeners(protocol):
@@ -91,13 +91,18 @@ def _covers(listener: Listener, key: ServiceAddress, is_own_address: bool) -> bo
 
 
 def _cuts_agent(endpoint: Endpoint, key: ServiceAddress, is_own_address: bool) -> bool:
-    if endpoint.path or key.port not in (0, endpoint.port):
-        return False
-    try:
-        host = ipaddress.ip_address(endpoint.host)
-    except ValueError:
+    host = _host_of(endpoint)
+    if host is None or key.port not in (0, endpoint.port):
         return False
     return host == key.address or (host.is_unspecified and (is_own_address or key.port == endpoint.port))
+
+
+def _host_of(endpoint: Endpoint) -> IpAddress | None:
+    """Return the address on which the agent listens; None for a unix socket, or a name."""
+    try:
+        return ipaddress.ip_address(endpoint.host)
+    except ValueError:
+        return None
 
 
 def _refused(key: VirtualServerKey, what: str) -> RefusedError:

@@ -12,7 +12,7 @@ from agent_common import wire, wire_vip
 from agent_common.address import LOOPBACK, Addresses, InterfaceAddress, Placement
 from agent_common.errors import ConflictError, InvalidInputError, Reason, RefusedError
 from agent_common.tunnel import TunnelEnd
-from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder, held_for
+from agent_common.vip import Holder, Vip, VipMode, VirtualServerHolder, is_held_for
 from agent_common.vip_change import SysctlChanges
 from agent_common.virtual_server import FirewallMark, IpAddress, ServiceAddress, VirtualServer, VirtualServerKey
 
@@ -110,7 +110,9 @@ class DirectorVips:
     def _refuse_shadowing(self, holder: Holder, current: Vip, *, force: bool) -> None:
         """A virtual server with an address was checked when it was added; only now is known what carries a mark."""
         key = holder.key if isinstance(holder, VirtualServerHolder) else None
-        if isinstance(key, FirewallMark) and not held_for(key, [current]):  # by whichever director that was decided
+        if isinstance(key, FirewallMark) and not is_held_for(
+            key, current.holders
+        ):  # by whichever director that was decided
             self._check_marked(key, current.address, force)
 
     def _refuse_duplicate(self, current: Vip) -> None:

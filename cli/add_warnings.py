@@ -9,7 +9,7 @@ from lvsagent.v1 import host_service_pb2
 from agent_common import wire
 from agent_common.destination import Forwarding
 from agent_common.scheduler import DEFAULT_SCHEDULER
-from agent_common.virtual_server import FirewallMark, IpAddress, ServiceAddress, VirtualServerKey, family_of
+from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServerKey, family_of
 from cli.facts import DirectorFacts, RealServerFacts, destination_of, method_of, needs_vip, vips_of, without_vip
 from cli.request import AddBackend, Backend
 from cli.typed import NextCommand, target
@@ -32,7 +32,7 @@ def warnings(
         others = set(facts.destinations) - set(request.backend.real_servers)
         if scheduler in _NEWCOMER_FIRST and others:
             yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
-    for facts, other, vip in without_vip(request, directors) if isinstance(request.backend.key, FirewallMark) else ():
+    for facts, other, vip in without_vip(request, directors):
         yield f"{facts.agent}: {other} is not known to have VIP {vip}: clients that come for it may get no answer there"
     for destination in request.backend.real_servers:
         address = destination.address

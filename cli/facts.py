@@ -12,7 +12,7 @@ from agent_common.errors import LvsError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.tunnel import TunnelEnd, ends_for, joined
 from agent_common.vip import Vip
-from agent_common.virtual_server import IpAddress, VirtualServer
+from agent_common.virtual_server import FirewallMark, IpAddress, VirtualServer
 from cli.errors import naming
 from cli.request import AddBackend, Backend
 from cli.site import AgentName
@@ -135,9 +135,11 @@ def without_vip(
 ) -> Iterator[tuple[DirectorFacts, DestinationKey, IpAddress]]:
     """Return the destinations behind a mark that are not asked for, and the VIPs that they are not known to have.
 
+    With an address there is but one VIP, and whoever is behind it has it.
+
     One has those that a director holds for the mark which has that destination.
     """
-    for facts in directors:
+    for facts in directors if isinstance(request.backend.key, FirewallMark) else ():
         for key, status in facts.destinations.items():
             is_local = any(str(key.address) in each.addresses() for each in directors)
             if is_local or key in request.backend.real_servers:
