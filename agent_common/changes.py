@@ -223,6 +223,11 @@ class Changes:
             raise BatchError(begun[:-1], error, begun) from error
         return begun
 
+    async def remembered(self, change_id: str) -> list[Change]:
+        """Return what a change of this name did, as far as it is remembered."""
+        body = await self._run(lambda: self._state.get(_KIND, change_id))
+        return [] if body is None else _load(body["changes"])
+
     async def announce(self, changes: Sequence[Change]) -> None:
         """Tell the neighbours of the addresses that changes added."""
         for change in changes:

@@ -42,6 +42,19 @@ class TlsFiles:
         """Return the contents of CA, certificate and key; raises InvalidInputError naming the file."""
         return _read("tls_ca", self.ca), _read("tls_cert", self.cert), _read("tls_key", self.key)
 
+    def mark(self) -> tuple[tuple[int, ...], ...]:
+        """Return what changes when one of them is written or replaced."""
+        return tuple(file_mark(each) for each in (self.ca, self.cert, self.key))
+
+
+def file_mark(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced; nothing while there is none."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
 
 def parse_endpoint(text: str, field: str, default_port: int) -> Endpoint:
     """Read unix:PATH, HOST, HOST:PORT, [IPV6] or [IPV6]:PORT."""

@@ -59,6 +59,9 @@ class Reason(enum.StrEnum):
     SYNC_DAEMON_NOT_FOUND = enum.auto()
     SYNC_DAEMON_DIFFERS = enum.auto()
     FORWARDING_OFF = enum.auto()
+    NO_IDENTITY = enum.auto()
+    ROLE_TOO_LOW = enum.auto()
+    VIP_NOT_ALLOWED = enum.auto()
 
 
 class LvsError(Exception):
@@ -100,6 +103,14 @@ class ConflictError(LvsError):
 
 class ExhaustedError(LvsError):
     """The host has run out of something (RESOURCE_EXHAUSTED)."""
+
+
+class UnknownCallerError(LvsError):
+    """The caller has not proved who it is (UNAUTHENTICATED)."""
+
+
+class DeniedError(LvsError):
+    """The caller is known, and may not do that (PERMISSION_DENIED)."""
 
 
 class InternalError(LvsError):

@@ -21,6 +21,8 @@ _CODES: dict[type[LvsError], int] = {
     errors.RefusedError: code_pb2.FAILED_PRECONDITION,
     errors.ConflictError: code_pb2.ABORTED,
     errors.ExhaustedError: code_pb2.RESOURCE_EXHAUSTED,
+    errors.UnknownCallerError: code_pb2.UNAUTHENTICATED,
+    errors.DeniedError: code_pb2.PERMISSION_DENIED,
     errors.InternalError: code_pb2.INTERNAL,
 }
 _CLASSES = {code: kind for kind, code in _CODES.items()}

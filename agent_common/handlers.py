@@ -1,7 +1,8 @@
 """Registers the RPC handlers of an agent, every one of them inside the same wrapping.
 
-The wrapping refuses calls whose deadline has passed, lets work that has begun finish though its client is gone, maps
-errors to statuses, and keeps the text of unexpected exceptions in the log. Authorisation goes here, nowhere else.
+Every call has passed the gate (agent_common/gate.py). The wrapping looks whether its caller may do what the message
+asks for, lets work that has begun finish though its client is gone, maps errors to statuses, and keeps the text of
+unexpected exceptions in the log.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
+from agent_common.access import Access, Caller
 from agent_common.errors import InternalError, LvsError, Reason
+from agent_common.gate import Call, Gate, call
 from agent_common.grpc_errors import to_status
+from agent_common.limits import MAX_CALLS, MAX_READING_SECONDS
 from agent_common.rpc_names import only_reads
 
 _log = logging.getLogger(__name__)
@@ -41,104 +45,142 @@ class Service:
     servicer: object
 
 
+Options = Sequence[tuple[str, int]]
+
+
 class Handlers:
-    """The handlers of one server, and the calls that are running in them."""
+    """The handlers of an agent's servers, and the calls that are running in them."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Message]] = set()
 
-    def register(self, server: grpc.aio.Server, services: Iterable[Service]) -> None:
-        """Add every method of the services to the server, wrapped."""
+    def make_server(self, access: Access, services: Iterable[Service], options: Options = ()) -> grpc.aio.Server:
+        """Return a server with every method of the services, wrapped, behind its gate."""
+        server = grpc.aio.server(interceptors=[Gate(access)], options=options, maximum_concurrent_rpcs=MAX_CALLS)
         for service in services:
-            methods = {method.name: self._handler(method, service.servicer) for method in service.descriptor.methods}
+            methods = {
+                method.name: self._handler(method, service.servicer, access) for method in service.descriptor.methods
+            }
             generic = grpc.method_handlers_generic_handler(service.descriptor.full_name, methods)
             server.add_generic_rpc_handlers((generic,))
+        return server
 
     async def finish(self) -> None:
         """Wait until every call that has begun is finished."""
         while self._running:
             await asyncio.wait(set(self._running))
 
-    def _handler(self, method: MethodDescriptor, servicer: object) -> grpc.RpcMethodHandler[Any, Any]:
-        call = getattr(servicer, method.name)
+    def _handler(self, method: MethodDescriptor, servicer: object, access: Access) -> grpc.RpcMethodHandler[Any, Any]:
+        servant = getattr(servicer, method.name)
         make: Callable[..., grpc.RpcMethodHandler[Any, Any]] = grpc.unary_unary_rpc_method_handler
         if method.client_streaming:
             make = grpc.stream_unary_rpc_method_handler
         elif method.server_streaming:
             make = grpc.unary_stream_rpc_method_handler
-        wrap = _wrap_stream if method.server_streaming else self._wrap
+        name = method.full_name
         return make(
-            wrap(method.full_name, call),
+            _wrap_stream(name, servant) if method.server_streaming else self._wrap(name, servant, access),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
 
-    def _wrap(self, name: str, call: Method) -> Method:
-        reads = only_reads(name.rpartition(".")[2])  # all else is logged, and finished though the client is gone
+    def _wrap(self, name: str, method: Method, access: Access) -> Method:
+        if only_reads(name.rpartition(".")[2]):
+            return _wrap_reading(name, method)
 
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
-            await _refuse_late(context)
-            begun, peer = time.monotonic(), context.peer()  # asked for later, when the client is gone, it is a segfault
-            task = asyncio.ensure_future(call(request, context))
+            asked, begun = call(), time.monotonic()
+
+            async def work() -> Message:
+                return await method(await _checked(access, asked.caller, request), context)
+
+            task = asyncio.ensure_future(work())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            if not reads:
-                task.add_done_callback(lambda done: _log_change(name, peer, begun, done))
+            task.add_done_callback(lambda done: _log_change(name, asked, begun, done))
             try:
                 # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
                 return await asyncio.shield(task)
-            except LvsError as error:
-                await context.abort_with_status(rpc_status.to_status(to_status(error)))
             except asyncio.CancelledError:
-                if reads:
-                    task.cancel()  # nobody wants the answer
-                else:
-                    task.add_done_callback(lambda done: _log_unheard(name, done))
-                raise
-            except grpc.aio.AbortError:
+                task.add_done_callback(lambda done: _log_unheard(name, done))
                 raise
             except Exception as error:
-                hidden = _hide(name, error)
-                await context.abort_with_status(rpc_status.to_status(to_status(hidden)))
+                await _abort(name, error, context)
             raise AssertionError("abort_with_status raises")
 
         return handle
 
 
-def _wrap_stream(name: str, call: Stream) -> Stream:
-    """A stream of answers changes nothing: it ends with its client."""
+def _wrap_reading(name: str, method: Method) -> Method:
+    """What only reads is not logged, and ends with its client: nobody wants the answer then."""
 
-    async def handle(request: Message, context: Context) -> AsyncGenerator[Message]:
-        await _refuse_late(context)
+    async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
         try:
-            async with aclosing(call(request, context)) as answers:
-                async for answer in answers:
-                    yield answer
-        except LvsError as error:
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+            async with asyncio.timeout(MAX_READING_SECONDS):
+                return await method(request, context)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {MAX_READING_SECONDS:g} s")
         except Exception as error:
-            hidden = _hide(name, error)
-            await context.abort_with_status(rpc_status.to_status(to_status(hidden)))
+            await _abort(name, error, context)
+        raise AssertionError("abort_with_status raises")
 
     return handle
 
 
-def _log_change(name: str, peer: str, begun: float, task: asyncio.Task[Message]) -> None:
+def _wrap_stream(name: str, stream: Stream) -> Stream:
+    """A stream of answers changes nothing: it ends with its client."""
+
+    async def handle(request: Message, context: Context) -> AsyncGenerator[Message]:
+        try:
+            async with aclosing(stream(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+        except Exception as error:
+            await _abort(name, error, context)
+
+    return handle
+
+
+async def _checked(
+    access: Access, who: Caller, request: Message | AsyncIterator[Message]
+) -> Message | AsyncIterator[Message]:
+    """Return a request, or a stream of them, each of which its caller may ask for; raises DeniedError."""
+    if isinstance(request, Message):
+        await access.check(who, request)
+        return request
+    stream = request
+
+    async def each_checked() -> AsyncIterator[Message]:
+        async for message in stream:
+            await access.check(who, message)
+            yield message
+
+    return each_checked()
+
+
+async def _abort(name: str, error: Exception, context: Context) -> None:
+    """End a call with an error of ours, or with what the client may know of any other."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    said = error if isinstance(error, LvsError) else _hide(name, error)
+    await context.abort_with_status(rpc_status.to_status(to_status(said)))
+
+
+def _log_change(name: str, asked: Call, begun: float, task: asyncio.Task[Message]) -> None:
     """Say in the log who asked for a change and how it ended."""
     error = None if task.cancelled() else task.exception()
     outcome = "ok" if error is None else error.reason if isinstance(error, LvsError) else "UNEXPECTED"
     milliseconds = (time.monotonic() - begun) * 1000
     said = f" message={json.dumps(error.message)}" if isinstance(error, LvsError) else ""
-    _log.info("change method=%s peer=%s outcome=%s ms=%.0f%s", name, peer, outcome, milliseconds, said)
-
-
-async def _refuse_late(context: Context) -> None:
-    """End a call that waited in the socket of a stopped agent beyond its deadline, before it does anything."""
-    # One turn of the loop lets a cancellation that arrived together with the call take effect first.
-    await asyncio.sleep(0)
-    remaining = context.time_remaining()
-    if context.cancelled() or (remaining is not None and remaining <= 0):
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the call came after its deadline; nothing was done")
+    _log.info(
+        "change method=%s peer=%s caller=%s outcome=%s ms=%.0f%s",
+        name,
+        asked.peer,
+        json.dumps(asked.caller.name),
+        outcome,
+        milliseconds,
+        said,
+    )
 
 
 def _hide(name: str, error: BaseException) -> InternalError:

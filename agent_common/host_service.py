@@ -15,6 +15,7 @@ from lvsagent.v1 import destination_pb2, host_service_pb2, host_service_pb2_grpc
 from agent_common import wire
 from agent_common.address import Addresses
 from agent_common.errors import InvalidInputError, NotFoundError
+from agent_common.gate import call
 from agent_common.handlers import Context
 from agent_common.procfs_settings import forwarding_settings
 from agent_common.procfs_sockets import accepts_tcp
@@ -71,7 +72,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         self, request: host_service_pb2.GetHostRequest, context: Context
     ) -> host_service_pb2.GetHostResponse:
         """Read the host."""
-        peer = peer_address(context)
+        peer = peer_address()
         response = await self._run(lambda: self._read(request))
         response.peer_address = peer
         return response
@@ -147,12 +148,9 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         return response
 
 
-def peer_address(context: Context) -> str:
-    """Return the address from which a call came: empty on a unix socket. gRPC writes ipv4:A:P and ipv6:%5BA%5D:P.
-
-    Only before the first await: once the client is gone, grpcio 1.85 ends the process with a segmentation fault.
-    """
-    kind, _, rest = urllib.parse.unquote(context.peer()).partition(":")
+def peer_address() -> str:
+    """Return the address from which a call came: empty on a unix socket. gRPC writes ipv4:A:P and ipv6:%5BA%5D:P."""
+    kind, _, rest = urllib.parse.unquote(call().peer).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return ""
     host = rest.rpartition(":")[0].strip("[]")

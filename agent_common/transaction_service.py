@@ -22,7 +22,7 @@ class TransactionServicer(transaction_service_pb2_grpc.TransactionServiceService
         self, request: transaction_service_pb2.PrepareTransactionRequest, context: Context
     ) -> transaction_service_pb2.PrepareTransactionResponse:
         """Lock, record, and make what is inert; or only say what that would be."""
-        peer = peer_address(context)
+        peer = peer_address()
         for operation in request.operations if peer else ():
             if operation.WhichOneof("operation") == "create_vip":
                 operation.create_vip.director_addresses.append(peer)  # the path of this very connection

@@ -262,6 +262,14 @@ class Transactions:
         """Return one; raises NotFoundError."""
         return await self._known(name, 0)
 
+    async def operations_of(self, name: str) -> list[Operation]:
+        """Return all that is asked for by a transaction, here and of others after it; none if it is unknown."""
+        try:
+            found = await self.get(name)
+        except NotFoundError:
+            return []
+        return [*found.operations, *(each for part in found.following for each in part.operations)]
+
     async def list_all(self, *, decided: bool = False) -> list[Transaction]:
         """Return those that are open, or all that are remembered, oldest first."""
         found = await self._run(self._records.list_all)

@@ -45,7 +45,7 @@ class VipServicer(vip_service_pb2_grpc.VipServiceServicer):
 
     async def CreateVip(self, request: CreateVipRequest, context: Context) -> vip_service_pb2.CreateVipResponse:
         """Make sure that a VIP is there, and hold it."""
-        peer = peer_address(context)
+        peer = peer_address()
         if peer:
             request.director_addresses.append(peer)
         operation = operation_pb2.Operation(create_vip=request)

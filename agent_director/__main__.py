@@ -19,7 +19,9 @@ from lvsagent.v1 import (
     vip_service_pb2,
 )
 
-from agent_common.agent import AgentSettings, Beside, agent_id, read_settings, run_agent, serve
+from agent_common.access import Remembered
+from agent_common.agent import Beside, agent_id, run_agent, serve
+from agent_common.agent_settings import AgentSettings, read_settings
 from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
@@ -30,6 +32,7 @@ from agent_common.errors import ExhaustedError, Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
+from agent_common.identity import Kind
 from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.netlink_notices import NetlinkNotices
@@ -104,7 +107,8 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
         boot = boot_id()
         wired = _wire(settings, kernel, worker, identity, boot)
-        await serve(settings, wired.services, is_serving, await _start(kernel, worker, notices, wired, boot))
+        beside = await _start(kernel, worker, notices, wired, boot)
+        await serve(settings, Kind.DIRECTOR, wired.services, is_serving, beside, wired.remembered)
     finally:
         notices.close()
         await worker(kernel.close)
@@ -128,6 +132,7 @@ class Wired:
     restore: DirectorRestore
     watch: DriftWatch
     transactions: Transactions
+    remembered: Remembered
 
 
 async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired, boot: str) -> list[Beside]:
@@ -217,7 +222,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
-    return Wired(services=services, restore=restore, watch=watch, transactions=transactions)
+    return Wired(
+        services=services,
+        restore=restore,
+        watch=watch,
+        transactions=transactions,
+        remembered=Remembered(operations=transactions.operations_of, changes=changes.remembered),
+    )
 
 
 def _note_boot(state: State, boot: str) -> None:

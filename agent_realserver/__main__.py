@@ -16,7 +16,9 @@ from lvsagent.v1 import (
     vip_service_pb2,
 )
 
-from agent_common.agent import AgentSettings, Beside, agent_id, read_settings, run_agent, serve
+from agent_common.access import Remembered
+from agent_common.agent import Beside, agent_id, run_agent, serve
+from agent_common.agent_settings import AgentSettings, read_settings
 from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
@@ -27,6 +29,7 @@ from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
+from agent_common.identity import Kind
 from agent_common.locks import Locks
 from agent_common.neighbours import NoNeighbours
 from agent_common.netlink_address import NetlinkAddresses
@@ -89,7 +92,8 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
             return not kernel.state.damage
 
         wired = _wire(settings, kernel, worker, identity)
-        await serve(settings, wired.services, is_serving, await _start(kernel, worker, notices, wired))
+        beside = await _start(kernel, worker, notices, wired)
+        await serve(settings, Kind.REALSERVER, wired.services, is_serving, beside, wired.remembered)
     finally:
         notices.close()
         await worker(kernel.close)
@@ -108,6 +112,7 @@ class Wired:
     restore: RealServerRestore
     watch: DriftWatch
     transactions: Transactions
+    remembered: Remembered
 
 
 async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired) -> list[Beside]:
@@ -165,7 +170,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         Service(descriptor=module.DESCRIPTOR.services_by_name[name], servicer=servicer)
         for module, name, servicer in servicers
     ]
-    return Wired(services=services, restore=restore, watch=watch, transactions=transactions)
+    return Wired(
+        services=services,
+        restore=restore,
+        watch=watch,
+        transactions=transactions,
+        remembered=Remembered(operations=transactions.operations_of, changes=changes.remembered),
+    )
 
 
 if __name__ == "__main__":

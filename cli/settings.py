@@ -15,7 +15,8 @@ from agent_common.settings import Value, load, named_file
 from agent_common.vip import parse_vip_mode
 from cli.site import Site, parse_directors, parse_rs_agents
 
-LOCAL_SOCKET = Path("/run/lvs-director/api.sock")
+LOCAL_SOCKETS = [Path("/run/lvs-director") / name for name in ("api.sock", "operator.sock", "viewer.sock")]
+"""Those of this host's director agent, the one that allows most first."""
 
 DEFAULTS: dict[str, Value] = {
     "director": (),
@@ -75,19 +76,27 @@ def make_site(values: Mapping[str, Value], *, needs_director: bool = True) -> Si
 
 
 def _local_agent(*, needed: bool) -> tuple[str, ...]:
-    """Return the socket of this host's director agent, if there is one that this user may look for."""
+    """Return the socket of this host's director agent that this user may open: which one says what they may do."""
+    for path in LOCAL_SOCKETS:
+        if os.access(path, os.W_OK):
+            return (f"unix:{path}",)
+    if not needed:
+        return ()
+    why = "no agent runs on this host"
+    if any(_is_there(path) for path in LOCAL_SOCKETS):
+        why = "this user may not use the agent of this host (try sudo, or ask to be in one of its groups)"
+    raise InvalidInputError("director", f"director: none is given, and {why}; use --director HOST[:PORT]")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something is there, or this user may not know."""
     try:
-        LOCAL_SOCKET.stat()
-    except OSError as error:
-        if not needed:
-            return ()
-        why = "no agent runs on this host"
-        if isinstance(error, PermissionError):
-            why = "this user may not use the agent of this host (try sudo)"
-        raise InvalidInputError(
-            "director", f"director: none is given, and {why}; use --director HOST[:PORT]"
-        ) from error
-    return (f"unix:{LOCAL_SOCKET}",)
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _texts(value: Value) -> tuple[str, ...]:

@@ -55,8 +55,9 @@ What holds for every call that changes something:
   answer, and `ChangeService.RevertChange` takes that change back by its name. An agent remembers its last 1000 changes.
 - It is on disk, in the kernel, and read back when the answer comes. It runs to its end though its client goes away.
 
-The roles in the comments (viewer, operator, admin) say what a caller will need once agents tell callers apart. In this
-version whoever can connect may call everything.
+The roles in the comments (viewer, operator, admin) say what a caller needs at least: a role is in the certificate that
+it shows, or that of the unix socket that it opens. Who is nobody is refused with UNAUTHENTICATED, whose role is too low
+with PERMISSION_DENIED; the metadata has both roles.
 
 An error is a `google.rpc.Status` with an `ErrorInfo`: domain `lvsagent.v1`, `reason` one of the values of `Reason`
 (below, with the status code of each), `metadata` the names of the things at fault. INVALID_ARGUMENT also carries a

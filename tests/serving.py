@@ -19,11 +19,13 @@ from lvsagent.v1 import (
     vip_service_pb2,
 )
 
+from agent_common.access import Access, Everybody
 from agent_common.change_service import ChangeServicer
 from agent_common.drift_service import DriftServicer
 from agent_common.endpoint import Endpoint
 from agent_common.handlers import Handlers, Service
 from agent_common.host_service import HostServicer, Identity
+from agent_common.identity import Role
 from agent_common.transaction_service import TransactionServicer
 from agent_common.vip_service import VipServicer
 from agent_director.ipvs_service import IpvsServicer, pack_server
@@ -34,6 +36,9 @@ from cli.site import Site
 from tests.hosts import DirectorHost, RealServerHost, run
 
 Host = DirectorHost | RealServerHost
+
+ADMINS = Access(Everybody(name="a test", role=Role.ADMIN))
+"""Whoever calls may do everything."""
 
 
 def services(host: Host, agent_id: str = "id") -> list[Service]:
@@ -86,9 +91,8 @@ def services(host: Host, agent_id: str = "id") -> list[Service]:
 @asynccontextmanager
 async def served(path: Path, offered: Sequence[Service]) -> AsyncIterator[grpc.aio.Server]:
     """Serve on a unix socket; ends like an agent does."""
-    server = grpc.aio.server()
     handlers = Handlers()
-    handlers.register(server, offered)
+    server = handlers.make_server(ADMINS, offered)
     server.add_insecure_port(f"unix:{path}")
     await server.start()
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from agent_common.agent import read_settings
+from agent_common.agent_settings import read_settings
 from cli.app import make_app
 from cli.settings import DEFAULTS
 from docs import generate_api, generate_cli
@@ -109,6 +109,9 @@ def test_the_settings_of_an_agent_are_those_of_the_code(
         "state_dir": found.state_dir,
         "insecure": found.insecure,
         "enforce": found.enforce,
+        "deny_serials": "",
+        "operator_vips": tuple(found.operator_vips),
+        "socket_group": tuple(found.groups),
         **no_tls,
     }
     assert sorted(settings_rows(program)) == sorted(expected_rows(defaults))

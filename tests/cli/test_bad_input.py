@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_common.agent import read_settings
+from agent_common.agent_settings import read_settings
 from cli.__main__ import main
 
 Program = Callable[..., tuple[int, str, str]]

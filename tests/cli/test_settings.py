@@ -16,7 +16,7 @@ from cli.settings import DEFAULTS, load_settings, make_site
 from cli.site import AgentName, Role, Site, real_server
 
 RS = ip_address("192.168.0.104")
-HAS_LOCAL_AGENT = settings.LOCAL_SOCKET.exists()
+HAS_LOCAL_AGENT = any(each.exists() for each in settings.LOCAL_SOCKETS)
 
 
 @pytest.fixture(autouse=True)

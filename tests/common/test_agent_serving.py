@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import stat
 from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
@@ -34,11 +35,13 @@ from lvsagent.v1 import (
 )
 
 from agent_common import wire
-from agent_common.agent import AgentSettings, agent_id, serve
+from agent_common.agent import agent_id, serve
+from agent_common.agent_settings import AgentSettings
 from agent_common.endpoint import Endpoint
 from agent_common.errors import InvalidInputError, LvsError, NotFoundError, Reason
 from agent_common.fake_state import FakeState
 from agent_common.grpc_errors import from_item, from_rpc_error
+from agent_common.identity import Kind
 from agent_common.paging import MAX_PAGE
 from agent_common.sockets import Listener
 from agent_common.version import VERSION
@@ -531,7 +534,9 @@ class TestServe:
         path = tmp_path / "folder" / "api.sock"
         settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
         host = DirectorHost()
-        self.running = asyncio.ensure_future(serve(settings, services(host), is_serving, [host.watch.follow]))
+        self.running = asyncio.ensure_future(
+            serve(settings, Kind.DIRECTOR, services(host), is_serving, [host.watch.follow])
+        )
         await until(path.exists)
         async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
             await channel.channel_ready()
@@ -564,8 +569,10 @@ class TestServe:
         signal.raise_signal(signal.SIGTERM)
         await asyncio.wait_for(self.running, 10)
 
-    async def test_its_socket_is_for_its_owner_and_group(self, agent: grpc.aio.Channel, tmp_path: Path) -> None:
-        assert (tmp_path / "folder").stat().st_mode & 0o007 == 0
+    async def test_its_socket_is_for_its_owner_alone(self, agent: grpc.aio.Channel, tmp_path: Path) -> None:
+        """No group was given: whoever opens it is an admin."""
+        assert stat.S_IMODE((tmp_path / "folder" / "api.sock").stat().st_mode) == 0o600
+        assert [each.name for each in (tmp_path / "folder").iterdir()] == ["api.sock"]
 
     async def test_a_second_agent_on_the_same_socket_is_refused_and_one_after_the_first_is_not(
         self, agent: grpc.aio.Channel, tmp_path: Path
@@ -577,7 +584,7 @@ class TestServe:
         settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
         with pytest.raises(LvsError, match="another program listens there"):
             host = DirectorHost()
-            await serve(settings, services(host), always, [host.watch.follow])
+            await serve(settings, Kind.DIRECTOR, services(host), always, [host.watch.follow])
         assert await health(agent) == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -591,7 +598,7 @@ async def test_an_agent_that_cannot_work_says_not_serving_and_answers_all_the_sa
     host.ipvs.loaded = False
     path = tmp_path / "api.sock"
     settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
-    running = asyncio.ensure_future(serve(settings, services(host), never, [host.watch.follow]))
+    running = asyncio.ensure_future(serve(settings, Kind.DIRECTOR, services(host), never, [host.watch.follow]))
     await until(path.exists)
     async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
         await channel.channel_ready()

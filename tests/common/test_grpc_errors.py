@@ -25,6 +25,8 @@ CODES = {
     errors.RefusedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ConflictError: grpc.StatusCode.ABORTED,
     errors.ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.UnknownCallerError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.DeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
 }
 

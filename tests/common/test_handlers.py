@@ -23,6 +23,7 @@ from lvsagent.v1 import (
 from agent_common.errors import ConflictError, InternalError, InvalidInputError, LvsError, Reason
 from agent_common.grpc_errors import from_rpc_error
 from agent_common.handlers import Context, Handlers, Service
+from tests.serving import ADMINS
 
 Request = change_service_pb2.RevertChangeRequest
 Response = change_service_pb2.RevertChangeResponse
@@ -57,9 +58,8 @@ class Stage:
         self.path = path
         self.tiny = Tiny()
         self.handlers = Handlers()
-        self.server = grpc.aio.server()
         service = change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"]
-        self.handlers.register(self.server, [Service(descriptor=service, servicer=self.tiny)])
+        self.server = self.handlers.make_server(ADMINS, [Service(descriptor=service, servicer=self.tiny)])
         self.server.add_insecure_port(f"unix:{path}")
 
     def fails(self, error: Exception) -> None:
@@ -214,8 +214,9 @@ async def test_without_running_calls_there_is_nothing_to_wait_for(stage: Stage) 
 
 AGENT = """
 import asyncio, pathlib, sys
-import grpc
 from lvsagent.v1 import change_service_pb2
+from agent_common.access import Access, Everybody
+from agent_common.identity import Role
 from agent_common.handlers import Handlers, Service
 
 class Tiny:
@@ -225,9 +226,9 @@ class Tiny:
         return change_service_pb2.RevertChangeResponse()
 
 async def main():
-    server = grpc.aio.server()
     service = change_service_pb2.DESCRIPTOR.services_by_name["ChangeService"]
-    Handlers().register(server, [Service(descriptor=service, servicer=Tiny())])
+    admins = Access(Everybody(name="a test", role=Role.ADMIN))
+    server = Handlers().make_server(admins, [Service(descriptor=service, servicer=Tiny())])
     server.add_insecure_port("unix:" + sys.argv[1])
     await server.start()
     await server.wait_for_termination()
@@ -281,9 +282,9 @@ async def test_reading_is_not_in_the_log(tmp_path: Path, caplog: pytest.LogCaptu
         CheckListener = GetHost
 
     caplog.set_level(logging.INFO)
-    server, handlers = grpc.aio.server(), Handlers()
+    handlers = Handlers()
     service = host_service_pb2.DESCRIPTOR.services_by_name["HostService"]
-    handlers.register(server, [Service(descriptor=service, servicer=Host())])
+    server = handlers.make_server(ADMINS, [Service(descriptor=service, servicer=Host())])
     server.add_insecure_port(f"unix:{tmp_path}/x")
     await server.start()
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/x") as channel:
@@ -307,9 +308,9 @@ async def test_a_reading_ends_with_its_client(tmp_path: Path) -> None:
 
         CheckListener = GetHost
 
-    server, handlers = grpc.aio.server(), Handlers()
+    handlers = Handlers()
     service = host_service_pb2.DESCRIPTOR.services_by_name["HostService"]
-    handlers.register(server, [Service(descriptor=service, servicer=Host())])
+    server = handlers.make_server(ADMINS, [Service(descriptor=service, servicer=Host())])
     server.add_insecure_port(f"unix:{tmp_path}/s")
     await server.start()
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as channel:

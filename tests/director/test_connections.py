@@ -26,6 +26,7 @@ from agent_director.connection import Connection
 from agent_director.connection_service import ConnectionServicer
 from agent_director.procfs_connections import ProcfsConnections, parse_connection
 from tests.hosts import run
+from tests.serving import ADMINS
 
 HEADING = "Pro FromIP   FPrt ToIP     TPrt DestIP   DPrt State       Expires PEName PEData\n"
 LINES = [
@@ -51,10 +52,9 @@ class Stage:
         (folder / "ip_vs_conn").write_text(HEADING + "".join(lines))
 
     async def ask(self, request: Request) -> list[connection_service_pb2.ListConnectionsResponse]:
-        server = grpc.aio.server()
         descriptor = connection_service_pb2.DESCRIPTOR.services_by_name["ConnectionService"]
         servicer = ConnectionServicer(ProcfsConnections(self.net), run)
-        Handlers().register(server, [Service(descriptor=descriptor, servicer=servicer)])
+        server = Handlers().make_server(ADMINS, [Service(descriptor=descriptor, servicer=servicer)])
         server.add_insecure_port(f"unix:{self.path}")
         await server.start()
         try:
@@ -189,10 +189,9 @@ class SlowConnections:
 async def test_a_client_that_has_seen_enough_ends_the_reading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """In the middle of a part, too; and nothing of that is a failure."""
     worker, connections = Worker(), SlowConnections()
-    server = grpc.aio.server()
     descriptor = connection_service_pb2.DESCRIPTOR.services_by_name["ConnectionService"]
     servicer = ConnectionServicer(connections, worker)
-    Handlers().register(server, [Service(descriptor=descriptor, servicer=servicer)])
+    server = Handlers().make_server(ADMINS, [Service(descriptor=descriptor, servicer=servicer)])
     server.add_insecure_port(f"unix:{tmp_path}/api.sock")
     await server.start()
     async with grpc.aio.insecure_channel(f"unix:{tmp_path}/api.sock") as channel:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lvsagent.v1 import (
     change_service_pb2,
@@ -26,6 +25,7 @@ from lvsagent.v1 import (
 from lab.agents import SCRIPTS
 from lab.host import Host
 from lab.site import VIP, VIP6, Site
+from tests.certificates import Authority, uri
 from tests.lab import by_hand
 from tests.lab.operator import PORT, Operator
 
@@ -162,17 +162,19 @@ def test_without_tls_an_agent_serves_only_its_own_host(operator: Operator) -> No
 
 
 def test_tls_lets_in_only_whom_the_ca_knows(operator: Operator, tmp_path: Path) -> None:
-    """With certificates both ways lvs works over the network; without one, or in plaintext, nobody answers."""
+    """With certificates both ways lvs works over the network; without one, in plaintext, or as nobody, it is refused."""
     site = operator.site
     rs = site.real_servers[0]
-    ca, stranger = trustme.CA(), trustme.CA()
-    files = pem_files(tmp_path, ca, rs.ipv4)
-    agent = start(site, rs, "--listen", f"{rs.ipv4}:9713", "--state-dir", "/run/state/tls", *files)
+    ca, stranger = Authority(tmp_path), Authority(tmp_path / "other")
+    own = ca.issue("server", uri("realserver", "rs1"), addresses=[rs.ipv4]).options
+    agent = start(site, rs, "--listen", f"{rs.ipv4}:9713", "--state-dir", "/run/state/tls", *own)
     try:
         where = ("--rs-agent", f"{rs.ipv4}={rs.ipv4}:9713")
+        files = ca.issue("viewer", uri("viewer")).options
         assert lvs(site, *files, *where, "rs", "show", rs.ipv4).returncode == 0
+        assert lvs(site, *own, *where, "rs", "show", rs.ipv4).returncode == 13
         assert lvs(site, "--insecure", *where, "--timeout", "2", "rs", "show", rs.ipv4).returncode == 14
-        others = pem_files(tmp_path / "other", stranger, rs.ipv4)
+        others = stranger.issue("admin", uri("admin")).options
         assert lvs(site, *others, *where, "--timeout", "2", "rs", "show", rs.ipv4).returncode == 14
     finally:
         agent.send_signal(signal.SIGTERM)
@@ -217,16 +219,6 @@ def wait_for(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
             return False
         time.sleep(0.2)
     return True
-
-
-def pem_files(folder: Path, ca: trustme.CA, address: str) -> list[str]:
-    """Write CA, certificate and key for an address; return the options that name them."""
-    folder.mkdir(exist_ok=True)
-    issued = ca.issue_cert(address)
-    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-    return ["--tls-ca", f"{folder}/ca.pem", "--tls-cert", f"{folder}/cert.pem", "--tls-key", f"{folder}/key.pem"]
 
 
 def start(site: Site, host: Host, *options: str) -> subprocess.Popen[str]:

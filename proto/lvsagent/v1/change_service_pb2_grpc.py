@@ -48,7 +48,8 @@ class ChangeServiceServicer(object):
 
     def RevertChange(self, request, context):
         """Takes a change back: each thing that it changed and that still is as it left it becomes as it was before. Idempotent. A change
-        that this agent does not know is remembered, so that it is refused if it arrives late. Role: that of the change.
+        that this agent does not know is remembered, so that it is refused if it arrives late. Role: operator,
+        or that of the change if it is higher.
         Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (the kernel refused).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

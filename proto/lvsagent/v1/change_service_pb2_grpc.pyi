@@ -35,7 +35,8 @@ class ChangeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ChangeServiceAsyncStub: ...
     RevertChange: _grpc.UnaryUnaryMultiCallable[_change_service_pb2.RevertChangeRequest, _change_service_pb2.RevertChangeResponse]
     """Takes a change back: each thing that it changed and that still is as it left it becomes as it was before. Idempotent. A change
-    that this agent does not know is remembered, so that it is refused if it arrives late. Role: that of the change.
+    that this agent does not know is remembered, so that it is refused if it arrives late. Role: operator,
+    or that of the change if it is higher.
     Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (the kernel refused).
     """
 
@@ -46,7 +47,8 @@ class ChangeServiceAsyncStub(ChangeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RevertChange: _aio.UnaryUnaryMultiCallable[_change_service_pb2.RevertChangeRequest, _change_service_pb2.RevertChangeResponse]  # type: ignore[assignment]
     """Takes a change back: each thing that it changed and that still is as it left it becomes as it was before. Idempotent. A change
-    that this agent does not know is remembered, so that it is refused if it arrives late. Role: that of the change.
+    that this agent does not know is remembered, so that it is refused if it arrives late. Role: operator,
+    or that of the change if it is higher.
     Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (the kernel refused).
     """
 
@@ -60,7 +62,8 @@ class ChangeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_change_service_pb2.RevertChangeResponse, _abc.Awaitable[_change_service_pb2.RevertChangeResponse]]:
         """Takes a change back: each thing that it changed and that still is as it left it becomes as it was before. Idempotent. A change
-        that this agent does not know is remembered, so that it is refused if it arrives late. Role: that of the change.
+        that this agent does not know is remembered, so that it is refused if it arrives late. Role: operator,
+        or that of the change if it is higher.
         Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (the kernel refused).
         """
 

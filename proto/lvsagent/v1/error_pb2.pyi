@@ -109,6 +109,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """ALREADY_EXISTS: a sync daemon of this role runs and differs."""
     REASON_FORWARDING_OFF: _Reason.ValueType  # 41
     """FAILED_PRECONDITION: the director does not forward packets, which nat needs; force overrides it."""
+    REASON_NO_IDENTITY: _Reason.ValueType  # 42
+    """UNAUTHENTICATED: the caller's certificate says of nobody who it is, has expired, or is on the agent's deny-list."""
+    REASON_ROLE_TOO_LOW: _Reason.ValueType  # 43
+    """PERMISSION_DENIED: the call needs another role; the metadata has the caller's and the one that is needed."""
+    REASON_VIP_NOT_ALLOWED: _Reason.ValueType  # 44
+    """PERMISSION_DENIED: the caller may change only some VIPs, and this is not one of them; the metadata names it."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -197,6 +203,12 @@ REASON_SYNC_DAEMON_DIFFERS: Reason.ValueType  # 40
 """ALREADY_EXISTS: a sync daemon of this role runs and differs."""
 REASON_FORWARDING_OFF: Reason.ValueType  # 41
 """FAILED_PRECONDITION: the director does not forward packets, which nat needs; force overrides it."""
+REASON_NO_IDENTITY: Reason.ValueType  # 42
+"""UNAUTHENTICATED: the caller's certificate says of nobody who it is, has expired, or is on the agent's deny-list."""
+REASON_ROLE_TOO_LOW: Reason.ValueType  # 43
+"""PERMISSION_DENIED: the call needs another role; the metadata has the caller's and the one that is needed."""
+REASON_VIP_NOT_ALLOWED: Reason.ValueType  # 44
+"""PERMISSION_DENIED: the caller may change only some VIPs, and this is not one of them; the metadata names it."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

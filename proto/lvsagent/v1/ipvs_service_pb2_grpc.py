@@ -175,7 +175,7 @@ class IpvsServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVirtualServer(self, request, context):
-        """Removes a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
+        """Removes a virtual server. Idempotent with allow_missing. Role: operator with only_if_unused, else admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
         FAILED_PRECONDITION (it has destinations).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -240,7 +240,8 @@ class IpvsServiceServicer(object):
 
     def BatchApply(self, request_iterator, context):
         """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
-        its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
+        its error. With validate_only every operation is checked against what is there now and those before it. Role:
+        operator; admin where one of its operations needs it. A virtual server that is made beside a destination needs operator. Errors:
         INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

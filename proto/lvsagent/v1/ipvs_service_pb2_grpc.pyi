@@ -56,7 +56,7 @@ class IpvsServiceStub:
     (etag), FAILED_PRECONDITION.
     """
     DeleteVirtualServer: _grpc.UnaryUnaryMultiCallable[_virtual_server_pb2.DeleteVirtualServerRequest, _ipvs_service_pb2.DeleteVirtualServerResponse]
-    """Removes a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
+    """Removes a virtual server. Idempotent with allow_missing. Role: operator with only_if_unused, else admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
     FAILED_PRECONDITION (it has destinations).
     """
     AdoptVirtualServer: _grpc.UnaryUnaryMultiCallable[_virtual_server_pb2.AdoptVirtualServerRequest, _ipvs_service_pb2.AdoptVirtualServerResponse]
@@ -89,7 +89,8 @@ class IpvsServiceStub:
     """
     BatchApply: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.BatchApplyRequest, _ipvs_service_pb2.BatchApplyResponse]
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
-    its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
+    its error. With validate_only every operation is checked against what is there now and those before it. Role:
+    operator; admin where one of its operations needs it. A virtual server that is made beside a destination needs operator. Errors:
     INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
     ApplyTable: _grpc.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableRequest, _ipvs_service_pb2.ApplyTableResponse]
@@ -129,7 +130,7 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     (etag), FAILED_PRECONDITION.
     """
     DeleteVirtualServer: _aio.UnaryUnaryMultiCallable[_virtual_server_pb2.DeleteVirtualServerRequest, _ipvs_service_pb2.DeleteVirtualServerResponse]  # type: ignore[assignment]
-    """Removes a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
+    """Removes a virtual server. Idempotent with allow_missing. Role: operator with only_if_unused, else admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
     FAILED_PRECONDITION (it has destinations).
     """
     AdoptVirtualServer: _aio.UnaryUnaryMultiCallable[_virtual_server_pb2.AdoptVirtualServerRequest, _ipvs_service_pb2.AdoptVirtualServerResponse]  # type: ignore[assignment]
@@ -162,7 +163,8 @@ class IpvsServiceAsyncStub(IpvsServiceStub):
     """
     BatchApply: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.BatchApplyRequest, _ipvs_service_pb2.BatchApplyResponse]  # type: ignore[assignment]
     """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
-    its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
+    its error. With validate_only every operation is checked against what is there now and those before it. Role:
+    operator; admin where one of its operations needs it. A virtual server that is made beside a destination needs operator. Errors:
     INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
     """
     ApplyTable: _aio.StreamUnaryMultiCallable[_ipvs_service_pb2.ApplyTableRequest, _ipvs_service_pb2.ApplyTableResponse]  # type: ignore[assignment]
@@ -241,7 +243,7 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _virtual_server_pb2.DeleteVirtualServerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ipvs_service_pb2.DeleteVirtualServerResponse, _abc.Awaitable[_ipvs_service_pb2.DeleteVirtualServerResponse]]:
-        """Removes a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
+        """Removes a virtual server. Idempotent with allow_missing. Role: operator with only_if_unused, else admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED (etag),
         FAILED_PRECONDITION (it has destinations).
         """
 
@@ -322,7 +324,8 @@ class IpvsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ipvs_service_pb2.BatchApplyResponse, _abc.Awaitable[_ipvs_service_pb2.BatchApplyResponse]]:
         """Carries out many operations in order, all or none: at the first that fails those before it are reverted, and the answer has
-        its error. With validate_only every operation is checked against what is there now and those before it. Role: that of its operations. Errors:
+        its error. With validate_only every operation is checked against what is there now and those before it. Role:
+        operator; admin where one of its operations needs it. A virtual server that is made beside a destination needs operator. Errors:
         INVALID_ARGUMENT (an empty, too large or cut off batch); what an item does wrong is in its result.
         """
 

@@ -79,7 +79,8 @@ class VipServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateVip(self, request, context):
-        """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: admin. Errors: INVALID_ARGUMENT,
+        """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: operator, for the
+        hold of a virtual server, and not forced; else admin. Errors: INVALID_ARGUMENT,
         FAILED_PRECONDITION (what the host's state forbids; another host has it), ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,7 +88,8 @@ class VipServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVip(self, request, context):
-        """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role: admin. Errors:
+        """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role:
+        operator, for the hold of a virtual server, and not forced; else admin. Errors:
         INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (a virtual server still uses it), ABORTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -43,11 +43,13 @@ class VipServiceStub:
     FAILED_PRECONDITION (with held_for: a corrupt journal cannot tell who holds them).
     """
     CreateVip: _grpc.UnaryUnaryMultiCallable[_vip_pb2.CreateVipRequest, _vip_service_pb2.CreateVipResponse]
-    """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: admin. Errors: INVALID_ARGUMENT,
+    """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: operator, for the
+    hold of a virtual server, and not forced; else admin. Errors: INVALID_ARGUMENT,
     FAILED_PRECONDITION (what the host's state forbids; another host has it), ABORTED.
     """
     DeleteVip: _grpc.UnaryUnaryMultiCallable[_vip_pb2.DeleteVipRequest, _vip_service_pb2.DeleteVipResponse]
-    """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role: admin. Errors:
+    """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role:
+    operator, for the hold of a virtual server, and not forced; else admin. Errors:
     INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (a virtual server still uses it), ABORTED.
     """
 
@@ -65,11 +67,13 @@ class VipServiceAsyncStub(VipServiceStub):
     FAILED_PRECONDITION (with held_for: a corrupt journal cannot tell who holds them).
     """
     CreateVip: _aio.UnaryUnaryMultiCallable[_vip_pb2.CreateVipRequest, _vip_service_pb2.CreateVipResponse]  # type: ignore[assignment]
-    """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: admin. Errors: INVALID_ARGUMENT,
+    """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: operator, for the
+    hold of a virtual server, and not forced; else admin. Errors: INVALID_ARGUMENT,
     FAILED_PRECONDITION (what the host's state forbids; another host has it), ABORTED.
     """
     DeleteVip: _aio.UnaryUnaryMultiCallable[_vip_pb2.DeleteVipRequest, _vip_service_pb2.DeleteVipResponse]  # type: ignore[assignment]
-    """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role: admin. Errors:
+    """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role:
+    operator, for the hold of a virtual server, and not forced; else admin. Errors:
     INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (a virtual server still uses it), ABORTED.
     """
 
@@ -102,7 +106,8 @@ class VipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vip_pb2.CreateVipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vip_service_pb2.CreateVipResponse, _abc.Awaitable[_vip_service_pb2.CreateVipResponse]]:
-        """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: admin. Errors: INVALID_ARGUMENT,
+        """Makes sure that a VIP is there, and holds it. Idempotent for one holder. Role: operator, for the
+        hold of a virtual server, and not forced; else admin. Errors: INVALID_ARGUMENT,
         FAILED_PRECONDITION (what the host's state forbids; another host has it), ABORTED.
         """
 
@@ -112,7 +117,8 @@ class VipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vip_pb2.DeleteVipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vip_service_pb2.DeleteVipResponse, _abc.Awaitable[_vip_service_pb2.DeleteVipResponse]]:
-        """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role: admin. Errors:
+        """Gives up a hold; with the last one goes what the agent added. Idempotent with allow_missing. Role:
+        operator, for the hold of a virtual server, and not forced; else admin. Errors:
         INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION (a virtual server still uses it), ABORTED.
         """
 

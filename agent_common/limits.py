@@ -1,0 +1,33 @@
+"""What one client can take of an agent: sizes, numbers and times, as gRPC's core enforces them."""
+
+from __future__ import annotations
+
+MAX_MESSAGE = 4 * 2**20
+"""Octets of one message; a whole table comes in several."""
+
+MAX_CALLS = 512
+"""Calls that a server works on at a time; the one beyond is refused (RESOURCE_EXHAUSTED) before it is read."""
+
+MAX_READING_SECONDS = 120.0
+"""So long an answer to what only reads may take, whatever deadline the client has set, or not set."""
+
+_SECOND = 1000
+_MINUTE = 60 * _SECOND
+
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second agent on the port must fail, not take half of the calls
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 128),  # of one connection
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.absolute_max_metadata_size", 16 * 1024),
+    ("grpc.server_handshake_timeout_ms", 10 * _SECOND),  # who connects and says nothing
+    ("grpc.max_connection_idle_ms", 15 * _MINUTE),
+    ("grpc.max_connection_age_ms", 24 * 60 * _MINUTE),  # who comes back shows a certificate again
+    ("grpc.max_connection_age_grace_ms", 10 * _MINUTE),
+    ("grpc.keepalive_time_ms", _MINUTE),  # a client that is gone without a word
+    ("grpc.keepalive_timeout_ms", 20 * _SECOND),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10 * _SECOND),
+    ("grpc.http2.max_ping_strikes", 5),
+)
+"""Channel arguments of every server; their meaning: grpc/include/grpc/impl/channel_arg_names.h."""

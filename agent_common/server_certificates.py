@@ -1,0 +1,86 @@
+"""An agent's own certificate, key and CA, read again for new connections when the files have changed."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+
+import grpc
+
+from agent_common.certificate import Certificate, check_key_fits, read_certificate
+from agent_common.endpoint import TlsFiles
+from agent_common.errors import InvalidInputError
+from agent_common.identity import Identity, Kind
+
+WARN_DAYS = 30
+"""So long before the end of a certificate it is time to renew it: that of a year has a twelfth left."""
+
+_log = logging.getLogger(__name__)
+
+
+class ServerCertificates:
+    """What an agent of a kind proves itself with; raises InvalidInputError if the files are not what it needs.
+
+    Files that change while it runs are taken if they fit together, and if not, those from before go on: whoever copies
+    three files is done with one before the other. Connections that are open stay as they are.
+    """
+
+    def __init__(self, files: TlsFiles, kind: Kind) -> None:
+        self._files = files
+        self._kind = kind
+        self._mark = files.mark()
+        self.certificate, self.identity, self._configuration = self._read()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that ask every client for a certificate of the CA."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration,
+            self._fetch,  # type: ignore[arg-type]  # None is allowed: no change
+            require_client_authentication=True,
+        )
+
+    def expiry(self, now: datetime.datetime) -> str:
+        """Return what an operator should know of the end of the certificate, or nothing."""
+        left = self.certificate.not_after - now
+        if left > datetime.timedelta(days=WARN_DAYS):
+            return ""
+        until = f"{self.certificate.not_after:%Y-%m-%d %H:%M} UTC"
+        if left < datetime.timedelta():
+            return f"the agent's certificate {self._files.cert} has expired ({until}): nobody connects; renew it"
+        return f"the agent's certificate {self._files.cert} expires in {left.days} days ({until}); renew it"
+
+    def _read(self) -> tuple[Certificate, Identity, grpc.ServerCertificateConfiguration]:
+        ca, cert, key = self._files.read()
+        certificate = read_certificate(cert)
+        identity = certificate.identity("tls_cert")
+        if identity.kind is not self._kind:
+            raise InvalidInputError(
+                "tls_cert", f"tls_cert: {identity} cannot serve as a {self._kind}: it must have /lvs/{self._kind}/"
+            )
+        check_key_fits(cert, key, "tls_key")
+        return certificate, identity, grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what a new connection gets; gRPC asks in a thread of its own. Nothing: as before."""
+        mark = self._files.mark()
+        if mark == self._mark:
+            return None
+        self._mark = mark
+        try:
+            certificate, identity, configuration = self._read()
+            _check_same_domain(identity, self.identity)
+        except InvalidInputError as error:
+            _log.error("the certificate stays the one that was read before: %s", error.message)
+            return None
+        self.certificate, self.identity, self._configuration = certificate, identity, configuration
+        _log.info("new connections get certificate %s, valid until %s", certificate.serial, certificate.not_after)
+        return configuration
+
+
+def _check_same_domain(new: Identity, old: Identity) -> None:
+    """Raise InvalidInputError for a certificate of another trust domain: who may call would change with it."""
+    if new.domain != old.domain:
+        raise InvalidInputError(
+            "tls_cert",
+            f"tls_cert: its trust domain is {new.domain}, not {old.domain}; to change it restart the agent",
+        )
