@@ -43,7 +43,7 @@ class AgentSettings:
 
 def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> AgentSettings:
     """Read command line, environment and file of an agent; ends the program with status 2 on bad input."""
-    parser = _parser(program, default_port)
+    parser = make_parser(program, default_port)
     given = parser.parse_args(arguments)
     short = program.removeprefix("lvs-")
     defaults: dict[str, Value] = {
@@ -74,7 +74,8 @@ def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> 
         parser.exit(2, f"{program}: {error.message}\n")
 
 
-def _parser(program: str, default_port: int) -> argparse.ArgumentParser:
+def make_parser(program: str, default_port: int) -> argparse.ArgumentParser:
+    """Return the command line of an agent."""
     parser = argparse.ArgumentParser(prog=program, description=f"Agent of lvs-agents; default port {default_port}.")
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings (TOML); keys are the flags' names")
     parser.add_argument(

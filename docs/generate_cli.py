@@ -109,21 +109,21 @@ def _commands(group: Any, context: Any) -> Iterator[str]:
             yield from _commands(command, inner)
             continue
         yield f"## {inner.command_path}\n"
-        yield f"    {inner.command_path} {_usage(command, inner)}".rstrip()
+        yield f"    {inner.command_path} {usage(command, inner)}".rstrip()
         yield ""
         yield from _paragraph(command.help)
         if options := list(_options(command, inner, leave_out=AFTER_TOO)):
             yield from [*options, ""]
 
 
-def _usage(command: Any, context: Any) -> str:
+def usage(command: Any, context: Any) -> str:
     """Arguments and the options that must be given; [OPTIONS] for the others."""
     words = []
     for each in command.params:
         if each.param_type_name == "argument":
-            words.append(_metavar(each, context))
+            words.append(metavar(each, context))
         elif each.required:
-            words.append(f"{each.opts[0]} {_metavar(each, context)}" + ("..." if each.multiple else ""))
+            words.append(f"{each.opts[0]} {metavar(each, context)}" + ("..." if each.multiple else ""))
     return " ".join([*words, "[OPTIONS]"])
 
 
@@ -135,17 +135,28 @@ def _options(command: Any, context: Any, leave_out: tuple[str, ...]) -> Iterator
 
 
 def _option(each: Any, context: Any) -> str:
-    metavar = _metavar(each, context)
+    required = " (required)" if each.required and each.param_type_name != "argument" else ""
+    names = "`, `".join(names_of(each, context))
+    return f"- `{names}`{required}: {help_of(each)}"
+
+
+def names_of(each: Any, context: Any) -> list[str]:
+    """Return how an option can be written, the last way with its value; an argument has one way."""
     if each.param_type_name == "argument":
-        return f"- `{metavar}`: {each.help}"
-    names = "`, `".join((*each.opts, *each.secondary_opts))
-    shown = f"- `{names}`" if each.is_flag else f"- `{names} {metavar}`"
-    shown += " (required)" if each.required else ""
-    default = "" if each.is_flag or each.default in (None, "", ()) else f" Default: {_default(each.default)}."
-    return f"{shown}: {each.help}{default}"
+        return [metavar(each, context)]
+    *names, last = (*each.opts, *each.secondary_opts)
+    return [*names, last if each.is_flag else f"{last} {metavar(each, context)}"]
 
 
-def _metavar(each: Any, context: Any) -> str:
+def help_of(each: Any) -> str:
+    """Return what an option or argument is, with its default."""
+    if each.param_type_name == "argument" or each.is_flag or each.default in (None, "", ()):
+        return str(each.help)
+    return f"{each.help} Default: {_default(each.default)}."
+
+
+def metavar(each: Any, context: Any) -> str:
+    """Return what stands for a value."""
     shown: str = each.make_metavar(context)
     return TYPES.get(shown, shown)
 
