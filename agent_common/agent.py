@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import faulthandler
 import gc
 import logging
 import os
@@ -22,6 +23,8 @@ from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
 from agent_common.identity import Kind, Role
 from agent_common.listen import Door, local_doors
+from agent_common.notify import Notifier
+from agent_common.own_address import wait_for_addresses
 from agent_common.server_certificates import ServerCertificates
 from agent_common.state import State
 from agent_common.version import VERSION
@@ -54,11 +57,16 @@ async def serve(
     beside goes on for as long as it serves. remembered tells what stands behind the names in requests.
 
     is_serving is asked every few seconds; while it says no, health says NOT_SERVING, and calls are answered anyway.
+    It must ask the worker thread: that it is answered at all feeds the watchdog.
     """
     handlers = Handlers()
     names = [service.descriptor.full_name for service in services]
     servicer = health.aio.HealthServicer()
     await _set_health(servicer, names, serving=await is_serving())
+    notifier = Notifier.of(os.environ)
+    if notifier.address:  # else somebody waits for the error
+        notifier.tell("STATUS=waits for the addresses that it listens on")
+        await wait_for_addresses(settings.listen)
     certificates = ServerCertificates(settings.tls, kind) if settings.tls else None
     servers = []
     for door in _doors(settings, certificates):
@@ -74,14 +82,17 @@ async def serve(
     gc.freeze()  # what is imported stays: a large table would have it looked through again and again
     for server in servers:
         await server.start()
+    notifier.tell("READY=1")
     _say_where(settings)
     following = [
         asyncio.ensure_future(_follow_health(servicer, names, is_serving)),
+        asyncio.ensure_future(notifier.follow(is_serving)),
         *(asyncio.ensure_future(each()) for each in beside),
     ]
     if certificates is not None:
         following.append(asyncio.ensure_future(_follow_expiry(certificates)))
     await stopped.wait()
+    notifier.tell("STOPPING=1", "STATUS=finishes what it has begun; the kernel stays as it is")
     for each in following:
         each.cancel()
     _log.info("stopping: the kernel stays as it is")
@@ -149,6 +160,8 @@ def agent_id(state: State) -> str:
 def run_agent(program: str, running: Coroutine[None, None, None]) -> None:
     """Run an agent to its end; what forbids it to start is one line and status 1."""
     set_up_log(program)
+    faulthandler.enable()  # where every thread was when a watchdog ended it, with SIGABRT, is in the log
+    Notifier.of(os.environ).tell("STATUS=restores what was committed")
     try:
         asyncio.run(running)
     except LvsError as error:

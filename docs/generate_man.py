@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from agent_common.agent import make_parser
+from agent_common.agent_settings import make_parser
 from agent_common.version import VERSION
 from cli.app import make_app
 from cli.errors import ExitStatus
