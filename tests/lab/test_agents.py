@@ -162,7 +162,7 @@ def test_without_tls_an_agent_serves_only_its_own_host(operator: Operator) -> No
 
 
 def test_tls_lets_in_only_whom_the_ca_knows(operator: Operator, tmp_path: Path) -> None:
-    """With certificates both ways lvs works over the network; without one, in plaintext, or as nobody, it is refused."""
+    """With certificates both ways lvs works over the network; without, in plaintext, or as nobody, it is refused."""
     site = operator.site
     rs = site.real_servers[0]
     ca, stranger = Authority(tmp_path), Authority(tmp_path / "other")
