@@ -83,6 +83,7 @@ class AgentClient:
         self._answered = float("-inf")
         self._was_changed = False
         self._endpoint = site.endpoint(agent)
+        self._tls = site.tls
         self._channel = _open(site, str(self._endpoint), is_unix=bool(self._endpoint.path))
         ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self._channel)
         vip = vip_service_pb2_grpc.VipServiceStub(self._channel)
@@ -302,14 +303,21 @@ class AgentClient:
         seconds = min(RECONNECT_SECONDS, self._timeout) if failed_before else self._timeout
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not failed_before:
-                raise NoAnswerError(str(self.agent), f"cannot connect to {self._endpoint}", sent=False)
+                raise NoAnswerError(str(self.agent), await self._cannot_connect(""), sent=False)
             try:
                 left = begun + seconds - time.monotonic()
                 await asyncio.wait_for(self._channel.wait_for_state_change(state), max(left, 0))
             except TimeoutError as error:
-                why = f"cannot connect to {self._endpoint} within {seconds:g} s"
+                why = await self._cannot_connect(f" within {seconds:g} s")
                 raise NoAnswerError(str(self.agent), why, sent=False) from error
             state = self._channel.get_state(try_to_connect=True)
+
+    async def _cannot_connect(self, within: str) -> str:
+        """Say that there is no connection, and why, as far as that can be found out."""
+        from cli.tls_probe import explain  # only a failure needs it
+
+        why = await explain(self._endpoint, self._tls)
+        return f"cannot connect to {self._endpoint}{within}" + (f": {why}" if why else "")
 
     def _no_answer(self, error: grpc.aio.AioRpcError) -> NoAnswerError:
         match error.code():

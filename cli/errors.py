@@ -59,7 +59,13 @@ def status_of(error: LvsError | NoAnswerError) -> ExitStatus:
             return ExitStatus.USAGE
         case errors.ConflictError():
             return ExitStatus.CONFLICT
-        case errors.RefusedError() | errors.DiffersError() | errors.NotFoundError():
+        case (
+            errors.RefusedError()
+            | errors.DiffersError()
+            | errors.NotFoundError()
+            | errors.UnknownCallerError()
+            | errors.DeniedError()
+        ):
             return ExitStatus.REFUSED
         case _:
             return ExitStatus.UNEXPECTED

@@ -116,10 +116,12 @@ async def serving(folder: Path, kind: Kind, host: Host, denied: Sequence[str] = 
     settings = AgentSettings(
         listen=(Endpoint(host=HERE, port=port),),
         state_dir=folder,
-        tls=TlsFiles(ca=folder / "ca.crt", cert=folder / "server.crt", key=folder / "server.key"),
-        insecure=False,
         deny_list=DenyList(folder / "denied"),
-        **more,
+        **{
+            "tls": TlsFiles(ca=folder / "ca.crt", cert=folder / "server.crt", key=folder / "server.key"),
+            "insecure": False,
+            **more,
+        },
     )
 
     async def always() -> bool:
