@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from agent_common import limits
 from agent_common.access import Access, Certified, Everybody, Remembered
 from agent_common.agent_settings import AgentSettings
+from agent_common.audit import Recorder
 from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
 from agent_common.identity import Kind, Role
@@ -51,15 +52,17 @@ async def serve(
     is_serving: Callable[[], Awaitable[bool]],
     beside: Sequence[Beside],
     remembered: Remembered | None = None,
+    record: Recorder | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish what runs and return. The kernel stays as it is.
 
-    beside goes on for as long as it serves. remembered tells what stands behind the names in requests.
+    beside goes on for as long as it serves. remembered tells what stands behind the names in requests; record is told
+    of each change.
 
     is_serving is asked every few seconds; while it says no, health says NOT_SERVING, and calls are answered anyway.
     It must ask the worker thread: that it is answered at all feeds the watchdog.
     """
-    handlers = Handlers()
+    handlers = Handlers(record)
     names = [service.descriptor.full_name for service in services]
     servicer = health.aio.HealthServicer()
     await _set_health(servicer, names, serving=await is_serving())

@@ -23,8 +23,10 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from agent_common.access import Access, Caller
-from agent_common.errors import InternalError, LvsError, Reason
+from agent_common.access import Access
+from agent_common.audit import Ended, Recorder, audit_record, only_validates
+from agent_common.audit_log import AuditLog
+from agent_common.errors import DeniedError, InternalError, LvsError, Reason
 from agent_common.gate import Call, Gate, call
 from agent_common.grpc_errors import to_status
 from agent_common.limits import MAX_CALLS, MAX_READING_SECONDS
@@ -51,7 +53,8 @@ Options = Sequence[tuple[str, int]]
 class Handlers:
     """The handlers of an agent's servers, and the calls that are running in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, record: Recorder | None = None) -> None:
+        self._record = record or AuditLog().record
         self._running: set[asyncio.Task[Message]] = set()
 
     def make_server(self, access: Access, services: Iterable[Service], options: Options = ()) -> grpc.aio.Server:
@@ -89,15 +92,15 @@ class Handlers:
             return _wrap_reading(name, method)
 
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
-            asked, begun = call(), time.monotonic()
+            asked = _Asked(name=name, call=call())
 
             async def work() -> Message:
-                return await method(await _checked(access, asked.caller, request), context)
+                return await method(await asked.checked(access, request), context)
 
             task = asyncio.ensure_future(work())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-            task.add_done_callback(lambda done: _log_change(name, asked, begun, done))
+            task.add_done_callback(lambda done: self._end(asked, done))  # before the answer goes out
             try:
                 # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
                 return await asyncio.shield(task)
@@ -109,6 +112,58 @@ class Handlers:
             raise AssertionError("abort_with_status raises")
 
         return handle
+
+    def _end(self, asked: _Asked, task: asyncio.Task[Message]) -> None:
+        """Record how a change ended. One that was only validated is none, and one that was denied is for the log."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, DeniedError):
+            _log.warning("denied method=%s peer=%s message=%s", asked.name, asked.call.peer, json.dumps(error.message))
+        elif not only_validates(asked.request):
+            self._record(audit_record(asked.ended(task)))
+
+
+class _Asked:
+    """A call that is to change something; request is its message, or the first of a stream."""
+
+    def __init__(self, *, name: str, call: Call) -> None:
+        self.name = name
+        self.call = call
+        self.request: Message | None = None
+        self._begun = time.monotonic()
+
+    async def checked(
+        self, access: Access, request: Message | AsyncIterator[Message]
+    ) -> Message | AsyncIterator[Message]:
+        """Return a request, or a stream of them, each of which its caller may ask for; raises DeniedError."""
+        if isinstance(request, Message):
+            await self._check(access, request)
+            return request
+        stream = request
+
+        async def each_checked() -> AsyncIterator[Message]:
+            async for message in stream:
+                await self._check(access, message)
+                yield message
+
+        return each_checked()
+
+    async def _check(self, access: Access, request: Message) -> None:
+        self.request = self.request or request
+        await access.check(self.call.caller, request)
+
+    def ended(self, task: asyncio.Task[Message]) -> Ended:
+        """Return what it came to."""
+        error = None if task.cancelled() else task.exception()
+        return Ended(
+            caller=self.call.caller,
+            peer=self.call.peer,
+            method=self.name.removeprefix("lvsagent.v1.").replace(".", "/"),
+            request=self.request,
+            answer=None if task.cancelled() or error is not None else task.result(),
+            error=error if isinstance(error, LvsError) else None,
+            seconds=time.monotonic() - self._begun,
+            now=time.time(),
+        )
 
 
 def _wrap_reading(name: str, method: Method) -> Method:
@@ -141,46 +196,12 @@ def _wrap_stream(name: str, stream: Stream) -> Stream:
     return handle
 
 
-async def _checked(
-    access: Access, who: Caller, request: Message | AsyncIterator[Message]
-) -> Message | AsyncIterator[Message]:
-    """Return a request, or a stream of them, each of which its caller may ask for; raises DeniedError."""
-    if isinstance(request, Message):
-        await access.check(who, request)
-        return request
-    stream = request
-
-    async def each_checked() -> AsyncIterator[Message]:
-        async for message in stream:
-            await access.check(who, message)
-            yield message
-
-    return each_checked()
-
-
 async def _abort(name: str, error: Exception, context: Context) -> None:
     """End a call with an error of ours, or with what the client may know of any other."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     said = error if isinstance(error, LvsError) else _hide(name, error)
     await context.abort_with_status(rpc_status.to_status(to_status(said)))
-
-
-def _log_change(name: str, asked: Call, begun: float, task: asyncio.Task[Message]) -> None:
-    """Say in the log who asked for a change and how it ended."""
-    error = None if task.cancelled() else task.exception()
-    outcome = "ok" if error is None else error.reason if isinstance(error, LvsError) else "UNEXPECTED"
-    milliseconds = (time.monotonic() - begun) * 1000
-    said = f" message={json.dumps(error.message)}" if isinstance(error, LvsError) else ""
-    _log.info(
-        "change method=%s peer=%s caller=%s outcome=%s ms=%.0f%s",
-        name,
-        asked.peer,
-        json.dumps(asked.caller.name),
-        outcome,
-        milliseconds,
-        said,
-    )
 
 
 def _hide(name: str, error: BaseException) -> InternalError:

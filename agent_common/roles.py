@@ -28,6 +28,7 @@ _READS = (
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/lvsagent.v1.ArpService/GetArp",
+    "/lvsagent.v1.AuditService/ListAudit",
     "/lvsagent.v1.ConnectionService/ListConnections",
     "/lvsagent.v1.DriftService/ListDrift",
     "/lvsagent.v1.HostService/CheckListener",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvsagent.v1 import (
+    audit_service_pb2,
     change_service_pb2,
     connection_service_pb2,
     drift_service_pb2,
@@ -22,6 +23,9 @@ from lvsagent.v1 import (
 from agent_common.access import Remembered
 from agent_common.agent import Beside, agent_id, run_agent, serve
 from agent_common.agent_settings import AgentSettings, read_settings
+from agent_common.audit_file import AuditFile
+from agent_common.audit_log import AuditLog
+from agent_common.audit_service import AuditServicer
 from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
@@ -33,6 +37,7 @@ from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
 from agent_common.identity import Kind
+from agent_common.journal import journal_of
 from agent_common.locks import Locks
 from agent_common.netlink_address import NetlinkAddresses
 from agent_common.netlink_notices import NetlinkNotices
@@ -108,7 +113,7 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         boot = boot_id()
         wired = _wire(settings, kernel, worker, identity, boot)
         beside = await _start(kernel, worker, notices, wired, boot)
-        await serve(settings, Kind.DIRECTOR, wired.services, is_serving, beside, wired.remembered)
+        await serve(settings, Kind.DIRECTOR, wired.services, is_serving, beside, wired.remembered, wired.audit.record)
     finally:
         notices.close()
         await worker(kernel.close)
@@ -133,6 +138,7 @@ class Wired:
     watch: DriftWatch
     transactions: Transactions
     remembered: Remembered
+    audit: AuditLog
 
 
 async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired, boot: str) -> list[Beside]:
@@ -190,6 +196,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     repairs = Repairs(resources, changes, neighbours, locks, worker)
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
     watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
+    audit_file = AuditFile(settings.state_dir)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(kernel.ipvs, virtual_servers, destinations, changes, worker)),
         (
@@ -199,6 +206,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         ),
         (connection_service_pb2, "ConnectionService", ConnectionServicer(ProcfsConnections(), worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
+        (audit_service_pb2, "AuditService", AuditServicer(audit_file)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
         (drift_service_pb2, "DriftService", DriftServicer(watch, repairs, state.check_intact)),
@@ -227,6 +235,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         restore=restore,
         watch=watch,
         transactions=transactions,
+        audit=AuditLog(audit_file, journal_of("lvs-director")),
         remembered=Remembered(operations=transactions.operations_of, changes=changes.remembered),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lvsagent.v1 import (
     arp_service_pb2,
+    audit_service_pb2,
     change_service_pb2,
     drift_service_pb2,
     host_service_pb2,
@@ -19,6 +20,9 @@ from lvsagent.v1 import (
 from agent_common.access import Remembered
 from agent_common.agent import Beside, agent_id, run_agent, serve
 from agent_common.agent_settings import AgentSettings, read_settings
+from agent_common.audit_file import AuditFile
+from agent_common.audit_log import AuditLog
+from agent_common.audit_service import AuditServicer
 from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
@@ -30,6 +34,7 @@ from agent_common.held_vip import HeldVips
 from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
 from agent_common.identity import Kind
+from agent_common.journal import journal_of
 from agent_common.locks import Locks
 from agent_common.neighbours import NoNeighbours
 from agent_common.netlink_address import NetlinkAddresses
@@ -93,7 +98,7 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
 
         wired = _wire(settings, kernel, worker, identity)
         beside = await _start(kernel, worker, notices, wired)
-        await serve(settings, Kind.REALSERVER, wired.services, is_serving, beside, wired.remembered)
+        await serve(settings, Kind.REALSERVER, wired.services, is_serving, beside, wired.remembered, wired.audit.record)
     finally:
         notices.close()
         await worker(kernel.close)
@@ -113,6 +118,7 @@ class Wired:
     watch: DriftWatch
     transactions: Transactions
     remembered: Remembered
+    audit: AuditLog
 
 
 async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired) -> list[Beside]:
@@ -158,9 +164,11 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     host = HostServicer(
         identity, addresses, sockets, worker, problems=problems.texts, settled_fence=transactions.settled_fence
     )
+    audit_file = AuditFile(settings.state_dir)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
+        (audit_service_pb2, "AuditService", AuditServicer(audit_file)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),
         (drift_service_pb2, "DriftService", DriftServicer(watch, repairs, state.check_intact)),
@@ -175,6 +183,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         restore=restore,
         watch=watch,
         transactions=transactions,
+        audit=AuditLog(audit_file, journal_of("lvs-realserver")),
         remembered=Remembered(operations=transactions.operations_of, changes=changes.remembered),
     )
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "reconcile": "cmd_reconcile.reconcile",
     "adopt": "cmd_adopt.adopt",
     "txn": "cmd_txn.app",
+    "audit": "cmd_audit.audit",
 }
 """Where each is, in the order of --help."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 from lvsagent.v1 import (
     arp_service_pb2,
+    audit_service_pb2,
     change_service_pb2,
     drift_service_pb2,
     host_service_pb2,
@@ -20,6 +21,8 @@ from lvsagent.v1 import (
 )
 
 from agent_common.access import Access, Everybody
+from agent_common.audit_file import AuditFile
+from agent_common.audit_service import AuditServicer
 from agent_common.change_service import ChangeServicer
 from agent_common.drift_service import DriftServicer
 from agent_common.endpoint import Endpoint
@@ -41,12 +44,13 @@ ADMINS = Access(Everybody(name="a test", role=Role.ADMIN))
 """Whoever calls may do everything."""
 
 
-def services(host: Host, agent_id: str = "id") -> list[Service]:
+def services(host: Host, agent_id: str = "id", audit: AuditFile | None = None) -> list[Service]:
     """Return the services of an agent, as its __main__ makes them."""
     common = {
         vip_service_pb2: VipServicer(host.vips, host.changes, run),
         change_service_pb2: ChangeServicer(host.changes),
         transaction_service_pb2: TransactionServicer(host.transactions),
+        audit_service_pb2: AuditServicer(audit or AuditFile(Path("/nonexistent"))),
         drift_service_pb2: DriftServicer(host.watch, host.repairs, host.state.check_intact),
     }
     if isinstance(host, DirectorHost):

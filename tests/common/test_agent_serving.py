@@ -55,6 +55,7 @@ from tests.hosts import VIP, VIP6, WEB, DirectorHost, RealServerHost, holder
 from tests.serving import Host, served, services
 
 DIRECTOR_SERVICES = {
+    "AuditService",
     "IpvsService",
     "IpvsSettingsService",
     "VipService",
@@ -64,6 +65,7 @@ DIRECTOR_SERVICES = {
     "HostService",
 }
 REAL_SERVER_SERVICES = {
+    "AuditService",
     "VipService",
     "ArpService",
     "ChangeService",

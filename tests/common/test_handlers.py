@@ -268,7 +268,7 @@ async def test_every_change_is_in_the_log_with_who_asked_and_how_it_ended(
     await asyncio.sleep(0)
     lines = [each.getMessage() for each in caplog.records if each.getMessage().startswith("change ")]
     assert [line.partition(" outcome=")[2].partition(" ")[0] for line in lines] == ["ok", "CHANGED_MEANWHILE"]
-    assert all("method=lvsagent.v1.ChangeService.RevertChange peer=unix" in line for line in lines)
+    assert all("method=ChangeService/RevertChange peer=unix" in line for line in lines)
     assert lines[1].endswith('message="it is \\"locked\\""')
 
 

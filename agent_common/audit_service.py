@@ -1,0 +1,45 @@
+"""AuditService of both agents. Unpack, call, pack."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+
+from lvsagent.v1 import audit_service_pb2, audit_service_pb2_grpc
+
+from agent_common.audit import matches
+from agent_common.audit_file import AuditFile
+from agent_common.errors import InvalidInputError
+from agent_common.handlers import Context
+from agent_common.paging import MAX_PAGE, check_page_size
+
+
+class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
+    """Serves AuditService."""
+
+    def __init__(self, file: AuditFile) -> None:
+        self._file = file
+
+    async def ListAudit(
+        self, request: audit_service_pb2.ListAuditRequest, context: Context
+    ) -> audit_service_pb2.ListAuditResponse:
+        """Read the records; not in the thread of kernel and state, which it would keep waiting."""
+        check_page_size(request.page_size)
+        if (request.page_token and not request.page_token.isascii()) or not (request.page_token or "0").isdigit():
+            raise InvalidInputError("page_token", "page_token: is none of an answer of this call")
+        return await asyncio.to_thread(self._read, request)
+
+    def _read(self, request: audit_service_pb2.ListAuditRequest) -> audit_service_pb2.ListAuditResponse:
+        since = request.since.ToNanoseconds()
+        before = int(request.page_token or 0)
+        found = (
+            (number, record)
+            for number, record in self._file.newest_first()
+            if (not before or number < before)
+            and record.time.ToNanoseconds() >= since
+            and (not request.containing or matches(record, request.containing))
+        )
+        size = request.page_size or MAX_PAGE
+        part = list(islice(found, size + 1))
+        more = str(part[size - 1][0]) if len(part) > size else ""
+        return audit_service_pb2.ListAuditResponse(records=[record for _, record in part[:size]], next_page_token=more)
