@@ -7,7 +7,7 @@ GEN := $(CACHE)/gen-venv
 GUEST := $(BIN)/python -m lab.boot
 PACKAGES := agent_common agent_director agent_realserver cli
 
-.PHONY: help setup demo lab test faults lint gen bench docs clean
+.PHONY: help setup demo lab test faults lint gen bench deb clean
 .DEFAULT_GOAL := help
 
 help: ## list the verbs
@@ -43,8 +43,10 @@ lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committe
 	$(BIN)/buf lint proto
 	@proto/generate $(GEN)/bin --check
 
-gen: $(GEN)/ready ## make the stubs from the protos
+gen: setup $(GEN)/ready ## what is generated and committed: the stubs from the protos, the references in docs/
 	@proto/generate $(GEN)/bin
+	$(BIN)/python -m docs.generate_cli
+	$(BIN)/python -m docs.generate_api
 
 $(GEN)/ready: constraints-gen.txt
 	mkdir -p $(GEN)
@@ -58,9 +60,8 @@ bench: setup ## how long lvs takes to start, what one add-backend costs, and a w
 	$(GUEST) --timeout 240 -- python -m bench.add_backend
 	$(GUEST) --timeout 600 -- python -m bench.table
 
-docs: setup ## the generated references in docs/, from the commands and the protos
-	$(BIN)/python -m docs.generate_cli
-	$(BIN)/python -m docs.generate_api
+deb: setup ## dist/lvs-agents_VERSION_ARCH.deb, for the distribution on which it is built; without root
+	packaging/deb/build $(BIN)/python dist
 
 clean: ## remove what the verbs made, except what was fetched
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -51,13 +51,13 @@ def code(page: Path) -> Iterator[str]:
 
 
 def test_the_command_line_reference_is_what_the_program_says() -> None:
-    """docs/reference/cli.md lists every command and option; `make docs` writes it."""
-    assert generate_cli.TARGET.read_text(encoding="utf-8") == generate_cli.render(), "run: make docs"
+    """docs/reference/cli.md lists every command and option; `make gen` writes it."""
+    assert generate_cli.TARGET.read_text(encoding="utf-8") == generate_cli.render(), "run: make gen"
 
 
 def test_the_api_reference_is_what_the_protos_say() -> None:
-    """docs/reference/api.md has every RPC, message and error reason; `make docs` writes it."""
-    assert generate_api.TARGET.read_text(encoding="utf-8") == generate_api.render(), "run: make docs"
+    """docs/reference/api.md has every RPC, message and error reason; `make gen` writes it."""
+    assert generate_api.TARGET.read_text(encoding="utf-8") == generate_api.render(), "run: make gen"
 
 
 def test_every_failpoint_has_a_row_of_what_comes_of_it() -> None:
