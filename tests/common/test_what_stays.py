@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_common.errors import LvsError
 from agent_common.fake_state import FakeState
 from agent_common.sqlite_state import SqliteState
 from agent_common.what_stays import commands
@@ -72,6 +73,23 @@ def test_tunnels_ports_daemons_and_timeouts_are_named() -> None:
         "echo 1 >/proc/sys/net/ipv4/conf/tunl0/rp_filter",
         "ip link set tunl0 down",
     ]
+
+
+@pytest.mark.parametrize("device", ["eth0; reboot", "../../kernel", "", "a b"])
+def test_what_is_no_name_of_an_interface_does_not_get_into_a_script_of_root(device: str) -> None:
+    """The journal belongs to the agent's user, whoever has become that."""
+    vip = {"device": device, "mode": "agent", "holders": [], "made_address": True, "made_route": False}
+    for kind, name, body in (("vip", "192.0.2.1", vip), ("arp_sysctl", f"{device}/arp_ignore", {"original": 0})):
+        state = FakeState()
+        state.put(kind, name, body)
+        with pytest.raises(LvsError, match="not the name of an interface"):
+            list(commands(state))
+
+
+def test_a_name_that_a_shell_would_take_apart_is_quoted() -> None:
+    state = FakeState()
+    state.put("tunnel_device", "$(id)", {"created": True})
+    assert list(commands(state)) == ["ip link del '$(id)'"]
 
 
 def run(directory: Path) -> tuple[int, str, str]:
