@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -14,18 +15,22 @@ from agent_common.version import VERSION
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as a release does."""
-    folder = tmp_path_factory.mktemp("dist")
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Build the wheel or the sdist as a release does."""
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)],
+        [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", str(folder), str(source)],
         check=True,
         capture_output=True,
         cwd=folder,
     )
-    (built,) = folder.glob("*.whl")
+    (built,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from the checkout."""
+    return build("wheel", ROOT, tmp_path_factory.mktemp("dist"))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,23 @@ def test_every_module_of_ours_is_in_the_wheel(wheel: Path) -> None:
     for file in (ROOT / "proto/lvsagent").rglob("*.py*"):
         if "__pycache__" not in file.parts:
             assert str(file.relative_to(ROOT / "proto")) in names
+
+
+def test_the_sdist_makes_the_same_wheel_and_holds_what_a_distribution_packages(wheel: Path, tmp_path: Path) -> None:
+    """Units, settings and the scripts of the .deb; nothing of the lab and the tests, which need a checkout."""
+    subprocess.run(["tar", "-xzf", str(build("sdist", ROOT, tmp_path)), "-C", str(tmp_path)], check=True)
+    source = tmp_path / f"lvs_agents-{VERSION}"
+    assert {path.name for path in source.iterdir()} == {
+        *("agent_common", "agent_director", "agent_realserver", "cli", "proto", "packaging", "docs"),
+        *("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "constraints.txt", "PKG-INFO", ".gitignore"),
+    }
+    assert os.access(source / "packaging/deb/build", os.X_OK)
+    (tmp_path / "again").mkdir()
+    again = build("wheel", source, tmp_path / "again")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        assert {each.filename: each.CRC for each in first.infolist()} == {
+            each.filename: each.CRC for each in second.infolist()
+        }
 
 
 def test_a_plain_install_has_both_agents_and_the_extra_adds_the_command_line(wheel: Path, venv: Path) -> None:
