@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent_common.agent import AgentSettings, read_settings
+from agent_common.agent_settings import AgentSettings, read_settings
+from agent_common.identity import Role
 from cli.settings import DEFAULTS, load_settings, make_site
 from tests.packaging.conftest import CHECKOUT
 
 FILES = CHECKOUT / "packaging/etc/lvs"
 AGENTS = {"director": ("lvs-director", 9710), "realserver": ("lvs-realserver", 9711)}
+
+INSTALLED = {"listen", "socket_group"}
+"""What the files set: everything else in them is a comment."""
 
 each_agent = pytest.mark.parametrize("short", AGENTS)
 
@@ -33,6 +40,7 @@ def shown(short: str) -> dict[str, Any]:
 
 
 def settings(short: str, file: Path) -> AgentSettings:
+    """What an agent makes of a file."""
     program, port = AGENTS[short]
     return read_settings(program, port, ["--config", str(file)])
 
@@ -54,18 +62,28 @@ def test_every_key_of_an_agent_is_in_its_file_and_no_other(
 
 @each_agent
 def test_what_is_shown_is_the_default(short: str, tmp_path: Path) -> None:
-    """With all of it taken in, but for where it listens, an agent is set as with an empty file."""
-    lines = [f"{key} = {toml(value)}" for key, value in shown(short).items() if key != "listen"]
+    """With all of it taken in, but for what is set there, an agent is set as with an empty file."""
+    lines = [f"{key} = {toml(value)}" for key, value in shown(short).items() if key not in INSTALLED]
     (tmp_path / "all.toml").write_text("\n".join(lines))
     (tmp_path / "empty.toml").write_text("")
-    assert settings(short, tmp_path / "all.toml") == settings(short, tmp_path / "empty.toml")
+    given, default = settings(short, tmp_path / "all.toml"), settings(short, tmp_path / "empty.toml")
+    assert given.deny_list.serials() == default.deny_list.serials() == frozenset()
+    assert replace(given, deny_list=default.deny_list) == default
 
 
 @each_agent
-def test_as_it_is_installed_an_agent_listens_on_its_socket_alone(short: str) -> None:
-    """Plaintext on loopback would obey every local user."""
-    found = settings(short, FILES / f"{short}.toml")
+def test_as_it_is_installed_an_agent_listens_on_its_sockets_alone(short: str, tmp_path: Path) -> None:
+    """Plaintext on loopback would obey every local user; a socket obeys those who are in its role's group."""
+    text = (FILES / f"{short}.toml").read_text(encoding="utf-8")
+    assert set(tomllib.loads(text)) == INSTALLED
+    mine = grp.getgrgid(os.getgid()).gr_name  # those of the package need not be on this host
+    groups = {role: f"lvs-{role}" for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN)}
+    for group in groups.values():
+        text = text.replace(f'={group}"', f'={mine}"')
+    (tmp_path / "installed.toml").write_text(text)
+    found = settings(short, tmp_path / "installed.toml")
     assert [str(endpoint) for endpoint in found.listen] == [f"unix:/run/lvs-{short}/api.sock"]
+    assert found.groups == dict.fromkeys(groups, mine)
     assert not found.insecure
 
 
