@@ -29,9 +29,9 @@ def load(
     names the key and where it stands.
     """
     values = dict(defaults)
-    if file is not None and not file.exists():
+    if file is not None and not _exists(file):
         raise InvalidInputError("config", f"config: cannot read {file}: there is no such file")
-    path = file or next((each for each in default_files if each.exists()), None)
+    path = file or next((each for each in default_files if _exists(each)), None)
     if path is not None:
         values.update(_from_file(path, defaults))
     values.update(_from_environment(environment, defaults))
@@ -43,6 +43,14 @@ def named_file(given: Path | None, environment: Mapping[str, str]) -> Path | Non
     """Return the file that --config or LVS_CONFIG names, if one does."""
     text = environment.get("LVS_CONFIG")
     return given or (Path(text) if text else None)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file is there; in a folder that is closed to this user nobody can tell: HOME may be another's."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InvalidInputError("config", f"config: cannot read {path}: {error.strerror}") from error
 
 
 def _from_file(path: Path, defaults: Mapping[str, Value]) -> dict[str, Value]:

@@ -103,6 +103,12 @@ def test_a_file_that_is_no_toml_is_named(file: Path, text: str) -> None:
     assert str(file) in refused("config", file=file)
 
 
+def test_a_default_file_that_cannot_even_be_looked_for_is_named(tmp_path: Path) -> None:
+    """As in the home of another user, where sudo -u has left HOME; root is kept out by a name that is too long."""
+    hidden = tmp_path / ("x" * 300)
+    assert f"cannot read {hidden}" in refused("config", default_files=[hidden])
+
+
 def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
     file.write_bytes(b"state_dir = '\xff'")
     assert str(file) in refused("config", file=file)
