@@ -8,7 +8,7 @@ from lvsagent.v1 import sync_daemon_pb2, timeouts_pb2
 
 from agent_common.wire_settings import unpack_sync_daemon, unpack_timeouts
 from cli.site import AgentName
-from cli.tables import table
+from cli.text_table import table
 
 
 def timeouts_lines(_: AgentName, status: timeouts_pb2.TimeoutsStatus) -> list[str]:

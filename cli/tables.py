@@ -26,6 +26,7 @@ from agent_common.wire_drift import unpack_drift
 from cli.errors import text_of
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
+from cli.text_table import table
 from cli.typed import target
 
 
@@ -62,15 +63,6 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [_plain(each) for each in value]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return left-aligned columns; without rows only the head."""
-    lines = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
 
 
 SERVICE_HEAD = ("VIRTUAL SERVER", "SCHEDULER", "PERSISTENT", "DESTINATIONS", "ORIGIN")
