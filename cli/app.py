@@ -36,6 +36,7 @@ COMMANDS = {
     "adopt": "cmd_adopt.adopt",
     "txn": "cmd_txn.app",
     "audit": "cmd_audit.audit",
+    "pki": "cmd_pki.app",
 }
 """Where each is, in the order of --help."""
 

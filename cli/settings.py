@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Value] = {
     "lock_timeout": 10.0,
     "output": "table",
     "vip_mode": "",
+    "pki": "/etc/lvs/pki",
 }
 
 

@@ -189,6 +189,10 @@ def _json() -> Iterator[str]:
         "The answers are the agents' own messages ([API](api.md)) in proto3's JSON mapping, with the protos' field "
         "names and all fields. `lvs status` adds `real_servers`, a list of the same kind."
     )
+    yield from _paragraph(
+        "`lvs pki` asks no agent. What it makes is in the outcome, as `certificates`; `lvs pki show` prints `ca` and "
+        "`certificates`, and of a file `certificates` alone."
+    )
 
 
 def _paragraph(text: str) -> list[str]:

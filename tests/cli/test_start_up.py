@@ -14,7 +14,7 @@ import pytest
 from agent_common.version import VERSION
 from cli.app import COMMANDS, make_app
 
-HEAVY = ("grpc", "google.protobuf", "lvsagent", "pyroute2", "rich", "sqlite3", "importlib.metadata")
+HEAVY = ("grpc", "cryptography", "google.protobuf", "lvsagent", "pyroute2", "rich", "sqlite3", "importlib.metadata")
 
 PROBE = f"""
 import sys
@@ -52,6 +52,7 @@ def lvs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         ("service", "--help"),
         ("service", "edit", "--help"),
         ("status", "--help"),
+        ("pki", "issue", "agent", "--help"),
     ],
     ids=" ".join,
 )
