@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,27 +139,40 @@ def memory_folder(size: str, fallback: Path) -> Path:
 
 
 def start(order: Order, machinery: Path, cache: Path, out: Path, console: int | None = None) -> Guest:
-    """Start the kernel; `console` is the terminal's descriptor, without one the console goes to a file."""
+    """Start a kernel on this machine's files; `console` is the terminal's descriptor, as for `launch`."""
+    arguments = (
+        *("rootfstype=hostfs", "ro", f"init={machinery}/init"),
+        *("quiet", "loglevel=1" if order.tty else "loglevel=4"),
+        *order.devices,
+    )
+    return launch(arguments, order.memory, order.processor, machinery, cache, out, console)
+
+
+def launch(
+    arguments: Sequence[str],
+    memory: str,
+    processor: int,
+    machinery: Path,
+    cache: Path,
+    out: Path,
+    console: int | None = None,
+) -> Guest:
+    """Start a kernel; `console` is the terminal's descriptor, without one the console goes to a file in `out`."""
     con0 = "con0=null,fd:1" if console is None else f"con0=fd:{console},fd:{console}"
-    arguments = [
+    argv = (
         # A guest's system call is a talk between two of its processes (ptrace). On one processor each wakes the other
         # without an interrupt to a second one, which took three quarters of the time.
-        *("taskset", "--cpu-list", str(one_processor(order.processor))),
+        *("taskset", "--cpu-list", str(one_processor(processor))),
         # Should this program be killed outright, its guest goes too.
         *("setpriv", "--pdeathsig", "TERM", str(cache / "root/usr/bin/linux.uml")),
-        *(f"mem={order.memory}", "rootfstype=hostfs", "ro", f"init={machinery}/init", f"uml_dir={machinery}/uml"),
-        *("con=null", con0, "quiet", "loglevel=1" if order.tty else "loglevel=4"),
-        *order.devices,
-    ]
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(machinery),
-        "TMPDIR": str(memory_folder(order.memory, machinery)),
-    }
+        *(f"mem={memory}", f"uml_dir={machinery}/uml", "con=null", con0),
+        *arguments,
+    )
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(machinery), "TMPDIR": str(memory_folder(memory, machinery))}
     open_many_files()
     with (out / "console").open("wb") as log:
         process = subprocess.Popen(
-            arguments,
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

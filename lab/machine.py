@@ -15,7 +15,6 @@ end with all that runs.
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from pathlib import Path
 from lab.boot import fetch, guest_environment, scratch_parent
 from lab.guest import BOOT_SECONDS, LAB, POLL_SECONDS, Guest, LabError, Order, prepare, start
 from lab.host import CommandError, Host
+from lab.image import e2fsprogs
 
 DISK = "/var/lib/lvs"
 """Where a machine has its disk; all else that it writes is in memory."""
@@ -72,7 +72,7 @@ def plugged() -> Iterator[Switch]:
 class Machine:
     """One host. `start` is a bash script that it runs at every boot, as root, before it takes commands.
 
-    What it writes to /run/out is here in `outside`, also after a power cut.
+    What it writes to /run/out is here in `outside`, also after a power cut. `boot` starts its kernel.
     """
 
     host: Host
@@ -80,6 +80,7 @@ class Machine:
     folder: Path
     switch: Switch
     processor: int
+    boot: Callable[[Machine], Guest]
     _guest: Guest | None = None
     _asked: int = 0
 
@@ -87,10 +88,19 @@ class Machine:
     @contextlib.contextmanager
     def made(cls, switch: Switch, host: Host, start: str, processor: int = 0) -> Iterator[Machine]:
         """A machine with an empty disk, without power; at the end it has none again."""
+        with cls.plugged_in(switch, host, start, processor, _boot_from_our_files) as machine:
+            _make_disk(machine.disk, switch.cache)
+            yield machine
+
+    @classmethod
+    @contextlib.contextmanager
+    def plugged_in(
+        cls, switch: Switch, host: Host, start: str, processor: int, boot: Callable[[Machine], Guest]
+    ) -> Iterator[Machine]:
+        """A machine that boots in a way of its own, without power and disk; at the end it has no power again."""
         folder = switch.folder / host.name
         (folder / "out").mkdir(parents=True)
-        machine = cls(host=host, start=start, folder=folder, switch=switch, processor=processor)
-        _make_disk(machine.disk, switch.cache)
+        machine = cls(host=host, start=start, folder=folder, switch=switch, processor=processor, boot=boot)
         try:
             yield machine
         finally:
@@ -106,6 +116,11 @@ class Machine:
         return self.folder / "out"
 
     @property
+    def network_card(self) -> str:
+        """The kernel's argument that makes its eth0, on the switch."""
+        return f"eth0=daemon,{self.host.mac},unix,{self.switch.socket}"
+
+    @property
     def is_on(self) -> bool:
         return self._guest is not None
 
@@ -114,27 +129,21 @@ class Machine:
 
         To be called from a thread that lives as long as the machine shall: its kernel ends with that thread.
         """
+        self.expect_boot()
+        (self.outside / "start").write_text(self.start)
+        self._guest = self.boot(self)
+
+    def expect_boot(self) -> None:
+        """Forget what was asked, and that it has booted: from now on it is about to."""
         self._asked = 0
         (self.outside / "ready").unlink(missing_ok=True)
         for name in ("asked", "answered"):
             shutil.rmtree(self.outside / name, ignore_errors=True)
             (self.outside / name).mkdir()
-        (self.outside / "start").write_text(self.start)
-        order = Order(
-            command=("bash", str(LAB / "machine-init"), self.host.name, self.host.ipv4, self.host.ipv6, DISK),
-            environment=guest_environment((), interactive=False),
-            memory=MEMORY,
-            timeout=None,
-            tty=False,
-            processor=self.processor,
-            devices=(f"eth0=daemon,{self.host.mac},unix,{self.switch.socket}", f"ubda={self.disk}"),
-        )
-        prepare(order, self.folder, self.switch.cache, self.outside)
-        self._guest = start(order, self.folder, self.switch.cache, self.outside)
 
-    def wait(self) -> None:
+    def wait(self, seconds: float = BOOT_SECONDS) -> None:
         """Wait until it takes commands; raises LabError with its console if it does not come to that."""
-        self._until((self.outside / "ready").exists, BOOT_SECONDS, "it has not booted")
+        self._until((self.outside / "ready").exists, seconds, "it has not booted")
 
     def cut_power(self) -> None:
         """End it in the middle of whatever it does. What was not synced is lost; without power nothing happens."""
@@ -180,7 +189,8 @@ class Machine:
         except LabError as error:
             raise guest.failure(f"{self.host.name}: {error}") from error
         if not is_so():
-            raise guest.failure(f"{self.host.name}: it died\n{(self.outside / 'stdout').read_text()}")
+            printed = self.outside / "stdout"
+            raise guest.failure(f"{self.host.name}: it died\n{printed.read_text() if printed.exists() else ''}")
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -190,15 +200,24 @@ def write_whole(file: Path, text: str) -> None:
     new.rename(file)
 
 
+def _boot_from_our_files(machine: Machine) -> Guest:
+    order = Order(
+        command=("bash", str(LAB / "machine-init"), machine.host.name, machine.host.ipv4, machine.host.ipv6, DISK),
+        environment=guest_environment((), interactive=False),
+        memory=MEMORY,
+        timeout=None,
+        tty=False,
+        processor=machine.processor,
+        devices=(machine.network_card, f"ubda={machine.disk}"),
+    )
+    prepare(order, machine.folder, machine.switch.cache, machine.outside)
+    return start(order, machine.folder, machine.switch.cache, machine.outside)
+
+
 def _make_disk(file: Path, cache: Path) -> None:
     with file.open("wb") as disk:
         disk.truncate(DISK_BYTES)
-    fetched = cache / "root/usr"
-    environment = {
-        "PATH": f"{fetched}/sbin:/usr/sbin:/sbin:/usr/bin:/bin",
-        "LD_LIBRARY_PATH": str(fetched / "lib/x86_64-linux-gnu"),
-    }
-    subprocess.run(("mke2fs", "-q", "-t", "ext4", str(file)), env={**os.environ, **environment}, check=True)
+    subprocess.run(("mke2fs", "-q", "-t", "ext4", str(file)), env=e2fsprogs(cache), check=True)
 
 
 def _until(is_so: Callable[[], bool], seconds: float, what: str) -> None:
