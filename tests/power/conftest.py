@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import kernels
 from tests.power.cases import all_cases
 from tests.power.site import PowerSite
 
@@ -22,14 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Being told to end is an end like any other: no kernel, and no folder, is left."""
-    signal.signal(signal.SIGTERM, lambda number, _frame: pytest.exit("told to end", 128 + number))
+    """No kernel is left when we are told to end."""
+    kernels.end_when_told()
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """They are run by name: with all of tests/, a run of what needs no kernel would boot some."""
-    named = [Path(arg.partition("::")[0]).resolve() for arg in config.args]
-    return None if any(each.is_relative_to(Path(__file__).parent) for each in named) else True
+    """They are run by name."""
+    return kernels.leave_out_unless_named(config, Path(__file__).parent)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

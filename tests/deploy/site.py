@@ -1,0 +1,112 @@
+"""A director, two real servers and a client, each a Debian host of its own; and what their administrators do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.debian_host import DebianHost
+from lab.host import Host
+from lab.machine import plugged
+from tests.deploy.traffic import Traffic, traffic
+
+PORT = 10000
+VIP = "192.168.0.200"
+WEB = Path(__file__).parents[2] / "lab/web.py"
+
+DIRECTOR = Host(name="lb1", ipv4="192.168.0.10", ipv6="2001:db8::10", mac="02:00:c0:a8:00:0a")
+REAL_SERVERS = (
+    Host(name="rs1", ipv4="192.168.0.104", ipv6="2001:db8::104", mac="02:00:c0:a8:00:68"),
+    Host(name="rs2", ipv4="192.168.0.105", ipv6="2001:db8::105", mac="02:00:c0:a8:00:69"),
+)
+CLIENT = Host(name="client", ipv4="192.168.0.50", ipv6="2001:db8::50", mac="02:00:c0:a8:00:32")
+
+APPLICATION = """\
+[Unit]
+Description=An application on {address}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=/usr/bin/python3 -I -S /usr/local/bin/web.py http {address} {port} {name}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploySite:
+    """The hosts. On the real servers runs an application that answers with its host's name."""
+
+    director: DebianHost
+    real_servers: tuple[DebianHost, ...]
+    client: DebianHost
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls) -> Iterator[DeploySite]:
+        """A site that runs; nothing of ours is on it."""
+        with contextlib.ExitStack() as stack:
+            switch = stack.enter_context(plugged())
+
+            def host(each: Host, processor: int) -> DebianHost:
+                return stack.enter_context(DebianHost.made(switch, each, processor))
+
+            site = cls(
+                director=host(DIRECTOR, 0),
+                real_servers=tuple(host(each, 1) for each in REAL_SERVERS),
+                client=host(CLIENT, 0),
+            )
+            site.boot()
+            for each in site.real_servers:
+                each.push(WEB, "/usr/local/bin/web.py")
+                add_application(each, "web", "::", PORT)
+            yield site
+
+    @property
+    def served(self) -> tuple[DebianHost, ...]:
+        """The hosts that our package is for."""
+        return (self.director, *self.real_servers)
+
+    @property
+    def hosts(self) -> tuple[DebianHost, ...]:
+        """All of them."""
+        return (*self.served, self.client)
+
+    def boot(self) -> None:
+        """Switch all on, and wait until systemd says that all is well on each."""
+        for each in self.hosts:
+            each.power_on()
+        for each in self.hosts:
+            must_run(each)
+
+    def traffic(self) -> contextlib.AbstractContextManager[Traffic]:
+        """The client asks the VIP."""
+        return traffic(self.client, VIP, PORT)
+
+    def curl(self, url: str) -> str:
+        """What the client gets; nothing, if nobody answers."""
+        return self.client.out("curl", "--silent", "--max-time", "5", url, check=False)
+
+    def told(self) -> str:
+        """What the hosts have to say."""
+        texts = []
+        for each in self.hosts:
+            journal = each.journal("--unit", "lvs-*", "--unit", "web*", "--lines", "200") if each.machine.is_on else ""
+            texts.append(f"--- {each.name}: journal\n{journal}\n--- {each.name}: console\n{each.console()[-2000:]}")
+        return "\n".join(texts)
+
+
+def must_run(host: DebianHost) -> None:
+    """Wait until a host is up, and fail if systemd finds anything wrong with it."""
+    state = host.wait()
+    assert state == "running", f"{host.name} is {state}: {host.out('systemctl', '--failed', '--no-pager')}"
+
+
+def add_application(host: DebianHost, unit: str, address: str, port: int) -> None:
+    """Have an application start now, and at every boot; it answers with its host's name."""
+    text = APPLICATION.format(address=address, port=port, name=host.name)
+    host.bash(f"cat >/etc/systemd/system/{unit}.service <<'END'\n{text}END\nsystemctl enable --quiet --now {unit}")
