@@ -102,6 +102,12 @@ class DebianHost:
         self.run("cp", "/run/out/pushed", there)
         between.unlink()
 
+    def pull(self, there: str, file: Path) -> None:
+        """Copy a file from there to this machine."""
+        between = self.machine.outside / "pulled"
+        self.run("cp", there, "/run/out/pulled")
+        shutil.move(between, file)
+
     def journal(self, *arguments: str) -> str:
         """What the host's journal says since it has booted, as `--unit NAME` and the like narrow it."""
         return self.out("journalctl", "--boot", "--no-pager", "--output", "short-monotonic", *arguments)

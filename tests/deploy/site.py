@@ -44,6 +44,8 @@ class DeploySite:
     director: DebianHost
     real_servers: tuple[DebianHost, ...]
     client: DebianHost
+    folder: Path
+    """For what is carried from host to host."""
 
     @classmethod
     @contextlib.contextmanager
@@ -59,6 +61,7 @@ class DeploySite:
                 director=host(DIRECTOR, 0),
                 real_servers=tuple(host(each, 1) for each in REAL_SERVERS),
                 client=host(CLIENT, 0),
+                folder=switch.folder,
             )
             site.boot()
             for each in site.real_servers:
@@ -100,13 +103,29 @@ class DeploySite:
         return "\n".join(texts)
 
 
+def role_of(host: DebianHost) -> str:
+    """Which of our agents a host runs."""
+    return "director" if host.name == DIRECTOR.name else "realserver"
+
+
+def unit_of(host: DebianHost) -> str:
+    """The unit of its agent."""
+    return f"lvs-{role_of(host)}.service"
+
+
 def must_run(host: DebianHost) -> None:
     """Wait until a host is up, and fail if systemd finds anything wrong with it."""
     state = host.wait()
     assert state == "running", f"{host.name} is {state}: {host.out('systemctl', '--failed', '--no-pager')}"
 
 
+def write(host: DebianHost, file: str, text: str) -> None:
+    """Write one of its files anew, as an editor does: owner and mode stay."""
+    host.bash(f"cat >{file} <<'END'\n{text}END")
+
+
 def add_application(host: DebianHost, unit: str, address: str, port: int) -> None:
     """Have an application start now, and at every boot; it answers with its host's name."""
     text = APPLICATION.format(address=address, port=port, name=host.name)
-    host.bash(f"cat >/etc/systemd/system/{unit}.service <<'END'\n{text}END\nsystemctl enable --quiet --now {unit}")
+    write(host, f"/etc/systemd/system/{unit}.service", text)
+    host.run("systemctl", "enable", "--quiet", "--now", unit)
