@@ -14,6 +14,7 @@ from agent_common.paging import MAX_PAGE
 from cli import session, tables
 from cli.errors import status_of, text_of
 from cli.reading import Reading, read_all
+from cli.text_table import table
 
 if TYPE_CHECKING:
     from cli.client import AgentClient, Clients
@@ -108,7 +109,7 @@ def audit_lines(readings: Sequence[Reading[list[Record]]]) -> list[str]:
         ]
         for record, agent in found
     ]
-    return tables.table(["TIME (UTC)", "AGENT", "CALLER", "CALL", "CHANGED", "OUTCOME"], rows).splitlines()
+    return table(["TIME (UTC)", "AGENT", "CALLER", "CALL", "CHANGED", "OUTCOME"], rows).splitlines()
 
 
 def _short(caller: str) -> str:
