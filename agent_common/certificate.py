@@ -12,6 +12,9 @@ from functools import lru_cache
 from agent_common.errors import InvalidInputError
 from agent_common.identity import Identity, parse_identity
 
+WARN_DAYS = 30
+"""So long before the end of a certificate it is time to renew it: that of a year has a twelfth left."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
@@ -38,6 +41,7 @@ class Certificate:
 def read_certificate(pem: bytes) -> Certificate:
     """Read the first certificate of a PEM text; raises InvalidInputError. Remembered: it is asked at every call."""
     from cryptography import x509  # 10 MB and 60 ms, for those who use TLS
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         found = x509.load_pem_x509_certificate(pem)
@@ -45,7 +49,13 @@ def read_certificate(pem: bytes) -> Certificate:
         uris = tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
     except x509.ExtensionNotFound:
         uris = ()
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         raise InvalidInputError("certificate", f"certificate: cannot be read: {error}") from error
     return Certificate(
         serial=format(found.serial_number, "x"),
@@ -63,7 +73,18 @@ def check_key_fits(cert: bytes, key: bytes, field: str) -> None:
 
     try:
         public = load_pem_private_key(key, password=None).public_key()
+        certified = x509.load_pem_x509_certificate(cert).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidInputError(field, f"{field}: cannot be read as a private key in PEM: {error}") from error
-    if public != x509.load_pem_x509_certificate(cert).public_key():
+    if public != certified:
         raise InvalidInputError(field, f"{field}: is not the key of the certificate")
+
+
+def expiry_warning(whose: str, until: datetime.datetime, now: datetime.datetime) -> str:
+    """Return what somebody should know of the end of a certificate; nothing while it is more than WARN_DAYS away."""
+    left = until - now
+    if left > datetime.timedelta(days=WARN_DAYS):
+        return ""
+    if left <= datetime.timedelta():
+        return f"{whose} has expired ({until:%Y-%m-%d %H:%M} UTC); renew it"
+    return f"{whose} expires in {left.days} days ({until:%Y-%m-%d %H:%M} UTC); renew it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import socket
 import time
 import urllib.parse
@@ -57,7 +58,9 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         problems: Callable[[], Sequence[str]] = lambda: (),
         read_server: ReadServer | None = None,
         settled_fence: Callable[[], int] = lambda: 0,
+        certificate_expires: Callable[[], datetime.datetime | None] = lambda: None,
     ) -> None:
+        self._certificate_expires = certificate_expires
         self._settled_fence = settled_fence
         self._read_server = read_server
         self._identity = identity
@@ -75,6 +78,8 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         peer = peer_address()
         response = await self._run(lambda: self._read(request))
         response.peer_address = peer
+        if (expires := self._certificate_expires()) is not None:
+            response.certificate_expires.FromDatetime(expires)
         return response
 
     async def CheckListener(

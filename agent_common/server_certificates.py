@@ -7,15 +7,20 @@ import logging
 
 import grpc
 
-from agent_common.certificate import Certificate, check_key_fits, read_certificate
+from agent_common.certificate import Certificate, check_key_fits, expiry_warning, read_certificate
 from agent_common.endpoint import TlsFiles
 from agent_common.errors import InvalidInputError
 from agent_common.identity import Identity, Kind
 
-WARN_DAYS = 30
-"""So long before the end of a certificate it is time to renew it: that of a year has a twelfth left."""
-
 _log = logging.getLogger(__name__)
+
+
+def expires(files: TlsFiles | None) -> datetime.datetime | None:
+    """Return until when the certificate of an agent with these files is valid, if it has any that can be read."""
+    try:
+        return None if files is None else read_certificate(files.read()[1]).not_after
+    except InvalidInputError:
+        return None
 
 
 class ServerCertificates:
@@ -41,13 +46,7 @@ class ServerCertificates:
 
     def expiry(self, now: datetime.datetime) -> str:
         """Return what an operator should know of the end of the certificate, or nothing."""
-        left = self.certificate.not_after - now
-        if left > datetime.timedelta(days=WARN_DAYS):
-            return ""
-        until = f"{self.certificate.not_after:%Y-%m-%d %H:%M} UTC"
-        if left < datetime.timedelta():
-            return f"the agent's certificate {self._files.cert} has expired ({until}): nobody connects; renew it"
-        return f"the agent's certificate {self._files.cert} expires in {left.days} days ({until}); renew it"
+        return expiry_warning(f"the agent's certificate {self._files.cert}", self.certificate.not_after, now)
 
     def _read(self) -> tuple[Certificate, Identity, grpc.ServerCertificateConfiguration]:
         ca, cert, key = self._files.read()

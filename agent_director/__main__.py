@@ -44,6 +44,7 @@ from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
+from agent_common.server_certificates import expires
 from agent_common.sqlite_state import SqliteState
 from agent_common.state import State, follow_room, if_intact
 from agent_common.transaction_service import TransactionServicer
@@ -223,6 +224,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
                 read_server=lambda key: pack_server(virtual_servers, destinations, key),
                 problems=problems.texts,
                 settled_fence=transactions.settled_fence,
+                certificate_expires=lambda: expires(settings.tls),
             ),
         ),
     )

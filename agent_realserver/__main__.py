@@ -42,6 +42,7 @@ from agent_common.netlink_notices import NetlinkNotices
 from agent_common.procfs_sockets import ProcfsSockets
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
+from agent_common.server_certificates import expires
 from agent_common.sqlite_state import SqliteState
 from agent_common.state import State, follow_room, if_intact
 from agent_common.transaction_records import TransactionRecords
@@ -162,7 +163,13 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
     watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
     host = HostServicer(
-        identity, addresses, sockets, worker, problems=problems.texts, settled_fence=transactions.settled_fence
+        identity,
+        addresses,
+        sockets,
+        worker,
+        problems=problems.texts,
+        settled_fence=transactions.settled_fence,
+        certificate_expires=lambda: expires(settings.tls),
     )
     audit_file = AuditFile(settings.state_dir)
     servicers = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -60,6 +61,7 @@ def run_status(site: Site, terminal: Terminal) -> int:
         _document(terminal, agents=directors, real_servers=real_servers)
     else:
         _lines(terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address), names=False)
+    _warn_of_expiry(site, terminal, [*directors, *real_servers])
     return _worst([*directors, *_missed(terminal, directors, real_servers)])
 
 
@@ -179,6 +181,18 @@ async def _read_site(
     directors = await read_all(clients, clients.site.director_names(), read_director)
     states = [each.answer for each in directors if each.answer is not None]
     return directors, await read_all(clients, real_servers_of(states), read_real_server)
+
+
+def _warn_of_expiry(
+    site: Site, terminal: Terminal, readings: Sequence[Reading[DirectorState] | Reading[RealServerState]]
+) -> None:
+    hosts = [(each.agent, each.answer.host) for each in readings if each.answer is not None]
+    if site.tls is None and not any(host.HasField("certificate_expires") for _, host in hosts):
+        return
+    from cli.expiry import expiry_warnings
+
+    for line in expiry_warnings(hosts, site.tls, datetime.datetime.now(datetime.UTC)):
+        terminal.say(f"lvs: {line}")
 
 
 def _missed(

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lvsagent.v1 import destination_pb2 as _destination_pb2
@@ -198,6 +199,7 @@ class GetHostResponse(_message.Message):
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_EXPIRES_FIELD_NUMBER: _builtins.int
     kind: Global___AgentKind.ValueType
     """Kind of agent."""
     version: _builtins.str
@@ -242,6 +244,10 @@ class GetHostResponse(_message.Message):
     def destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.DestinationStatus]:
         """Its destinations, in the order of their keys."""
 
+    @_builtins.property
+    def certificate_expires(self) -> _timestamp_pb2.Timestamp:
+        """Until when the certificate is valid that the agent shows to new connections; not set without TLS."""
+
     def __init__(
         self,
         *,
@@ -259,10 +265,11 @@ class GetHostResponse(_message.Message):
         virtual_server: _virtual_server_pb2.VirtualServerStatus | None = ...,
         destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
         fence: _builtins.int = ...,
+        certificate_expires: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires", b"certificate_expires", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "destinations", b"destinations", "fence", b"fence", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "certificate_expires", b"certificate_expires", "destinations", b"destinations", "fence", b"fence", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
