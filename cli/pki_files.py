@@ -14,6 +14,7 @@ Imports cryptography.
 from __future__ import annotations
 
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
 )
 
@@ -81,7 +81,7 @@ class Folder:
         key = _read_key(self.path / CA_KEY)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise refused(f"{self.path / CA_KEY} is no P-256 key, and lvs pki signs with no other")
-        if _public(key.public_key()) != _public(certificate.public_key()):
+        if not _fits(key, certificate):
             raise refused(f"{self.path / CA_KEY} is not the key of {path}; bring the right one, or make another CA")
         try:
             domain = check_domain(domain_of(certificate), "domain")
@@ -181,9 +181,14 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     if b"-----BEGIN CERTIFICATE-----" not in content:
         raise refused(f"{path} holds no certificate (PEM)")
     try:
-        return x509.load_pem_x509_certificates(content)
-    except PARSER_ERRORS as error:
+        with warnings.catch_warnings():  # what cryptography says on stderr we say ourselves
+            warnings.simplefilter("ignore")
+            found = x509.load_pem_x509_certificates(content)
+            for each in found:
+                describe(each)  # extensions are parsed when they are asked for: here is where that may fail
+    except (*PARSER_ERRORS, InvalidInputError) as error:
         raise refused(f"{path} holds a certificate that cannot be read: {error}") from error
+    return found
 
 
 def signed_by(certificate: x509.Certificate, ca: x509.Certificate) -> bool:
@@ -209,7 +214,7 @@ def _mismatch(certificate: x509.Certificate, path: Path) -> str:
         key = _read_key(path)
     except LvsError as error:
         return error.message
-    if _public(key.public_key()) == _public(certificate.public_key()):
+    if _fits(key, certificate):
         return ""
     return f"{KEY} is not the key of {CERTIFICATE}: a change did not come to its end"
 
@@ -225,9 +230,12 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise refused(f"cannot read {path}: it holds no key (PEM)") from error
 
 
-def _public(key: object) -> bytes:
-    """Return a public key of any kind in one form."""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined, no-any-return]
+def _fits(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bool:
+    """Whether a key, which may be of another kind, is that of a certificate."""
+    try:
+        return key.public_key() == certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _text(certificate: x509.Certificate) -> bytes:

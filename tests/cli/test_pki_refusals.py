@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from agent_common.errors import LvsError
+from cli import pki_tables
 from cli.pki import make_authority
 from cli.pki_files import Folder
-from tests.cli.pki import DAY, Pki, openssl
+from cli.pki_issue import plan_renewal
+from cli.pki_request import Chosen
+from cli.pki_survey import look_at, survey
+from tests.cli.pki import DAY, Pki, aged, openssl
 
 BAD = {
     "no address": (("issue", "agent", "x"), "'--address'"),
@@ -195,3 +207,32 @@ def test_a_refusal_for_days_says_how_many_are_left(pki: Pki) -> None:
     assert "days: 365 are more than the CA has left" in ended.err
     assert "give at most 99, or make another CA" in ended.err or "give at most 100" in ended.err
     assert sorted(pki.contents()) == ["ca.crt", "ca.key"]
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PKI whose files may be damaged."""
+    path = tmp_path_factory.mktemp("damaged") / "pki"
+    aged(path, 0)
+    return path
+
+
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7), name=st.sampled_from(["ca.crt", "director-lb1/tls.crt"]))
+@settings(max_examples=400, deadline=None)
+def test_a_certificate_with_any_bit_flipped_is_read_or_refused(damaged: Path, at: int, bit: int, name: str) -> None:
+    """There is no file that ends in a defect."""
+    file, now = damaged / name, datetime.datetime.now(datetime.UTC)
+    whole = file.read_bytes()
+    content = bytearray(x509.load_pem_x509_certificate(whole).public_bytes(Encoding.DER))
+    content[at % len(content)] ^= 1 << bit
+    file.write_bytes(ssl.DER_cert_to_PEM_cert(bytes(content)).encode())
+    try:
+        for attempt in (
+            lambda: list(pki_tables.survey_lines(survey(damaged, now), now)),
+            lambda: [list(pki_tables.file_lines(row, now)) for row in look_at(file)],
+            lambda: plan_renewal(damaged, Chosen(everything=True), now, None),
+        ):
+            with contextlib.suppress(LvsError):
+                attempt()
+    finally:
+        file.write_bytes(whole)
