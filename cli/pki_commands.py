@@ -157,9 +157,9 @@ def _bring(issued: Issued) -> NextCommand:
     purpose, directory = f"to bring {issued.holder} to its host", issued.directory.name
     if not issued.holder.kind.is_agent:
         return NextCommand(purpose=purpose, command=f"scp -rp {_quoted(issued.directory)} HOST:")
-    install = f"install -D -g lvs-{issued.holder.kind} -m 0640 -t /etc/lvs/tls {directory}/*"
-    there = f"""cd "$(mktemp -d)" && tar -x && {install} && rm -r "$PWD\""""
-    pack = f"tar -C {_quoted(issued.directory.parent)} -c {directory}"
+    install = f"install -D -g lvs-tls -m 0640 -t /etc/lvs/tls {directory}/*"
+    there = f"""cd "$(mktemp -d)" && tar -xf - && {install} && rm -r "$PWD\""""
+    pack = f"tar -C {_quoted(issued.directory.parent)} -cf - {directory}"
     return NextCommand(purpose=purpose, command=f"{pack} | ssh root@{issued.holder.addresses[0]} '{there}'")
 
 

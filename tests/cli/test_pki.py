@@ -112,7 +112,7 @@ def test_an_agent_is_a_real_servers_unless_told_otherwise(pki: Pki) -> None:
     pki.init()
     ended = pki.done("issue", "agent", "rs1", "--address", "192.168.0.104")
     assert ended.out.startswith("issued realserver/rs1 for 192.168.0.104 in ")
-    assert f"tar -C {pki.path} -c realserver-rs1 | ssh root@192.168.0.104 " in ended.err
+    assert f"tar -C {pki.path} -cf - realserver-rs1 | ssh root@192.168.0.104 " in ended.err
 
 
 def test_renewing_keeps_identity_and_addresses_and_nothing_else(pki: Pki) -> None:

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent_common.endpoint import TlsFiles
 from agent_common.errors import InvalidInputError, RefusedError
 from agent_common.identity import Kind
 from cli.pki import CLOCK_SKEW, Authority, lifetime, make_authority, make_pair
@@ -25,7 +26,10 @@ from cli.pki_facts import describe
 from cli.pki_files import Folder
 from cli.pki_request import Address, Holder, HostName, parse_agent, parse_host
 from tests.cli.pki import Pki, openssl
+from tests.common.test_access import HERE, connected, serving
 from tests.common.test_identity import NAMES
+from tests.common.test_tls import get_host, refusal, served_serial
+from tests.hosts import RealServerHost
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -237,3 +241,28 @@ async def test_another_ca_opens_nothing(pki: Pki, tmp_path: Path) -> None:
     async with served(pki.path / "director-lb1") as (port, callers):
         assert await call(stranger, f"127.0.0.1:{port}") is grpc.StatusCode.UNAVAILABLE
     assert callers == []
+
+
+async def test_an_agent_as_it_is_shipped_takes_them_and_denies_what_show_lists(pki: Pki, tmp_path: Path) -> None:
+    """It serves with an agent's files, lets a user in, and keeps out a serial as `lvs pki show` prints it."""
+    shutil.copytree(pki.path, tmp_path / "pki")
+    site = Pki(path=tmp_path / "pki")
+    site.done("issue", "agent", "rs2", "--address", HERE)
+    agent, user = tls_files(site, "realserver-rs2"), tls_files(site, "admin-ada")
+    async with (
+        serving(tmp_path, Kind.REALSERVER, RealServerHost(), tls=agent) as target,
+        connected(target, user.ca, user) as channel,
+    ):
+        await get_host(channel)
+        site.done("renew", "realserver/rs2", "admin/ada")
+        assert served_serial(target, user.cert, user.key) == site.show()["realserver/rs2 current"]["serial"]
+        (tmp_path / "denied").write_text(f"{site.show()['admin/ada superseded']['serial']}  # stolen\n")
+        assert "deny-list" in (await refusal(channel)).message
+        async with connected(target, user.ca, user) as renewed:
+            await get_host(renewed)
+
+
+def tls_files(pki: Pki, name: str) -> TlsFiles:
+    """What a host has been given."""
+    directory = pki.path / name
+    return TlsFiles(ca=directory / "ca.crt", cert=directory / "tls.crt", key=directory / "tls.key")

@@ -68,7 +68,7 @@ def test_the_command_that_brings_files_to_a_host_does_so(tmp_path: Path) -> None
         command = pki.done(*words).err.splitlines()[-1]
         assert "ssh root@192.168.0.10 " in command
         there = command.replace("ssh root@192.168.0.10", f"env TMPDIR={way} sh -c").replace("/etc/lvs/tls", str(host))
-        subprocess.run(["bash", "-c", there.replace("lvs-director", str(os.getgid()))], check=True)
+        subprocess.run(["bash", "-c", there.replace("lvs-tls", str(os.getgid()))], check=True)
         brought = {each.name: each.read_bytes() for each in host.iterdir()}
         assert brought == {each.name: each.read_bytes() for each in (pki.path / "director-lb1").iterdir()}
         assert {stat.S_IMODE(each.stat().st_mode) for each in host.iterdir()} == {0o640}
