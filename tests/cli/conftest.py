@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
 
-from tests.cli.pki import Pki
+from cli.pki_issue import init, issue
+from cli.pki_request import parse_agent, parse_user
+from tests.cli.pki import DAY, Pki
 
 
 @pytest.fixture
@@ -17,8 +20,9 @@ def pki(tmp_path: Path) -> Pki:
 
 @pytest.fixture
 def site(pki: Pki) -> Pki:
-    """A CA, a director's agent, and an administrator."""
-    pki.init()
-    pki.done("issue", "agent", "lb1", "--role", "director", "--address", "192.168.0.10")
-    pki.done("issue", "user", "ada", "--role", "admin")
+    """A CA, a director's agent, and an administrator; without a process for each, of which there would be hundreds."""
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    init(pki.path, "lvs.internal", now, 3650 * DAY, force=False)
+    for holder in (parse_agent("lb1", ["192.168.0.10"], "director"), parse_user("ada", "admin")):
+        issue(pki.path, holder, now, 365 * DAY, force=False)
     return pki
