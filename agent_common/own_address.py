@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 from agent_common.endpoint import Endpoint
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 30.0
+"""A network that needs longer finds the agent started anew; what waits for the network must not wait for ever."""
+
 _PAUSE_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
