@@ -137,7 +137,12 @@ async def _follow_health(
 ) -> None:
     while True:
         await asyncio.sleep(_HEALTH_SECONDS)
-        await _set_health(servicer, names, serving=await is_serving())
+        try:
+            serving = await is_serving()
+        except Exception as error:  # health must go on being told
+            _log.warning("cannot tell whether it serves", exc_info=error)
+            serving = False
+        await _set_health(servicer, names, serving=serving)
 
 
 async def _set_health(servicer: health.aio.HealthServicer, names: Sequence[str], *, serving: bool) -> None:

@@ -101,7 +101,11 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             await asyncio.sleep(min(_PAUSE_SECONDS, left))
 
     async def _look(self, protocol: Protocol, address: IpAddress, port: int) -> host_service_pb2.CheckListenerResponse:
-        listeners = await self._run(lambda: self._sockets.listeners(protocol))
+        listeners, is_here = await self._run(
+            lambda: (self._sockets.listeners(protocol), self._addresses.route_to(address).local)
+        )
+        if not is_here:  # nobody shall have this host knock at others' doors
+            return host_service_pb2.CheckListenerResponse(detail=f"{address} is not an address of this host")
         binding = listening_on(listeners, protocol, address, port)
         response = host_service_pb2.CheckListenerResponse(
             listening=binding is not Binding.NONE, wildcard=binding is Binding.WILDCARD

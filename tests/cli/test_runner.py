@@ -272,9 +272,7 @@ class TestUndo:
 
 
 def listening(seconds: float, warning: str = "") -> Step:
-    listener = host_service_pb2.CheckListenerRequest(
-        protocol=virtual_server_pb2.PROTOCOL_UDP, address=str(VIP), port=53
-    )
+    listener = host_service_pb2.CheckListenerRequest(protocol=virtual_server_pb2.PROTOCOL_UDP, address=RS, port=53)
     agent = real_server(ip_address(RS))
     return Step(agent=agent, title="wait", listener=listener, seconds=seconds, wildcard_warning=warning)
 
@@ -286,7 +284,7 @@ class TestReady:
         waiting = asyncio.ensure_future(stage.runner.run([listening(5)]))
         await asyncio.sleep(0.3)
         assert not waiting.done()
-        rs.sockets.bound.append(Listener(protocol=Protocol.UDP, address=VIP, port=53))
+        rs.sockets.bound.append(Listener(protocol=Protocol.UDP, address=ip_address(RS), port=53))
         assert await waiting is None
         assert stage.said() == [("done", "wait")]
         assert stage.reports[0].warnings == ()
@@ -294,11 +292,11 @@ class TestReady:
     async def test_in_time_or_not_at_all_and_what_was_found_instead_is_said(
         self, stage: Stage, rs: RealServerHost
     ) -> None:
-        rs.sockets.bound.append(Listener(protocol=Protocol.UDP, address=ip_address(RS), port=53))
+        rs.sockets.bound.append(Listener(protocol=Protocol.UDP, address=VIP, port=53))
         failed = await stage.runner.run([listening(0.1)])
         assert failed is not None
         assert isinstance(failed.error, RefusedError)
-        assert "after 0.1 s: something listens on port 53 of 192.168.0.104 only" in failed.error.message
+        assert "after 0.1 s: something listens on port 53 of 192.168.0.200 only" in failed.error.message
 
     async def test_one_on_the_wildcard_gets_the_warning(self, stage: Stage, rs: RealServerHost) -> None:
         rs.sockets.bound.append(Listener(protocol=Protocol.UDP, address=ip_address("::"), port=53))

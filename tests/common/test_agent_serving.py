@@ -9,6 +9,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -53,6 +54,9 @@ from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import KEYS, destination
 from tests.hosts import VIP, VIP6, WEB, DirectorHost, RealServerHost, holder
 from tests.serving import Host, served, services
+
+OWN = "192.168.0.104"
+"""The real server's own address."""
 
 DIRECTOR_SERVICES = {
     "AuditService",
@@ -468,30 +472,38 @@ class TestRealServer:
         assert isinstance(await error_of(rs.arp.RestoreArp(restore)), NotFoundError)
 
     async def test_whether_something_listens(self, rs: Agent) -> None:
-        request = host_service_pb2.CheckListenerRequest(
-            protocol=virtual_server_pb2.PROTOCOL_UDP, address=str(VIP), port=53
-        )
+        request = host_service_pb2.CheckListenerRequest(protocol=virtual_server_pb2.PROTOCOL_UDP, address=OWN, port=53)
         answer = await rs.hosts.CheckListener(request)
         assert (answer.listening, answer.detail) == (False, "no UDP socket is bound to port 53")
-        for address, wildcard in (("0.0.0.0", True), (str(VIP), False)):
+        for address, wildcard in (("0.0.0.0", True), (OWN, False)):
             rs.host.sockets.bound = [Listener(protocol=Protocol.UDP, address=ip_address(address), port=53)]
             answer = await rs.hosts.CheckListener(request)
             assert (answer.listening, answer.wildcard) == (True, wildcard)
 
     async def test_the_agent_waits_for_something_that_listens(self, rs: Agent) -> None:
         request = host_service_pb2.CheckListenerRequest(
-            protocol=virtual_server_pb2.PROTOCOL_UDP, address=str(VIP), port=53, wait=Duration(seconds=30)
+            protocol=virtual_server_pb2.PROTOCOL_UDP, address=OWN, port=53, wait=Duration(seconds=30)
         )
         asking = asyncio.ensure_future(rs.hosts.CheckListener(request))
         await asyncio.sleep(0.1)
         assert not asking.done()
-        rs.host.sockets.bound = [Listener(protocol=Protocol.UDP, address=VIP, port=53)]
+        rs.host.sockets.bound = [Listener(protocol=Protocol.UDP, address=ip_address(OWN), port=53)]
         assert (await asyncio.wait_for(asking, 2)).listening
         rs.host.sockets.bound = []
         request.wait.FromMilliseconds(300)
         assert not (await rs.hosts.CheckListener(request)).listening
         request.wait.FromSeconds(61)
         assert (await error_of(rs.hosts.CheckListener(request))).field == "wait"
+
+    async def test_nobody_has_a_host_knock_at_the_doors_of_others(self, rs: Agent) -> None:
+        """A viewer could look through the whole network from there."""
+        rs.host.sockets.bound = [Listener(protocol=Protocol.TCP, address=ip_address("0.0.0.0"), port=53)]
+        for address in ("192.168.0.1", "8.8.8.8", str(VIP)):
+            request = host_service_pb2.CheckListenerRequest(
+                protocol=virtual_server_pb2.PROTOCOL_TCP, address=address, port=53
+            )
+            answer = await rs.hosts.CheckListener(request)
+            assert (answer.listening, answer.detail) == (False, f"{address} is not an address of this host")
 
     async def test_what_cannot_be_listened_on_is_refused(self, rs: Agent) -> None:
         for request, field in (
@@ -608,6 +620,39 @@ async def test_an_agent_that_cannot_work_says_not_serving_and_answers_all_the_sa
         stub = ipvs_service_pb2_grpc.IpvsServiceStub(channel)
         error = await error_of(stub.ListVirtualServers(ipvs_service_pb2.ListVirtualServersRequest()))
         assert error.reason is Reason.IPVS_MISSING
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.wait_for(running, 10)
+
+
+async def test_health_goes_on_being_told_after_a_failure_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that cannot be had is NOT_SERVING, and the next one counts again."""
+    monkeypatch.setattr("agent_common.agent._HEALTH_SECONDS", 0.05)
+    answers = iter([True, OSError("broken"), False])
+
+    async def is_serving() -> bool:
+        found = next(answers, True)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    path = tmp_path / "api.sock"
+    settings = AgentSettings(listen=(Endpoint(path=str(path)),), state_dir=tmp_path, tls=None, insecure=False)
+    running = asyncio.ensure_future(serve(settings, Kind.DIRECTOR, services(DirectorHost()), is_serving, []))
+    await until(path.exists)
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        await channel.channel_ready()
+        watch: Any = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )(health_pb2.HealthCheckRequest())
+        seen = []
+        while len(seen) < 2 or seen[-1] != health_pb2.HealthCheckResponse.SERVING:
+            seen.append((await asyncio.wait_for(watch.read(), 5)).status)
+        assert health_pb2.HealthCheckResponse.NOT_SERVING in seen
+        watch.cancel()
     signal.raise_signal(signal.SIGTERM)
     await asyncio.wait_for(running, 10)
 

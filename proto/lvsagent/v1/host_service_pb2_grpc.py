@@ -61,7 +61,8 @@ class HostServiceServicer(object):
 
     def CheckListener(self, request, context):
         """Asks the host whether a program of its own takes connections on an address and port: TCP by connecting, UDP and SCTP by
-        looking for a bound socket. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
+        looking for a bound socket. An address of another host is never asked: the answer is no. Read only. Role: viewer. Errors:
+        INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

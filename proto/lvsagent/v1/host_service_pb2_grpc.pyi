@@ -39,7 +39,8 @@ class HostServiceStub:
     """
     CheckListener: _grpc.UnaryUnaryMultiCallable[_host_service_pb2.CheckListenerRequest, _host_service_pb2.CheckListenerResponse]
     """Asks the host whether a program of its own takes connections on an address and port: TCP by connecting, UDP and SCTP by
-    looking for a bound socket. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
+    looking for a bound socket. An address of another host is never asked: the answer is no. Read only. Role: viewer. Errors:
+    INVALID_ARGUMENT.
     """
 
 @_typing.type_check_only
@@ -53,7 +54,8 @@ class HostServiceAsyncStub(HostServiceStub):
     """
     CheckListener: _aio.UnaryUnaryMultiCallable[_host_service_pb2.CheckListenerRequest, _host_service_pb2.CheckListenerResponse]  # type: ignore[assignment]
     """Asks the host whether a program of its own takes connections on an address and port: TCP by connecting, UDP and SCTP by
-    looking for a bound socket. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
+    looking for a bound socket. An address of another host is never asked: the answer is no. Read only. Role: viewer. Errors:
+    INVALID_ARGUMENT.
     """
 
 class HostServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -76,7 +78,8 @@ class HostServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_host_service_pb2.CheckListenerResponse, _abc.Awaitable[_host_service_pb2.CheckListenerResponse]]:
         """Asks the host whether a program of its own takes connections on an address and port: TCP by connecting, UDP and SCTP by
-        looking for a bound socket. Read only. Role: viewer. Errors: INVALID_ARGUMENT.
+        looking for a bound socket. An address of another host is never asked: the answer is no. Read only. Role: viewer. Errors:
+        INVALID_ARGUMENT.
         """
 
 def add_HostServiceServicer_to_server(servicer: HostServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
