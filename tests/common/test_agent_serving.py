@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -629,7 +629,7 @@ async def test_health_goes_on_being_told_after_a_failure_to_tell(
 ) -> None:
     """An answer that cannot be had is NOT_SERVING, and the next one counts again."""
     monkeypatch.setattr("agent_common.agent._HEALTH_SECONDS", 0.05)
-    answers = iter([True, OSError("broken"), False])
+    answers: Iterator[bool | OSError] = iter([True, OSError("broken"), False])
 
     async def is_serving() -> bool:
         found = next(answers, True)
@@ -648,7 +648,7 @@ async def test_health_goes_on_being_told_after_a_failure_to_tell(
             health_pb2.HealthCheckRequest.SerializeToString,
             health_pb2.HealthCheckResponse.FromString,
         )(health_pb2.HealthCheckRequest())
-        seen = []
+        seen: list[int] = []
         while len(seen) < 2 or seen[-1] != health_pb2.HealthCheckResponse.SERVING:
             seen.append((await asyncio.wait_for(watch.read(), 5)).status)
         assert health_pb2.HealthCheckResponse.NOT_SERVING in seen

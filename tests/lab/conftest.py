@@ -104,7 +104,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def is_sampled(item: pytest.Item) -> bool:
     """Whether a test is one of many alike, of which only a sample runs each time: a fault, a scheduler, a variant."""
     assert isinstance(item, pytest.Function)
-    return not {"case", "served"}.isdisjoint(item.fixturenames) or _name(item) != item.nodeid
+    return not {"case", "served"}.isdisjoint(item.fixturenames) or _is_of_many(item)
+
+
+def _is_of_many(item: pytest.Item) -> bool:
+    """Whether its module has variants, of which one runs each time, and of those with different names half."""
+    assert isinstance(item, pytest.Function)
+    return any(getattr(item.module, name, False) for name in ("ONE_EACH", "ONE_FAMILY"))
 
 
 def _name(item: pytest.Item) -> str:
@@ -116,11 +122,17 @@ def _name(item: pytest.Item) -> str:
 
 
 def _one_of_each(items: Sequence[pytest.Item], choose: random.Random) -> list[pytest.Item]:
-    """Of those alike, keep one."""
+    """Of those alike, keep one; of those of modules that have such, half, and at least one of each module."""
     alike: dict[str, list[pytest.Item]] = {}
     for item in items:
         alike.setdefault(_name(item), []).append(item)
-    return [choose.choice(each) for each in alike.values()]
+    kept = [choose.choice(each) for each in alike.values()]
+    many: dict[str, list[pytest.Item]] = {}
+    for item in kept:
+        if _is_of_many(item):
+            many.setdefault(item.path.name, []).append(item)
+    left_out = {item for each in many.values() for item in choose.sample(each, len(each) // 2)}
+    return [item for item in kept if item not in left_out]
 
 
 def _makes_a_site(item: pytest.Item) -> bool:
