@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -95,22 +96,19 @@ class DebianHost:
         """Run a script there, as `run` does."""
         return self.machine.bash(script, check=check, timeout=timeout)
 
-    def push(self, file: Path, there: str) -> None:
-        """Copy one of this machine's files to a path there."""
+    def push(self, source: Path, there: str) -> None:
+        """Copy one of this machine's files, or a folder, to a path there; root owns it, and modes stay."""
         between = self.machine.outside / "pushed"
-        shutil.copyfile(file, between)
-        self.run("cp", "/run/out/pushed", there)
-        between.unlink()
-
-    def pull(self, there: str, file: Path) -> None:
-        """Copy a file from there to this machine."""
-        between = self.machine.outside / "pulled"
-        self.run("cp", there, "/run/out/pulled")
-        shutil.move(between, file)
+        if source.is_dir():
+            shutil.copytree(source, between)
+        else:
+            shutil.copy(source, between)
+        self.bash(f"cp -r --preserve=mode,timestamps /run/out/pushed {shlex.quote(there)}; rm -r /run/out/pushed")
 
     def journal(self, *arguments: str) -> str:
         """What the host's journal says since it has booted, as `--unit NAME` and the like narrow it."""
-        return self.out("journalctl", "--boot", "--no-pager", "--output", "short-monotonic", *arguments)
+        form = ("--boot", "--no-pager", "--quiet", "--output", "short-monotonic")
+        return self.out("journalctl", *form, *arguments, check=False)  # 1: nothing there
 
     def console(self) -> str:
         """What its console has shown since the power was switched on."""
