@@ -14,7 +14,7 @@ import sys
 import time
 
 PATIENCE = 5.0
-PAUSE = 0.02
+PAUSE = 0.1
 
 
 def ask(connection: socket.socket) -> str:

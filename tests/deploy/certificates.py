@@ -1,6 +1,9 @@
-"""The site's certificates, made on the director by its administrator, and where each host has its own."""
+"""The site's certificates, made away from its hosts, and put where the guide says."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 from lab.debian_host import DebianHost
 from tests.deploy.site import DeploySite, role_of, write
@@ -8,78 +11,62 @@ from tests.deploy.site import DeploySite, role_of, write
 OPERATOR = "ops"
 """The account on the director whose certificate is an operator's."""
 
-MAKE_CA = """
-    umask 077
-    mkdir -p /root/pki; cd /root/pki
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=lvs CA" \
-        -keyout ca.key -out ca.pem 2>/dev/null
+TLS = """\
+tls_ca = "/etc/lvs/tls/ca.crt"
+tls_cert = "/etc/lvs/tls/tls.crt"
+tls_key = "/etc/lvs/tls/tls.key"
 """
 
-ISSUE = """
-    cd /root/pki
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN={name}" \
-        -addext "subjectAltName=URI:spiffe://example.org/lvs/{kind}/{name}{address}" \
-        -keyout {name}.key -out {name}.csr 2>/dev/null
-    openssl x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 365 -copy_extensions copy \
-        -out {name}.pem 2>/dev/null
+OPERATOR_SETTINGS = """\
+director = ["{director}"]
+tls_ca = "{folder}/ca.crt"
+tls_cert = "{folder}/tls.crt"
+tls_key = "{folder}/tls.key"
 """
 
 
 def issue_all(site: DeploySite) -> None:
-    """Make a CA, a certificate for each agent, and one for the operator; put all where they belong."""
-    site.director.bash(MAKE_CA)
+    """Make the site's CA, which no host ever sees, a certificate for each agent's address, and the operator's."""
+    pki = ("--pki", str(site.folder / "pki"))
+    _pki("init", str(site.folder / "pki"), "--domain", "example.org")
     for each in site.served:
-        address = f",IP:{each.host.ipv4},DNS:{each.name}"
-        site.director.bash(ISSUE.format(name=each.name, kind=role_of(each), address=address))
-        _hand_out(site, each.name, each.name)
-        each.bash(f"""
-            cd /etc/lvs/tls
-            install -m 0640 -g lvs-tls /root/handed/* .
-            mv {each.name}.pem agent.pem; mv {each.name}.key agent.key
-        """)
-    site.director.bash(ISSUE.format(name=OPERATOR, kind="operator", address=""))
-    _hand_out(site, OPERATOR, site.director.name)
-    site.director.bash(f"""
-        useradd --create-home --shell /bin/bash {OPERATOR}
-        install -d -m 0700 -o {OPERATOR} -g {OPERATOR} /home/{OPERATOR}/.config/lvs
-        chown {OPERATOR}:{OPERATOR} /home/{OPERATOR}/.config
-        install -m 0600 -o {OPERATOR} -g {OPERATOR} /root/handed/* /home/{OPERATOR}/.config/lvs
-    """)
+        _pki("issue", "agent", each.name, "--role", role_of(each), "--address", each.host.ipv4, *pki)
+    _pki("issue", "user", OPERATOR, "--role", "operator", *pki)
 
 
-SETTINGS = """\
-listen = ["{address}:{port}", "unix:/run/lvs-{role}/api.sock"]
-tls_ca = "/etc/lvs/tls/ca.pem"
-tls_cert = "/etc/lvs/tls/agent.pem"
-tls_key = "/etc/lvs/tls/agent.key"
-"""
-
-OPERATOR_SETTINGS = """\
-director = ["{address}"]
-tls_ca = "{home}/ca.pem"
-tls_cert = "{home}/{name}.pem"
-tls_key = "{home}/{name}.key"
-"""
+def bring_to_agent(site: DeploySite, host: DebianHost) -> None:
+    """Put its certificate where the agent finds it."""
+    role = role_of(host)
+    host.push(site.folder / "pki" / f"{role}-{host.name}", "/root/certificate")
+    host.bash(f"install -D -g lvs-{role} -m 0640 -t /etc/lvs/tls /root/certificate/*; rm -r /root/certificate")
 
 
 def configure_agent(host: DebianHost) -> None:
-    """Give an agent an address for others, and its certificate."""
+    """Give an agent an address for others, and its certificate, in the settings that the package brought."""
     role = role_of(host)
     port = 9710 if role == "director" else 9711
-    write(host, f"/etc/lvs/{role}.toml", SETTINGS.format(address=host.host.ipv4, port=port, role=role))
+    listen = f'listen = ["{host.host.ipv4}:{port}", "unix:/run/lvs-{role}/api.sock"]'
+    host.bash(f"""
+        cd /etc/lvs
+        sed --in-place 's|^listen = .*|{listen}|' {role}.toml
+        cat >>{role}.toml <<'END'
+{TLS}END
+    """)
 
 
-def configure_operator(site: DeploySite) -> None:
-    """Tell the operator's `lvs` where the director is, and who the operator is."""
-    home = f"/home/{OPERATOR}/.config/lvs"
-    settings = OPERATOR_SETTINGS.format(address=site.director.host.ipv4, home=home, name=OPERATOR)
-    write(site.director, f"{home}/cli.toml", settings)
+def make_operator(site: DeploySite) -> None:
+    """Make the operator's account on the director, with the certificate and an `lvs` that knows the director."""
+    lb = site.director
+    lb.push(site.folder / "pki" / f"operator-{OPERATOR}", "/root/certificate")
+    folder = f"/home/{OPERATOR}/.config/lvs"
+    lb.bash(f"""
+        useradd --create-home {OPERATOR}
+        install -d -o {OPERATOR} {folder}
+        install -o {OPERATOR} -m 0600 -t {folder} /root/certificate/*
+        rm -r /root/certificate
+    """)
+    write(lb, f"{folder}/cli.toml", OPERATOR_SETTINGS.format(director=lb.host.ipv4, folder=folder))
 
 
-def _hand_out(site: DeploySite, name: str, host: str) -> None:
-    """Carry a certificate, its key and the CA's certificate to a host, into /root/handed."""
-    (there,) = (each for each in site.served if each.name == host)
-    there.bash("rm -rf /root/handed; mkdir -m 0700 /root/handed")
-    for file in ("ca.pem", f"{name}.pem", f"{name}.key"):
-        site.director.pull(f"/root/pki/{file}", site.folder / file)
-        there.push(site.folder / file, f"/root/handed/{file}")
+def _pki(*argv: str) -> None:
+    subprocess.run((sys.executable, "-m", "cli", "pki", *argv), check=True, capture_output=True)

@@ -25,7 +25,7 @@ def newer(deb: Path, folder: Path) -> Path:
     (version,) = tree.glob("opt/lvs-agents/lib/python3*/site-packages/agent_common/version.py")
     _replace(version, r'^VERSION = ".*"$', f'VERSION = "{NEWER}"')
     file = folder / f"lvs-agents_{NEWER}.deb"
-    subprocess.run(("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), str(file)), check=True)
+    subprocess.run(("dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(file)), check=True)
     shutil.rmtree(tree)
     return file
 

@@ -1,15 +1,16 @@
-"""A director, two real servers and a client, each a Debian host of its own; and what their administrators do."""
+"""A director and two real servers, each a Debian host of its own, and a client; and what their administrators do."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab.debian_host import DebianHost
 from lab.host import Host
-from lab.machine import plugged
+from lab.machine import Machine, plugged
 from tests.deploy.traffic import Traffic, traffic
 
 PORT = 10000
@@ -39,11 +40,14 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploySite:
-    """The hosts. On the real servers runs an application that answers with its host's name."""
+    """The hosts. On the real servers runs an application that answers with its host's name.
+
+    The client has a kernel of its own too, but this machine's files: it only asks.
+    """
 
     director: DebianHost
     real_servers: tuple[DebianHost, ...]
-    client: DebianHost
+    client: Machine
     folder: Path
     """For what is carried from host to host."""
 
@@ -60,13 +64,12 @@ class DeploySite:
             site = cls(
                 director=host(DIRECTOR, 0),
                 real_servers=tuple(host(each, 1) for each in REAL_SERVERS),
-                client=host(CLIENT, 0),
+                client=stack.enter_context(Machine.made(switch, CLIENT, "", 0)),
                 folder=switch.folder,
             )
             site.boot()
-            for each in site.real_servers:
-                each.push(WEB, "/usr/local/bin/web.py")
-                add_application(each, "web", "::", PORT)
+            together(site.real_servers, lambda each: each.push(WEB, "/usr/local/bin/web.py"))
+            together(site.real_servers, lambda each: add_application(each, "web", "::", PORT))
             yield site
 
     @property
@@ -74,17 +77,12 @@ class DeploySite:
         """The hosts that our package is for."""
         return (self.director, *self.real_servers)
 
-    @property
-    def hosts(self) -> tuple[DebianHost, ...]:
-        """All of them."""
-        return (*self.served, self.client)
-
     def boot(self) -> None:
         """Switch all on, and wait until systemd says that all is well on each."""
-        for each in self.hosts:
-            each.power_on()
-        for each in self.hosts:
-            must_run(each)
+        for machine in (*(each.machine for each in self.served), self.client):
+            machine.power_on()
+        together(self.served, must_run)
+        self.client.wait()
 
     def traffic(self) -> contextlib.AbstractContextManager[Traffic]:
         """The client asks the VIP."""
@@ -92,15 +90,21 @@ class DeploySite:
 
     def curl(self, url: str) -> str:
         """What the client gets; nothing, if nobody answers."""
-        return self.client.out("curl", "--silent", "--max-time", "5", url, check=False)
+        return self.client.run("curl", "--silent", "--max-time", "5", url, check=False).stdout.strip()
 
     def told(self) -> str:
         """What the hosts have to say."""
         texts = []
-        for each in self.hosts:
+        for each in self.served:
             journal = each.journal("--unit", "lvs-*", "--unit", "web*", "--lines", "200") if each.machine.is_on else ""
             texts.append(f"--- {each.name}: journal\n{journal}\n--- {each.name}: console\n{each.console()[-2000:]}")
         return "\n".join(texts)
+
+
+def together(hosts: Iterable[DebianHost], what: Callable[[DebianHost], object]) -> None:
+    """Do something on several hosts at once."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(what, hosts))
 
 
 def role_of(host: DebianHost) -> str:

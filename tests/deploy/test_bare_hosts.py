@@ -7,9 +7,9 @@ from tests.deploy.site import PORT, VIP, DeploySite
 
 def test_hosts_are_debian_with_systemd_and_kernels_of_their_own(site: DeploySite) -> None:
     """systemd is the first process, dpkg finds every package whole, and no two hosts share a kernel."""
-    boots = {each.out("cat", "/proc/sys/kernel/random/boot_id") for each in site.hosts}
-    assert len(boots) == len(site.hosts)
-    for each in site.hosts:
+    boots = {each.out("cat", "/proc/sys/kernel/random/boot_id") for each in site.served}
+    assert len(boots) == len(site.served)
+    for each in site.served:
         assert each.out("readlink", "/proc/1/exe").endswith("/systemd/systemd")
         assert each.out("hostname") == each.name
         assert each.out("dpkg", "--audit") == ""
@@ -37,5 +37,5 @@ def test_a_backend_made_by_hand_is_answered(site: DeploySite) -> None:
     assert site.curl(f"http://{VIP}:{PORT}/") == "rs1"
     lb.bash(f"ip address del {VIP}/32 dev eth0; ipvsadm -C")
     rs.bash(f"ip address del {VIP}/32 dev lo; {loud}")
-    client.bash("ip neigh flush all")
+    client.run("ip", "neigh", "flush", "all")
     assert site.curl(f"http://{VIP}:{PORT}/") == ""
