@@ -1,9 +1,10 @@
-"""Run the lab's tests in several guests at once, each with its share of the test files; beside them the power cuts.
+"""Run the lab's tests in several guests at once, each with its share of the test files; beside them those that boot
+kernels of their own: the power cuts, and the package on Debian hosts.
 
     python -m lab.suite [--guests 4] [--timeout 2400] [PYTEST ARGS...]
 
 A guest has one processor and waits a third of its time (for a drain, for an ARP question): four fill a machine with
-two. The power cuts (tests/power) boot kernels of their own, and run on the machine itself. Ends with 0 if all tests
+two. The power cuts (tests/power) and the package (tests/deploy) run on the machine itself. Ends with 0 if all tests
 passed; the output of each guest is printed when it has ended, and in the end how many tests ran in all.
 """
 
@@ -28,10 +29,14 @@ def main() -> int:
     parser.add_argument("--guests", type=int, default=4)
     parser.add_argument("--timeout", type=int, default=2400, help="seconds for each guest")
     known, more = parser.parse_known_args()
-    with ThreadPoolExecutor(known.guests + 1) as pool:
-        cuts = pool.submit(cut_power, known.timeout, more)
+    with ThreadPoolExecutor(known.guests + 2) as pool:
+        beside = [
+            pool.submit(run_here, "Debian hosts", "tests/deploy", known.timeout, []),
+            pool.submit(run_here, "power cuts", "tests/power", known.timeout, more),
+        ]
         shares = [f"{number}/{known.guests}" for number in range(1, known.guests + 1)]
-        ended = [*pool.map(lambda share: run(share, known.timeout, more), shares), cuts.result()]
+        ended = [*pool.map(lambda share: run(share, known.timeout, more), shares)]
+        ended += [each.result() for each in beside]
     passed = sum(count(done.stdout, "passed") for done in ended)
     bad = sum(count(done.stdout, word) for done in ended for word in ("failed", "error", "errors"))
     print(f"in the lab's kernels: {passed} passed, {bad} failed", flush=True)
@@ -45,10 +50,10 @@ def run(share: str, timeout: int, more: list[str]) -> subprocess.CompletedProces
     return told(f"guest {share}", (*boot, *IN_GUEST, "--share", share, *more))
 
 
-def cut_power(timeout: int, more: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run the power cuts and print their output."""
+def run_here(title: str, tests: str, timeout: int, more: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run tests that boot kernels of their own, and print their output."""
     bounded = ("timeout", "--kill-after", "30", str(timeout))
-    return told("power cuts", (*bounded, sys.executable, *PYTEST, "tests/power", *more))
+    return told(title, (*bounded, sys.executable, *PYTEST, tests, *more))
 
 
 def told(title: str, argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
