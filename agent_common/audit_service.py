@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from itertools import islice
 
 from lvsagent.v1 import audit_service_pb2, audit_service_pb2_grpc
@@ -12,6 +13,9 @@ from agent_common.audit_file import AuditFile
 from agent_common.errors import InvalidInputError
 from agent_common.handlers import Context
 from agent_common.paging import MAX_PAGE, check_page_size
+
+_TOKEN = re.compile("[0-9]{0,18}")
+"""The number of a record."""
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
@@ -25,7 +29,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.ListAuditResponse:
         """Read the records; not in the thread of kernel and state, which it would keep waiting."""
         check_page_size(request.page_size)
-        if (request.page_token and not request.page_token.isascii()) or not (request.page_token or "0").isdigit():
+        if not _TOKEN.fullmatch(request.page_token):
             raise InvalidInputError("page_token", "page_token: is none of an answer of this call")
         return await asyncio.to_thread(self._read, request)
 

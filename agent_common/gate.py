@@ -1,4 +1,5 @@
-"""What every call passes, whatever service it is for: not too late, from somebody known, who may call that RPC.
+"""What every call passes, whatever service it is for: not too late, from somebody known, who may call that RPC, with
+messages that can be read; and how it ends if it fails: no text of an exception leaves the agent.
 
 An interceptor, so that a service that is added to a server cannot be forgotten here; it wraps the handler, since
 gRPC tells the handler alone who is at the other end.
@@ -11,16 +12,20 @@ import inspect
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from agent_common.access import Access, Caller, Context
-from agent_common.errors import LvsError
+from agent_common.errors import InvalidInputError, LvsError
+from agent_common.failure import abort
 from agent_common.grpc_errors import to_status
+from agent_common.well_formed import check_well_formed
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
@@ -70,20 +75,29 @@ class Gate(grpc.aio.ServerInterceptor):
             if behaviour is not None:
                 return make(
                     self._admitting(path, behaviour),
-                    request_deserializer=handler.request_deserializer,
+                    request_deserializer=_readable(handler.request_deserializer),
                     response_serializer=handler.response_serializer,
                 )
         raise AssertionError("a handler has a behaviour")
 
     def _admitting(self, path: str, behaviour: Behaviour) -> Behaviour:
+        name = path.strip("/").replace("/", ".")
+
         async def answer(request: Any, context: Context) -> Any:
-            await self._admit(path, context)
-            return await behaviour(request, context)
+            try:
+                await self._admit(path, context)
+                return await behaviour(_checked(request), context)
+            except Exception as error:
+                await abort(name, error, context)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            await self._admit(path, context)
-            async for each in behaviour(request, context):
-                yield each
+            try:
+                await self._admit(path, context)
+                async with aclosing(behaviour(_checked(request), context)) as answers:
+                    async for each in answers:
+                        yield each
+            except Exception as error:
+                await abort(name, error, context)
 
         return stream if inspect.isasyncgenfunction(behaviour) else answer
 
@@ -94,6 +108,41 @@ class Gate(grpc.aio.ServerInterceptor):
         except LvsError as error:
             _log.warning("refused method=%s peer=%s message=%s", path, context.peer(), json.dumps(error.message))
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+class _Unreadable:
+    """Stands for bytes that are no message: what a deserializer raises gRPC would tell the client."""
+
+
+def _readable(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    assert deserialize is not None  # noqa: S101  # nobody here takes bytes
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return read
+
+
+def _checked(request: Any) -> Any:
+    """Return a message that can be used, or a stream that gives such ones only; raises InvalidInputError."""
+    if isinstance(request, Message | _Unreadable):
+        return _usable(request)
+
+    async def each_usable() -> AsyncIterator[Message]:
+        async for each in request:
+            yield _usable(each)
+
+    return each_usable()
+
+
+def _usable(message: Message | _Unreadable) -> Message:
+    if isinstance(message, _Unreadable):
+        raise InvalidInputError("request", "request: these bytes are no message of this RPC")
+    check_well_formed(message)
+    return message
 
 
 async def _refuse_late(context: Context) -> None:

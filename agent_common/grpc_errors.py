@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from lvsagent.v1 import error_pb2
@@ -13,6 +14,15 @@ from agent_common.errors import InvalidInputError, LvsError, Reason
 
 DOMAIN = "lvsagent.v1"
 """Domain of google.rpc.ErrorInfo in every error of ours."""
+
+MAX_MESSAGE, MAX_VALUE, MAX_VALUES = 1500, 250, 6
+"""Characters of a message and of a name in its metadata, as a header has them, and how many names.
+
+All of it goes into headers, the message three times, and a gRPC client takes 8 KiB of them: of an error that is larger
+it hears RESOURCE_EXHAUSTED, and not what was wrong.
+"""
+
+_CUT = "..."
 
 _CODES: dict[type[LvsError], int] = {
     errors.InvalidInputError: code_pb2.INVALID_ARGUMENT,
@@ -30,11 +40,13 @@ _CLASSES = {code: kind for kind, code in _CODES.items()}
 
 def to_status(error: LvsError) -> status_pb2.Status:
     """Return the google.rpc.Status of an error: code, message, ErrorInfo, and BadRequest if a field is at fault."""
-    status = status_pb2.Status(code=_CODES[type(error)], message=error.message)
-    info = error_details_pb2.ErrorInfo(reason=f"REASON_{error.reason}", domain=DOMAIN, metadata=error.metadata)
-    _attach(status, info)
+    message = _short(error.message, MAX_MESSAGE)
+    names = {name: _short(value, MAX_VALUE) for name, value in list(error.metadata.items())[:MAX_VALUES]}
+    status = status_pb2.Status(code=_code(error), message=message)
+    _attach(status, error_details_pb2.ErrorInfo(reason=f"REASON_{error.reason}", domain=DOMAIN, metadata=names))
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        field = _short(error.field, MAX_VALUE)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message)
         _attach(status, error_details_pb2.BadRequest(field_violations=[violation]))
     return status
 
@@ -42,7 +54,7 @@ def to_status(error: LvsError) -> status_pb2.Status:
 def to_item(error: LvsError) -> error_pb2.ItemError:
     """Return the error as one item of a batch."""
     return error_pb2.ItemError(
-        code=_CODES[type(error)],
+        code=_code(error),
         reason=error_pb2.Reason.Value(f"REASON_{error.reason}"),
         message=error.message,
         field=error.field,
@@ -58,7 +70,10 @@ def from_item(item: error_pb2.ItemError) -> LvsError:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> LvsError | None:
     """Return the error that an agent of ours sent, or None if the failure is gRPC's own (unreachable, timeout)."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # AioRpcError has what it reads of a Call
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # AioRpcError has what it reads of a Call
+    except (ValueError, DecodeError):  # gRPC ended the call otherwise, or something else was at the other end
+        return None
     if status is None:
         return None
     info, field = error_details_pb2.ErrorInfo(), ""
@@ -71,6 +86,21 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> LvsError | None:
     if info.domain != DOMAIN:
         return None
     return _build(status.code, status.message, info.reason, field, dict(info.metadata))
+
+
+def _short(text: str, longest: int) -> str:
+    """Return a text, cut where it takes more than so many characters in a header: of a byte beyond ASCII, %XX."""
+    used = 0
+    for place, char in enumerate(text := text.encode("utf-8", "backslashreplace").decode()):
+        used += 1 if " " <= char <= "~" and char != "%" else 3 * len(char.encode())
+        if used > longest:
+            return text[:place] + _CUT
+    return text
+
+
+def _code(error: LvsError) -> int:
+    """Return the code of an error's class, or of what that is a kind of: a codec's error is an InternalError."""
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
 def _build(code: int, message: str, name: str, field: str, metadata: dict[str, str]) -> LvsError:

@@ -1,8 +1,7 @@
 """Registers the RPC handlers of an agent, every one of them inside the same wrapping.
 
-Every call has passed the gate (agent_common/gate.py). The wrapping looks whether its caller may do what the message
-asks for, lets work that has begun finish though its client is gone, maps errors to statuses, and keeps the text of
-unexpected exceptions in the log.
+Every call has passed the gate (agent_common/gate.py), which also ends those that fail. The wrapping looks whether its
+caller may do what the message asks for, and lets work that has begun finish though its client is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import asyncio
 import json
 import logging
 import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,14 +19,13 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from grpc_status import rpc_status
 
 from agent_common.access import Access
 from agent_common.audit import Ended, Recorder, audit_record, only_validates
 from agent_common.audit_log import AuditLog
-from agent_common.errors import DeniedError, InternalError, LvsError, Reason
+from agent_common.errors import DeniedError, LvsError
+from agent_common.failure import hide
 from agent_common.gate import Call, Gate, call
-from agent_common.grpc_errors import to_status
 from agent_common.limits import MAX_CALLS, MAX_READING_SECONDS
 from agent_common.rpc_names import only_reads
 
@@ -82,14 +79,14 @@ class Handlers:
             make = grpc.unary_stream_rpc_method_handler
         name = method.full_name
         return make(
-            _wrap_stream(name, servant) if method.server_streaming else self._wrap(name, servant, access),
+            _wrap_stream(servant) if method.server_streaming else self._wrap(name, servant, access),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
 
     def _wrap(self, name: str, method: Method, access: Access) -> Method:
         if only_reads(name.rpartition(".")[2]):
-            return _wrap_reading(name, method)
+            return _wrap_reading(method)
 
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             asked = _Asked(name=name, call=call())
@@ -107,9 +104,6 @@ class Handlers:
             except asyncio.CancelledError:
                 task.add_done_callback(lambda done: _log_unheard(name, done))
                 raise
-            except Exception as error:
-                await _abort(name, error, context)
-            raise AssertionError("abort_with_status raises")
 
         return handle
 
@@ -166,7 +160,7 @@ class _Asked:
         )
 
 
-def _wrap_reading(name: str, method: Method) -> Method:
+def _wrap_reading(method: Method) -> Method:
     """What only reads is not logged, and ends with its client: nobody wants the answer then."""
 
     async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
@@ -175,44 +169,20 @@ def _wrap_reading(name: str, method: Method) -> Method:
                 return await method(request, context)
         except TimeoutError:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {MAX_READING_SECONDS:g} s")
-        except Exception as error:
-            await _abort(name, error, context)
-        raise AssertionError("abort_with_status raises")
+        raise AssertionError("abort raises")
 
     return handle
 
 
-def _wrap_stream(name: str, stream: Stream) -> Stream:
+def _wrap_stream(stream: Stream) -> Stream:
     """A stream of answers changes nothing: it ends with its client."""
 
     async def handle(request: Message, context: Context) -> AsyncGenerator[Message]:
-        try:
-            async with aclosing(stream(request, context)) as answers:
-                async for answer in answers:
-                    yield answer
-        except Exception as error:
-            await _abort(name, error, context)
+        async with aclosing(stream(request, context)) as answers:
+            async for answer in answers:
+                yield answer
 
     return handle
-
-
-async def _abort(name: str, error: Exception, context: Context) -> None:
-    """End a call with an error of ours, or with what the client may know of any other."""
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    said = error if isinstance(error, LvsError) else _hide(name, error)
-    await context.abort_with_status(rpc_status.to_status(to_status(said)))
-
-
-def _hide(name: str, error: BaseException) -> InternalError:
-    """Log an unexpected exception, and return what the client may know of it."""
-    incident = uuid.uuid4().hex[:12]
-    _log.error("unexpected failure in %s, incident %s", name, incident, exc_info=error)
-    return InternalError(
-        f"cannot finish {name}: unexpected failure, incident {incident}; the agent's log has the details",
-        Reason.INTERNAL,
-        incident=incident,
-    )
 
 
 def _log_unheard(name: str, task: asyncio.Task[Message]) -> None:
@@ -221,6 +191,6 @@ def _log_unheard(name: str, task: asyncio.Task[Message]) -> None:
     if isinstance(error, LvsError):
         _log.warning("%s failed, but its client had gone: %s", name, error.message)
     elif error is not None:
-        _hide(name, error)
+        hide(name, error)
     else:
         _log.warning("%s was done, but its client had gone", name)

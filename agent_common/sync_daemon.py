@@ -49,7 +49,7 @@ class SyncDaemon:
     def check(self) -> SyncDaemon:
         """Raise InvalidInputError unless ipvsadm, too, would take it; return the daemon."""
         # IFNAMSIZ of include/uapi/linux/if.h, and dev_valid_name in net/core/dev.c.
-        if not re.fullmatch(r"[^\s/:]{1,15}", self.interface) or self.interface in (".", ".."):
+        if not re.fullmatch(r"[!-.0-9;-~]{1,15}", self.interface) or self.interface in (".", ".."):
             raise InvalidInputError("interface", f"interface: {self.interface!r} is not the name of an interface")
         _check_range("sync_id", self.sync_id, 0, MAX_SYNC_ID)
         if self.max_length is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -149,3 +150,30 @@ def test_an_error_reads_as_its_message_also_when_more_was_said_in_it() -> None:
 def test_reasons_are_upper_case_words(reason: Reason) -> None:
     assert reason.value.replace("_", "").isalnum()
     assert reason.value == reason.value.upper()
+
+
+class NarrowerError(InternalError):
+    """As a codec's error is."""
+
+
+def test_an_error_of_a_narrower_class_is_sent_as_what_it_is_a_kind_of() -> None:
+    """It was a KeyError, whose text the client got to see."""
+    error = NarrowerError("cannot read attribute 4", Reason.INTERNAL)
+    assert parts(from_rpc_error(sent(error))) == parts(InternalError("cannot read attribute 4", Reason.INTERNAL))
+    assert to_item(error).code == code_pb2.INTERNAL
+
+
+def test_a_status_that_contradicts_its_details_is_grpcs_own() -> None:
+    """As when the headers of an error are too large: the client's own status stands before the agent's details."""
+    status = rpc_status.to_status(to_status(InvalidInputError("weight", "weight: no")))
+    trailing = grpc.aio.Metadata(*status.trailing_metadata)
+    exhausted = grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert from_rpc_error(grpc.aio.AioRpcError(exhausted, grpc.aio.Metadata(), trailing, details="too large")) is None
+
+
+@given(st.text(max_size=3000), st.dictionaries(st.sampled_from("abcdefgh"), st.text(max_size=600)))
+def test_the_headers_of_any_error_are_within_what_a_client_takes(text: str, names: dict[str, str]) -> None:
+    """8 KiB; what is cut ends in dots, and a text that fits is whole."""
+    status = to_status(RefusedError(text, Reason.LOCKED, field=text, **names))
+    assert len(status.SerializeToString()) * 4 / 3 + len(quote(status.message, safe=" ")) < 7900
+    assert status.message == text or (status.message.endswith("...") and len(status.message) > 100)
