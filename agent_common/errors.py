@@ -62,6 +62,7 @@ class Reason(enum.StrEnum):
     NO_IDENTITY = enum.auto()
     ROLE_TOO_LOW = enum.auto()
     VIP_NOT_ALLOWED = enum.auto()
+    TOO_MANY_CALLS = enum.auto()
 
 
 class LvsError(Exception):

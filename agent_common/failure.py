@@ -17,12 +17,18 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _log = logging.getLogger(__name__)
 
 
+class TooLateError(Exception):
+    """Something was not there in time (DEADLINE_EXCEEDED)."""
+
+
 async def abort(name: str, error: Exception, context: Context) -> None:
     """End a call by the full name of its RPC; always raises."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, NotImplementedError):  # what a generated servicer raises for what its heir does not have
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not served here")
+    if isinstance(error, TooLateError):
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
     said = error if isinstance(error, LvsError) else hide(name, error)
     await context.abort_with_status(rpc_status.to_status(to_status(said)))
 

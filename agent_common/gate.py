@@ -1,5 +1,5 @@
-"""What every call passes, whatever service it is for: not too late, from somebody known, who may call that RPC, with
-messages that can be read; and how it ends if it fails: no text of an exception leaves the agent.
+"""What every call passes, whatever service it is for: not too late, from somebody known, who may call that RPC and has
+not too many calls already; only then is read what is asked. No text of an exception leaves the agent.
 
 An interceptor, so that a service that is added to a server cannot be forgotten here; it wraps the handler, since
 gRPC tells the handler alone who is at the other end.
@@ -11,21 +11,22 @@ import asyncio
 import inspect
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from agent_common.access import Access, Caller, Context
-from agent_common.errors import InvalidInputError, LvsError
-from agent_common.failure import abort
+from agent_common.errors import ExhaustedError, LvsError, Reason
+from agent_common.failure import TooLateError, abort
 from agent_common.grpc_errors import to_status
-from agent_common.well_formed import check_well_formed
+from agent_common.incoming import each_message, one_message, readable
+from agent_common.limits import MAX_CALLS_OF_ONE, Seconds
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Behaviour = Callable[[Any, Context], Any]
@@ -52,8 +53,11 @@ def call() -> Call:
 class Gate(grpc.aio.ServerInterceptor):
     """The gate of one server."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, seconds: Seconds) -> None:
         self._access = access
+        self._seconds = seconds
+        self._calls: Counter[str] = Counter()
+        """How many of each caller are under way."""
 
     async def intercept_service(
         self,
@@ -65,41 +69,69 @@ class Gate(grpc.aio.ServerInterceptor):
         return handler and self._behind(handler_call_details.method, handler)
 
     def _behind(self, path: str, handler: Handler) -> Handler:
-        kinds: tuple[tuple[Callable[..., Handler], Any], ...] = (
-            (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
-            (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
-            (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
-            (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
+        """Return a handler that reads its message itself, once its caller was let in; on the wire it is the same."""
+        behaviours: tuple[tuple[Any, bool], ...] = (
+            (handler.unary_unary, True),
+            (handler.unary_stream, True),
+            (handler.stream_unary, False),
+            (handler.stream_stream, False),
         )
-        for make, behaviour in kinds:
+        for behaviour, has_one in behaviours:
             if behaviour is not None:
+                make: Callable[..., Handler] = grpc.stream_unary_rpc_method_handler
+                if handler.response_streaming:
+                    make = grpc.stream_stream_rpc_method_handler
                 return make(
-                    self._admitting(path, behaviour),
-                    request_deserializer=_readable(handler.request_deserializer),
+                    self._admitting(path, behaviour, has_one=has_one),
+                    request_deserializer=readable(handler.request_deserializer),
                     response_serializer=handler.response_serializer,
                 )
         raise AssertionError("a handler has a behaviour")
 
-    def _admitting(self, path: str, behaviour: Behaviour) -> Behaviour:
+    def _admitting(self, path: str, behaviour: Behaviour, *, has_one: bool) -> Behaviour:
         name = path.strip("/").replace("/", ".")
 
-        async def answer(request: Any, context: Context) -> Any:
+        async def answer(messages: AsyncIterator[Any], context: Context) -> Any:
             try:
-                await self._admit(path, context)
-                return await behaviour(_checked(request), context)
+                async with self._let_in(path, context):
+                    return await behaviour(await self._request(messages, has_one), context)
             except Exception as error:
                 await abort(name, error, context)
 
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def stream(messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             try:
-                await self._admit(path, context)
-                async with aclosing(behaviour(_checked(request), context)) as answers:
+                async with (
+                    self._let_in(path, context),
+                    asyncio.timeout(self._seconds.streaming),
+                    aclosing(behaviour(await self._request(messages, has_one), context)) as answers,
+                ):
                     async for each in answers:
                         yield each
+            except TimeoutError:
+                await abort(name, TooLateError(f"it has gone on for {self._seconds.streaming:g} s"), context)
             except Exception as error:
                 await abort(name, error, context)
 
         return stream if inspect.isasyncgenfunction(behaviour) else answer
+
+    async def _request(self, messages: AsyncIterator[Any], has_one: bool) -> Any:
+        seconds = self._seconds.receiving
+        return await one_message(messages, seconds) if has_one else each_message(messages, seconds)
+
+    @asynccontextmanager
+    async def _let_in(self, path: str, context: Context) -> AsyncIterator[None]:
+        """Have one of the calls that the caller may have at a time."""
+        await self._admit(path, context)
+        name = call().caller.name
+        if self._calls[name] >= MAX_CALLS_OF_ONE:
+            raise ExhaustedError(f"{name} has {MAX_CALLS_OF_ONE} calls here already", Reason.TOO_MANY_CALLS)
+        self._calls[name] += 1
+        try:
+            yield
+        finally:
+            self._calls[name] -= 1
+            if not self._calls[name]:
+                del self._calls[name]
 
     async def _admit(self, path: str, context: Context) -> None:
         await _refuse_late(context)
@@ -108,41 +140,6 @@ class Gate(grpc.aio.ServerInterceptor):
         except LvsError as error:
             _log.warning("refused method=%s peer=%s message=%s", path, context.peer(), json.dumps(error.message))
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
-
-
-class _Unreadable:
-    """Stands for bytes that are no message: what a deserializer raises gRPC would tell the client."""
-
-
-def _readable(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    assert deserialize is not None  # noqa: S101  # nobody here takes bytes
-
-    def read(data: bytes) -> Any:
-        try:
-            return deserialize(data)
-        except DecodeError:
-            return _Unreadable()
-
-    return read
-
-
-def _checked(request: Any) -> Any:
-    """Return a message that can be used, or a stream that gives such ones only; raises InvalidInputError."""
-    if isinstance(request, Message | _Unreadable):
-        return _usable(request)
-
-    async def each_usable() -> AsyncIterator[Message]:
-        async for each in request:
-            yield _usable(each)
-
-    return each_usable()
-
-
-def _usable(message: Message | _Unreadable) -> Message:
-    if isinstance(message, _Unreadable):
-        raise InvalidInputError("request", "request: these bytes are no message of this RPC")
-    check_well_formed(message)
-    return message
 
 
 async def _refuse_late(context: Context) -> None:

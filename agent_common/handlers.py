@@ -24,9 +24,9 @@ from agent_common.access import Access
 from agent_common.audit import Ended, Recorder, audit_record, only_validates
 from agent_common.audit_log import AuditLog
 from agent_common.errors import DeniedError, LvsError
-from agent_common.failure import hide
+from agent_common.failure import TooLateError, hide
 from agent_common.gate import Call, Gate, call
-from agent_common.limits import MAX_CALLS, MAX_READING_SECONDS
+from agent_common.limits import MAX_CALLS, SECONDS, Seconds
 from agent_common.rpc_names import only_reads
 
 _log = logging.getLogger(__name__)
@@ -50,13 +50,16 @@ Options = Sequence[tuple[str, int]]
 class Handlers:
     """The handlers of an agent's servers, and the calls that are running in them."""
 
-    def __init__(self, record: Recorder | None = None) -> None:
+    def __init__(self, record: Recorder | None = None, seconds: Seconds = SECONDS) -> None:
+        self._seconds = seconds
         self._record = record or AuditLog().record
         self._running: set[asyncio.Task[Message]] = set()
 
     def make_server(self, access: Access, services: Iterable[Service], options: Options = ()) -> grpc.aio.Server:
         """Return a server with every method of the services, wrapped, behind its gate."""
-        server = grpc.aio.server(interceptors=[Gate(access)], options=options, maximum_concurrent_rpcs=MAX_CALLS)
+        server = grpc.aio.server(
+            interceptors=[Gate(access, self._seconds)], options=options, maximum_concurrent_rpcs=MAX_CALLS
+        )
         for service in services:
             methods = {
                 method.name: self._handler(method, service.servicer, access) for method in service.descriptor.methods
@@ -86,7 +89,7 @@ class Handlers:
 
     def _wrap(self, name: str, method: Method, access: Access) -> Method:
         if only_reads(name.rpartition(".")[2]):
-            return _wrap_reading(method)
+            return _wrap_reading(method, self._seconds.reading)
 
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             asked = _Asked(name=name, call=call())
@@ -160,16 +163,15 @@ class _Asked:
         )
 
 
-def _wrap_reading(method: Method) -> Method:
+def _wrap_reading(method: Method, seconds: float) -> Method:
     """What only reads is not logged, and ends with its client: nobody wants the answer then."""
 
     async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
         try:
-            async with asyncio.timeout(MAX_READING_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await method(request, context)
-        except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {MAX_READING_SECONDS:g} s")
-        raise AssertionError("abort raises")
+        except TimeoutError as error:
+            raise TooLateError(f"no answer within {seconds:g} s") from error
 
     return handle
 

@@ -1,4 +1,4 @@
-"""Whether a message keeps what protobuf's own types promise: durations and times within range, masks of field names.
+"""Whether a message keeps what protobuf's own types promise, times in range and masks of names, and has no long list.
 
 protobuf itself lets anything pass, until somebody computes with it or writes it as JSON, which journal and audit do.
 """
@@ -6,7 +6,7 @@ protobuf itself lets anything pass, until somebody computes with it or writes it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from agent_common.errors import InvalidInputError
+from agent_common.limits import MAX_LIST
 
 _MAX_SECONDS = 315_576_000_000
 """10,000 years: google/protobuf/duration.proto."""
@@ -28,22 +29,25 @@ _PATH = re.compile(r"[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*(\.[a-z][a-z0-9]*(_[a-z][a-
 def check_well_formed(message: Message, path: str = "") -> None:
     """Raise InvalidInputError, which names the field, for a value that is none of its type."""
     for field, kind in _watched(message.DESCRIPTOR):
-        for each in _values(message, field):
-            name = f"{path}{field.name}"
-            check = _CHECKS.get(kind)
-            if check is None:
-                check_well_formed(each, f"{name}.")
-            else:
-                check(each, name)
+        name = f"{path}{field.name}"
+        values = _values(message, field)
+        if len(values) > MAX_LIST:
+            raise InvalidInputError(name, f"{name}: {len(values)} are more than {MAX_LIST}")
+        check = _CHECKS.get(kind, _check_inside)
+        for each in values if kind else ():
+            check(each, name)
 
 
 @cache
 def _watched(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, str], ...]:
-    """Return the fields, and their types, in which there is such a type however deep: destinations have none."""
+    """Return the fields that are lists or have, however deep, one or such a type in them: a destination has none.
+
+    With each its type, "" if it is only counted.
+    """
     return tuple(
-        (field, field.message_type.full_name)
+        (field, field.message_type.full_name if _is_watched(field, ()) and field.message_type is not None else "")
         for field in descriptor.fields
-        if field.message_type is not None and _is_watched(field, ())
+        if field.is_repeated or _is_watched(field, ())
     )
 
 
@@ -51,14 +55,20 @@ def _is_watched(field: FieldDescriptor, outer: tuple[str, ...]) -> bool:
     inner = field.message_type
     if inner is None or inner.full_name in outer or inner.GetOptions().map_entry:
         return False
-    return inner.full_name in _CHECKS or any(_is_watched(each, (*outer, inner.full_name)) for each in inner.fields)
+    return inner.full_name in _CHECKS or any(
+        each.is_repeated or _is_watched(each, (*outer, inner.full_name)) for each in inner.fields
+    )
 
 
-def _values(message: Message, field: FieldDescriptor) -> Iterable[Any]:
+def _values(message: Message, field: FieldDescriptor) -> Sequence[Any]:
     value = getattr(message, field.name)
-    if not isinstance(value, Message):
-        return value  # type: ignore[no-any-return]  # repeated
+    if field.is_repeated:
+        return value  # type: ignore[no-any-return]
     return (value,) if message.HasField(field.name) else ()
+
+
+def _check_inside(value: Any, name: str) -> None:
+    check_well_formed(value, f"{name}.")
 
 
 def _check_duration(value: Any, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 
 from lvsagent.v1 import (
     destination_pb2,
@@ -23,14 +23,12 @@ from agent_common.paging import MAX_TABLE_PAGE, check_page_size, page
 from agent_common.statistics import Statistics
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
+from agent_director.chunks import received
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import VirtualServers
 from agent_director.wire_destination import pack_destination_status
 from agent_director.wire_statistics import pack_statistics
-
-_MAX_CHUNK = 1000
-_MAX_BATCH = 100_000
 
 Operation = operation_pb2.Operation
 
@@ -209,11 +207,10 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         self, request_iterator: AsyncIterator[ipvs_service_pb2.BatchApplyRequest], context: Context
     ) -> ipvs_service_pb2.BatchApplyResponse:
         """Carry out many operations, all or none."""
-        chunks = [chunk async for chunk in request_iterator]
+        chunks = await received("operations", request_iterator, lambda chunk: len(chunk.operations))
         operations = [operation for chunk in chunks for operation in chunk.operations]
         if not operations:
             raise InvalidInputError("operations", "operations: there are none")
-        _check_chunks("operations", [(len(chunk.operations), chunk.last) for chunk in chunks])
         response = ipvs_service_pb2.BatchApplyResponse()
         validate_only = chunks[0].validate_only
         try:
@@ -231,8 +228,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         self, request_iterator: AsyncIterator[ipvs_service_pb2.ApplyTableRequest], context: Context
     ) -> ipvs_service_pb2.ApplyTableResponse:
         """Make sure of a whole table."""
-        chunks = [chunk async for chunk in request_iterator]
-        _check_chunks("entries", [(_size(chunk.part), chunk.last) for chunk in chunks])
+        chunks = await received("entries", request_iterator, lambda chunk: _size(chunk.part))
         operation = Operation(apply_table=chunks[0].part)
         whole = operation.apply_table
         for chunk in chunks[1:]:
@@ -270,19 +266,6 @@ def _pack(
         etag=etag_of(packed),
         statistics=pack_statistics(counters.get(server.key)),
     )
-
-
-def _check_chunks(field: str, chunks: Sequence[tuple[int, bool]]) -> None:
-    """Raise InvalidInputError unless chunks (how many things are in each, and whether it is the last) are a whole.
-
-    gRPC ends the stream of a client that dies as it ends that of one that has said everything.
-    """
-    if any(size > _MAX_CHUNK for size, _ in chunks):
-        raise InvalidInputError(field, f"{field}: more than {_MAX_CHUNK} in a chunk")
-    if sum(size for size, _ in chunks) > _MAX_BATCH:
-        raise InvalidInputError(field, f"{field}: more than {_MAX_BATCH}")
-    if [last for _, last in chunks] != [False] * (len(chunks) - 1) + [True]:
-        raise InvalidInputError("last", "last: must be set in the last chunk, and only there; nothing was applied")
 
 
 def _size(part: table_pb2.WantedTable) -> int:

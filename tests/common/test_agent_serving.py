@@ -320,7 +320,7 @@ class TestBatch:
 
     async def test_an_empty_batch_or_one_without_an_end_is_refused(self, director: Agent) -> None:
         for chunks, field in (
-            ([], "operations"),
+            ([], "last"),
             ([ipvs_service_pb2.BatchApplyRequest(last=True)], "operations"),
             ([self.chunk("fwmark/1", last=False)], "last"),
             ([self.chunk("fwmark/1"), self.chunk("fwmark/2")], "last"),

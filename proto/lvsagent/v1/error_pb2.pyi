@@ -115,6 +115,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """PERMISSION_DENIED: the call needs another role; the metadata has the caller's and the one that is needed."""
     REASON_VIP_NOT_ALLOWED: _Reason.ValueType  # 44
     """PERMISSION_DENIED: the caller may change only some VIPs, and this is not one of them; the metadata names it."""
+    REASON_TOO_MANY_CALLS: _Reason.ValueType  # 45
+    """RESOURCE_EXHAUSTED: the caller has as many calls under way as one may have; try again."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -209,6 +211,8 @@ REASON_ROLE_TOO_LOW: Reason.ValueType  # 43
 """PERMISSION_DENIED: the call needs another role; the metadata has the caller's and the one that is needed."""
 REASON_VIP_NOT_ALLOWED: Reason.ValueType  # 44
 """PERMISSION_DENIED: the caller may change only some VIPs, and this is not one of them; the metadata names it."""
+REASON_TOO_MANY_CALLS: Reason.ValueType  # 45
+"""RESOURCE_EXHAUSTED: the caller has as many calls under way as one may have; try again."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
