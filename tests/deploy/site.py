@@ -1,4 +1,4 @@
-"""A director and two real servers, each a Debian host of its own, and a client; and what their administrators do."""
+"""A director, two real servers, and the desk of their administrator, who is a client too; each a Debian host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.debian_host import DebianHost
 from lab.host import Host
-from lab.machine import Machine, plugged
+from lab.machine import plugged
 from tests.deploy.traffic import Traffic, traffic
 
 PORT = 10000
@@ -22,7 +22,7 @@ REAL_SERVERS = (
     Host(name="rs1", ipv4="192.168.0.104", ipv6="2001:db8::104", mac="02:00:c0:a8:00:68"),
     Host(name="rs2", ipv4="192.168.0.105", ipv6="2001:db8::105", mac="02:00:c0:a8:00:69"),
 )
-CLIENT = Host(name="client", ipv4="192.168.0.50", ipv6="2001:db8::50", mac="02:00:c0:a8:00:32")
+DESK = Host(name="desk", ipv4="192.168.0.50", ipv6="2001:db8::50", mac="02:00:c0:a8:00:32")
 
 APPLICATION = """\
 [Unit]
@@ -40,14 +40,12 @@ WantedBy=multi-user.target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploySite:
-    """The hosts. On the real servers runs an application that answers with its host's name.
-
-    The client has a kernel of its own too, but this machine's files: it only asks.
-    """
+    """The hosts. On the real servers runs an application that answers with its host's name."""
 
     director: DebianHost
     real_servers: tuple[DebianHost, ...]
-    client: Machine
+    client: DebianHost
+    """The administrator's desk."""
     folder: Path
     """For what is carried from host to host."""
 
@@ -64,7 +62,7 @@ class DeploySite:
             site = cls(
                 director=host(DIRECTOR, 0),
                 real_servers=tuple(host(each, 1) for each in REAL_SERVERS),
-                client=stack.enter_context(Machine.made(switch, CLIENT, "", 0)),
+                client=host(DESK, 0),
                 folder=switch.folder,
             )
             site.boot()
@@ -79,10 +77,10 @@ class DeploySite:
 
     def boot(self) -> None:
         """Switch all on, and wait until systemd says that all is well on each."""
-        for machine in (*(each.machine for each in self.served), self.client):
-            machine.power_on()
-        together(self.served, must_run)
-        self.client.wait()
+        everybody = (*self.served, self.client)
+        for each in everybody:
+            each.power_on()
+        together(everybody, must_run)
 
     def traffic(self) -> contextlib.AbstractContextManager[Traffic]:
         """The client asks the VIP."""

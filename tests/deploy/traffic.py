@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.machine import Machine
+from lab.debian_host import DebianHost
 
 ASKER = Path(__file__).with_name("asker.py")
 BEGIN_SECONDS = 30.0
@@ -56,11 +56,12 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def traffic(client: Machine, address: str, port: int) -> Iterator[Traffic]:
+def traffic(client: DebianHost, address: str, port: int) -> Iterator[Traffic]:
     """A client that asks as long as this lasts; what is done meanwhile begins and ends under way."""
-    file = client.outside / "answers"
+    file = client.machine.outside / "answers"
     file.unlink(missing_ok=True)
-    argv = shlex.join(("python3", "-I", "-S", str(ASKER), address, str(port), "/run/out/answers"))
+    client.push(ASKER, "/usr/local/bin/asker.py")
+    argv = shlex.join(("python3", "-I", "-S", "/usr/local/bin/asker.py", address, str(port), "/run/out/answers"))
     client.bash(f"{argv} >/run/out/asker 2>&1 & echo $! >/run/asker")
     asked = Traffic(file=file)
     try:

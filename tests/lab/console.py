@@ -100,10 +100,10 @@ def run(site: Site, block: Block, folder: Path) -> list[Printed]:
     if block.file:
         (folder / block.file).write_text(block.content)
         return []
-    script = "".join(_scripted(command) for command in block.commands)
+    script = "".join(scripted(command) for command in block.commands)
     setup = shell_setup(site) if block.host == SHELL else ""
     argv = ("bash", "--noprofile", "--norc", "-c", f"exec 2>&1\ncd {shlex.quote(str(folder))}\n{setup}{script}")
-    printed = list(_split(_output(site, block.host, argv)))
+    printed = list(split(_output(site, block.host, argv)))
     if len(printed) != len(block.commands):
         raise FormatError(f"line {block.line}: the shell ended after {len(printed)} of {len(block.commands)} commands")
     return printed
@@ -159,7 +159,7 @@ def _commands(lines: Sequence[str], first: int) -> Iterator[Command]:
         yield command
 
 
-def _scripted(command: Command) -> str:
+def scripted(command: Command) -> str:
     """A command that sees the status of the one before as $?, and leaves its own behind what it prints."""
     return f"(exit ${{status:-0}})\n{command.text}\nstatus=$?; printf '{_SEPARATOR}%s{_SEPARATOR}' $status\n"
 
@@ -173,7 +173,7 @@ def _output(site: Site, host: str, argv: Sequence[str]) -> str:
     return target.run(*argv, check=False, timeout=SECONDS, env=ENVIRONMENT).stdout
 
 
-def _split(output: str) -> Iterator[Printed]:
+def split(output: str) -> Iterator[Printed]:
     parts = output.split(_SEPARATOR)
     for text, status in zip(parts[::2], parts[1::2], strict=False):
         yield Printed(text=text, status=int(status))
