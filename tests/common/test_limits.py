@@ -243,6 +243,21 @@ async def test_a_connection_is_told_how_many_streams_it_may_have(tmp_path: Path)
     assert told[http2.MAX_HEADER_LIST_SIZE] == 16 * 1024
 
 
+async def test_there_are_so_many_connections_and_no_more(tmp_path: Path) -> None:
+    """The one beyond is closed at once; there is room again when one goes."""
+    async with agent(tmp_path, changed={"grpc.max_allowed_incoming_connections": 3}) as target:
+        here = target.rsplit(":", 1)
+        held = [await asyncio.open_connection(*here) for _ in range(3)]
+        for reader, writer in held:
+            writer.write(http2.HELLO)
+            assert await asyncio.wait_for(reader.read(9), 5)
+        assert await said_to(target, http2.HELLO, end=2) == b""
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.2)
+        assert http2.settings_in(await said_to(target, http2.HELLO, end=0.5))
+
+
 async def test_a_flood_of_pings_ends_the_connection(tmp_path: Path) -> None:
     async with agent(tmp_path) as target:
         said = await said_to(target, http2.HELLO + http2.frame(http2.PING, bytes(8)) * 50, end=5)
