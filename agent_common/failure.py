@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from typing import Any
@@ -22,15 +23,25 @@ class TooLateError(Exception):
 
 
 async def abort(name: str, error: Exception, context: Context) -> None:
-    """End a call by the full name of its RPC; always raises."""
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, NotImplementedError):  # what a generated servicer raises for what its heir does not have
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not served here")
-    if isinstance(error, TooLateError):
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
-    said = error if isinstance(error, LvsError) else hide(name, error)
-    await context.abort_with_status(rpc_status.to_status(to_status(said)))
+    """End a call by the full name of its RPC; always raises. With a client that has gone it is cancelled."""
+    try:
+        await _abort(name, error, context)
+    except grpc.aio.InternalError as gone:  # nothing can be sent any more
+        raise asyncio.CancelledError from gone
+
+
+async def _abort(name: str, error: Exception, context: Context) -> None:
+    match error:
+        case grpc.aio.AbortError() | grpc.aio.InternalError():
+            raise error
+        case NotImplementedError():  # what a generated servicer raises for what its heir does not have
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not served here")
+        case TooLateError():
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(error))
+        case LvsError():
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+        case _:
+            await context.abort_with_status(rpc_status.to_status(to_status(hide(name, error))))
 
 
 def hide(name: str, error: BaseException) -> InternalError:

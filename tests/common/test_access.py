@@ -107,14 +107,16 @@ def image(host: Host) -> str:
 
 
 @asynccontextmanager
-async def serving(folder: Path, kind: Kind, host: Host, denied: Sequence[str] = (), **more: Any) -> AsyncIterator[str]:
+async def serving(
+    folder: Path, kind: Kind, host: Host, denied: Sequence[str] = (), beside: Sequence[Endpoint] = (), **more: Any
+) -> AsyncIterator[str]:
     """An agent as it is shipped, on loopback with TLS; where it listens. Its certificate is folder/server.crt."""
     with socket.socket() as probe:
         probe.bind((HERE, 0))
         port = probe.getsockname()[1]
     (folder / "denied").write_text("# stolen\n" + "".join(f"{each}\n" for each in denied))
     settings = AgentSettings(
-        listen=(Endpoint(host=HERE, port=port),),
+        listen=(Endpoint(host=HERE, port=port), *beside),
         state_dir=folder,
         deny_list=DenyList(folder / "denied"),
         **{

@@ -25,11 +25,12 @@ import asyncio, sys
 from pathlib import Path
 import agent_realserver
 from tests.common.test_access import serving
+from agent_common.endpoint import Endpoint
 from agent_common.identity import Kind
 from tests.hosts import RealServerHost
 
 async def main():
-    async with serving(Path(sys.argv[1]), Kind.REALSERVER, RealServerHost()) as target:
+    async with serving(Path(sys.argv[1]), Kind.REALSERVER, RealServerHost(), **eval(sys.argv[2])) as target:
         print(target, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
@@ -96,20 +97,22 @@ class Agent:
 
 
 @contextmanager
-def running_agent(folder: Path) -> Iterator[Agent]:
-    """Run a real server's agent, with callers viewer and admin, and eve, a viewer too."""
+def running_agent(folder: Path, more: str = "{}") -> Iterator[Agent]:
+    """Run a real server's agent, with callers viewer and admin, and eve, a viewer too; more are settings in Python."""
     _allow_many_files()
     ca = Authority(folder)
     ca.issue("server", uri(Kind.REALSERVER, "rs1"), addresses=[HERE])
     for name, role in (("viewer", "viewer"), ("admin", "admin"), ("eve", "viewer")):
         ca.issue(name, uri(role, name))
     with (folder / "log").open("w") as log:
-        command = [sys.executable, "-c", AGENT, str(folder)]
+        command = [sys.executable, "-c", AGENT, str(folder), more]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             assert process.stdout is not None
             yield Agent(target=process.stdout.readline().strip(), folder=folder, pid=process.pid)
             assert process.poll() is None, "it has died"
+            said = (folder / "log").read_text(encoding="utf-8", errors="replace")
+            assert "Traceback" not in said, said[said.index("Traceback") - 500 :][:3000]
         finally:
             process.kill()
             process.communicate()

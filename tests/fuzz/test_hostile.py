@@ -26,7 +26,7 @@ from tests.fuzz.processes import Agent, good_client, running_agent, until
 MEMORY = 200.0
 """MiB that an agent on fakes has at most, whatever is done to it; it begins with some 75."""
 
-ANSWER = 5.0
+ANSWER = 10.0
 """Seconds within which a good client has its answer, connection included."""
 
 TRY_AGAIN = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
