@@ -97,6 +97,8 @@ def gone_in(datagram: bytes) -> Iterator[IpAddress]:
 
 
 def _gone(kind: int, message: bytes) -> Iterator[IpAddress]:
+    if len(message) < BODY_SIZES[kind]:
+        return
     prefix_length, attributes = message[1], dict(_attributes(message[BODY_SIZES[kind] :]))
     # IFA_LOCAL is our own address, IFA_ADDRESS the other end's on a point-to-point link; IPv6 often has no IFA_LOCAL.
     names = (IFA_LOCAL, IFA_ADDRESS) if kind == RTM_DELADDR else (RTA_DST,)

@@ -11,6 +11,7 @@ import ipaddress
 import sys
 from pathlib import Path
 
+from agent_common.errors import InternalError, Reason
 from agent_common.kernel_errors import kernel_refusal
 
 ROUTES = Path("/proc/thread-self/net/route")
@@ -29,7 +30,10 @@ def has_host_route(address: ipaddress.IPv4Address, device: str, routes: Path = R
         raise kernel_refusal(error.errno or errno.EIO, f"look for the route to {address}") from error
     # Iface Destination Gateway Flags RefCnt Use Metric Mask …; addresses are words in the machine's own byte order.
     wanted = f"{device}\t{int.from_bytes(address.packed, sys.byteorder):08X}\t"
-    return any(_is_host_route(line.split("\t")) for line in text.splitlines() if line.startswith(wanted))
+    try:
+        return any(_is_host_route(line.split("\t")) for line in text.splitlines() if line.startswith(wanted))
+    except (IndexError, ValueError) as error:
+        raise InternalError(f"cannot read the route to {address} in {routes}: {error}", Reason.INTERNAL) from error
 
 
 def _is_host_route(columns: list[str]) -> bool:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent_common.errors import Reason, RefusedError
+from agent_common.errors import InternalError, Reason, RefusedError
 from agent_common.sockets import Acceptance, Connection, Listener
 from agent_common.virtual_server import IpAddress, Protocol
 
@@ -36,26 +36,28 @@ class ProcfsSockets:
 
     def listeners(self, protocol: Protocol) -> list[Listener]:
         """Return what listens, both families."""
-        if protocol is Protocol.SCTP:
-            return [each for line in self._lines("sctp/eps") for each in sctp_listeners(line)]
-        name = protocol.name.lower()
-        wanted = LISTEN if protocol is Protocol.TCP else UNCONNECTED
-        return [
-            Listener(protocol=protocol, address=address, port=port)
-            for local, _, state in self._sockets(name)
-            if state == wanted
-            for address, port in [parse_endpoint(local)]
-        ]
+        with _errors(protocol.name):
+            if protocol is Protocol.SCTP:
+                return [each for line in self._lines("sctp/eps") for each in sctp_listeners(line)]
+            name = protocol.name.lower()
+            wanted = LISTEN if protocol is Protocol.TCP else UNCONNECTED
+            return [
+                Listener(protocol=protocol, address=address, port=port)
+                for local, _, state in self._sockets(name)
+                if state == wanted
+                for address, port in [parse_endpoint(local)]
+            ]
 
     def established_to(self, vip: IpAddress) -> list[Connection]:
         """Return the open TCP connections of programs on this host whose remote address is the VIP."""
         # Compared as text: a host may have a hundred thousand connections.
         written = tuple(f"{text}:" for text in write_address(vip))
-        return [
-            _connection(local, remote)
-            for local, remote, state in self._sockets("tcp")
-            if state in OPEN and remote.startswith(written)
-        ]
+        with _errors("TCP"):
+            return [
+                _connection(local, remote)
+                for local, remote, state in self._sockets("tcp")
+                if state in OPEN and remote.startswith(written)
+            ]
 
     def _sockets(self, name: str) -> Iterator[tuple[str, str, str]]:
         """Local end, remote end and state of every socket of both families, as they are written."""
@@ -68,12 +70,21 @@ class ProcfsSockets:
         """Return the lines below the heading; none if this kernel lacks IPv6 or has not loaded SCTP."""
         path = self._net / table
         try:
-            return path.read_text(encoding="ascii").splitlines()[1:]
+            return path.read_text(encoding="ascii", errors="backslashreplace").splitlines()[1:]
         except FileNotFoundError:
             return []
         except OSError as error:
             message = f"cannot read {path}: {os.strerror(error.errno or 0)}"
             raise RefusedError(message, Reason.KERNEL_REFUSED) from error
+
+
+@contextlib.contextmanager
+def _errors(name: str) -> Iterator[None]:
+    """Name the table of which a line is not as proc(5) has it."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise InternalError(f"cannot read the kernel's table of {name} sockets: {error}", Reason.INTERNAL) from error
 
 
 def parse_endpoint(text: str) -> tuple[IpAddress, int]:

@@ -13,7 +13,7 @@ from agent_common.errors import DiffersError, Reason, RefusedError
 from agent_common.generic_netlink import GenericNetlink, NetlinkError
 from agent_common.kernel_errors import kernel_refusal
 from agent_common.netlink_address import IFF_UP, RT_SCOPE_HOST, asking_kernel, index_of, open_route_socket
-from agent_common.netlink_frames import pack_attribute, walk
+from agent_common.netlink_frames import CodecError, pack_attribute, walk
 from agent_common.netlink_socket import NetlinkSocket
 from agent_common.virtual_server import Family
 from agent_realserver.tunnel_devices import OWN_ADDRESS, DeviceName, GuePort, TunnelDevice
@@ -127,9 +127,12 @@ class NetlinkTunnelDevices:
         found = set()
         for data, start, end in messages:
             places = walk(data, start, end, {FOU_ATTR_PORT: 2, FOU_ATTR_AF: 1, FOU_ATTR_TYPE: 1})
-            if _BYTE.unpack_from(data, places[FOU_ATTR_TYPE])[0] == FOU_ENCAP_GUE:
-                port = _PORT.unpack_from(data, places[FOU_ATTR_PORT])[0]
-                found.add(GuePort(port=port, family=Family(_BYTE.unpack_from(data, places[FOU_ATTR_AF])[0])))
+            try:
+                if _BYTE.unpack_from(data, places[FOU_ATTR_TYPE])[0] == FOU_ENCAP_GUE:
+                    port = _PORT.unpack_from(data, places[FOU_ATTR_PORT])[0]
+                    found.add(GuePort(port=port, family=Family(_BYTE.unpack_from(data, places[FOU_ATTR_AF])[0])))
+            except (KeyError, ValueError) as error:
+                raise CodecError(f"cannot read a port of gue: {error} is missing, or unknown") from error
         return found
 
     def open_gue_port(self, port: GuePort) -> None:

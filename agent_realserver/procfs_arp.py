@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.errors import InternalError, LvsError, Reason, RefusedError
 from agent_common.kernel_errors import kernel_refusal
 from agent_realserver.arp import ALL, ArpName
 
@@ -36,6 +36,8 @@ class ProcfsArpSysctls:
             return int(self._path(interface, name).read_text(encoding="ascii"))
         except OSError as error:
             raise _refusal(error, f"read {interface}/{name}") from error
+        except ValueError as error:
+            raise InternalError(f"cannot read {interface}/{name}: {error}", Reason.INTERNAL) from error
 
     def write(self, interface: str, name: ArpName, value: int) -> None:
         """Set a value and read it back."""

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 
+from agent_common.errors import InternalError, Reason
 from agent_common.virtual_server import FirewallMark, VirtualServerKey
 
 _TABLE = Path("/proc/net/ip_vs")
@@ -14,7 +15,7 @@ _TABLE = Path("/proc/net/ip_vs")
 def serves(key: VirtualServerKey, table: Path = _TABLE) -> bool:
     """Whether the key stands in the table; a kernel without IPVS serves nothing."""
     try:
-        lines = table.read_text(encoding="ascii").splitlines()
+        lines = table.read_text(encoding="ascii", errors="backslashreplace").splitlines()
     except FileNotFoundError:
         return False
     if isinstance(key, FirewallMark):
@@ -27,5 +28,8 @@ def _is(line: str, protocol: str, address: ipaddress.IPv4Address | ipaddress.IPv
     found = re.match(r"(TCP|UDP|SCTP)\s+(?:([0-9A-F]{8})|\[([0-9a-f:]+)\]):([0-9A-F]{4})\s", line)
     if found is None or found[1] != protocol or int(found[4], 16) != port:
         return False
-    there = ipaddress.IPv4Address(int(found[2], 16)) if found[2] else ipaddress.IPv6Address(found[3])
+    try:
+        there = ipaddress.IPv4Address(int(found[2], 16)) if found[2] else ipaddress.IPv6Address(found[3])
+    except ValueError as error:
+        raise InternalError(f"cannot read the kernel's table of virtual servers: {error}", Reason.INTERNAL) from error
     return there == address
