@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from agent_common.certificate import read_certificate
 from agent_common.deny_list import DenyList
-from agent_common.errors import DeniedError, InvalidInputError, Reason, UnknownCallerError
+from agent_common.errors import DeniedError, InvalidInputError, NotFoundError, Reason, UnknownCallerError
 from agent_common.identity import Identity, Kind, Role
 from agent_common.operation import Change, Operation
 from agent_common.roles import (
@@ -25,6 +25,8 @@ from agent_common.roles import (
     touched_by,
     touched_of,
 )
+
+_OF_KNOWN = frozenset({"Ready", "Commit", "Renew", "Finish"})
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -102,9 +104,9 @@ def role_at(agent: Kind, caller: Kind) -> Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What stands behind the names in requests: the operations of a transaction, and what a change did."""
+    """What stands behind the names in requests: a transaction's operations (None: it is unknown), what a change did."""
 
-    operations: Callable[[str], Awaitable[Sequence[Operation]]]
+    operations: Callable[[str], Awaitable[Sequence[Operation] | None]]
     changes: Callable[[str], Awaitable[Sequence[Change]]]
 
 
@@ -133,8 +135,10 @@ class Access:
         needed = needed_role(operations)
         if self._remembered is not None and (name := getattr(request, "transaction_id", "")):
             earlier = await self._remembered.operations(name)
-            needed = max(needed, needed_role([*earlier]))
-            vips.update(touched_by(earlier))
+            _check_known(request, earlier)
+            needed = max(needed, needed_role(earlier or ()))
+            # One that asks nothing of this agent may be decided here for others: about which VIPs, nobody knows here.
+            vips.update([ANYTHING] if earlier == [] else touched_by(earlier or ()))
         if self._remembered is not None and (name := getattr(request, "change_id", "")):
             changes = await self._remembered.changes(name)
             needed = max(needed, needed_role_of(changes))
@@ -151,6 +155,16 @@ def _check_role(caller: Caller, needed: Role, what: str) -> None:
             role=str(caller.role),
             needed=str(needed),
         )
+
+
+def _check_known(request: Message, operations: Sequence[Operation] | None) -> None:
+    """Raise NotFoundError for an unknown transaction, where one must be known.
+
+    It may be known in a moment, and then nobody would have looked what it is about.
+    """
+    if operations is None and request.DESCRIPTOR.name.removesuffix("TransactionRequest") in _OF_KNOWN:
+        name = getattr(request, "transaction_id", "")
+        raise NotFoundError(f"transaction {name} is not known here", Reason.TRANSACTION_NOT_FOUND, transaction=name)
 
 
 def _check_vips(caller: Caller, vips: set[str]) -> None:

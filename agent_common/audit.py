@@ -20,10 +20,13 @@ from agent_common.wire import unpack_key
 MAX_REQUEST, MAX_IMAGE, MAX_CHANGES = 4000, 2000, 100
 """Characters of a request and of one thing before or after, and how many things: a table has thousands."""
 
+MAX_NAME, MAX_MESSAGE = 100, 1000
+"""Characters of a name and of an error's message: callers choose them."""
+
 AuditRecord = audit_service_pb2.AuditRecord
 Recorder = Callable[[AuditRecord], None]
 
-_CUT = "..."
+_DOTS = "..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +51,11 @@ def audit_record(ended: Ended) -> AuditRecord:
         role=str(ended.caller.role),
         peer=ended.peer,
         method=ended.method,
-        transaction_id=getattr(request, "transaction_id", ""),
-        change_id=getattr(request, "change_id", ""),
+        transaction_id=_cut(getattr(request, "transaction_id", ""), MAX_NAME),
+        change_id=_cut(getattr(request, "change_id", ""), MAX_NAME),
         request="" if request is None else _json(to_record(request), MAX_REQUEST),
         outcome=str(error.reason) if error else "ok" if ended.answer is not None else str(Reason.INTERNAL),
-        message=error.message if error else "",
+        message=_cut(error.message, MAX_MESSAGE) if error else "",
     )
     record.time.FromNanoseconds(int(ended.now * 1e9))
     record.duration.FromTimedelta(timedelta(seconds=ended.seconds))
@@ -125,8 +128,11 @@ def _key(message: virtual_server_pb2.VirtualServerKey) -> str:
 
 
 def _json(value: Any, longest: int) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text if len(text) <= longest else text[: longest - len(_CUT)] + _CUT
+    return _cut(json.dumps(value, ensure_ascii=False, separators=(",", ":")), longest)
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - len(_DOTS)] + _DOTS
 
 
 def matches(record: AuditRecord, text: str) -> bool:

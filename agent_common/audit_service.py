@@ -23,6 +23,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
 
     def __init__(self, file: AuditFile) -> None:
         self._file = file
+        self._one = asyncio.Semaphore(1)
 
     async def ListAudit(
         self, request: audit_service_pb2.ListAuditRequest, context: Context
@@ -31,7 +32,8 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         check_page_size(request.page_size)
         if not _TOKEN.fullmatch(request.page_token):
             raise InvalidInputError("page_token", "page_token: is none of an answer of this call")
-        return await asyncio.to_thread(self._read, request)
+        async with self._one:  # each reads all that is kept
+            return await asyncio.to_thread(self._read, request)
 
     def _read(self, request: audit_service_pb2.ListAuditRequest) -> audit_service_pb2.ListAuditResponse:
         since = request.since.ToNanoseconds()

@@ -57,6 +57,8 @@ def read_certificate(pem: bytes) -> Certificate:
         x509.UnsupportedGeneralNameType,
     ) as error:
         raise InvalidInputError("certificate", f"certificate: cannot be read: {error}") from error
+    if found.serial_number <= 0:  # RFC 5280, 4.1.2.2; and nobody could deny it
+        raise InvalidInputError("certificate", "certificate: its serial number is not above 0")
     return Certificate(
         serial=format(found.serial_number, "x"),
         uris=uris,
@@ -88,3 +90,13 @@ def expiry_warning(whose: str, until: datetime.datetime, now: datetime.datetime)
     if left <= datetime.timedelta():
         return f"{whose} has expired ({until:%Y-%m-%d %H:%M} UTC); renew it"
     return f"{whose} expires in {left.days} days ({until:%Y-%m-%d %H:%M} UTC); renew it"
+
+
+def check_authorities(pem: bytes, field: str) -> None:
+    """Raise InvalidInputError unless a PEM text has one certificate or more, and all can be read."""
+    from cryptography import x509
+
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise InvalidInputError(field, f"{field}: has no certificate that can be read: {error}") from error

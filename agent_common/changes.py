@@ -267,8 +267,13 @@ class Changes:
     async def _revert(self, change_id: str) -> Reverted:
         body = await self._run(lambda: self._state.get(_KIND, change_id))
         ended = await self.take_back([] if body is None else _load(body["changes"]))
-        await self._run(lambda: self._state.put(_KIND, change_id, {"status": "reverted", "changes": []}))
+        await self._run(lambda: self._remember_reverted(change_id))
         return ended
+
+    def _remember_reverted(self, change_id: str) -> None:
+        with self._state.transaction():
+            self._state.put(_KIND, change_id, {"status": "reverted", "changes": []})
+            self._state.keep_newest(_KIND, KEPT_CHANGES)
 
     async def _apply_next(self, operation: Operation, change_id: str, begun: list[Change], errand: Errand) -> None:
         try:

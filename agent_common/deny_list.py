@@ -48,11 +48,11 @@ def _read(file: Path) -> frozenset[str]:
         raise InvalidInputError("deny_serials", f"deny_serials: cannot read {file}: {error}") from error
     found = set()
     for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip().replace(":", "")
+        text = line.partition("#")[0].strip().replace(":", "").lstrip("0")
         if text and not _SERIAL.fullmatch(text):
             raise InvalidInputError(
                 "deny_serials", f"deny_serials: line {number} of {file}: {text!r} is no serial number in hex"
             )
         if text:
-            found.add(text.lower().lstrip("0") or "0")
+            found.add(text.lower())
     return frozenset(found)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from agent_common.access import Access
-from agent_common.audit import Ended, Recorder, audit_record, only_validates
+from agent_common.audit import AuditRecord, Ended, Recorder, audit_record, only_validates
 from agent_common.audit_log import AuditLog
 from agent_common.errors import DeniedError, LvsError
 from agent_common.failure import TooLateError, hide
@@ -116,7 +116,16 @@ class Handlers:
         if isinstance(error, DeniedError):
             _log.warning("denied method=%s peer=%s message=%s", asked.name, asked.call.peer, json.dumps(error.message))
         elif not only_validates(asked.request):
-            self._record(audit_record(asked.ended(task)))
+            self._record(_recorded(asked.ended(task)))
+
+
+def _recorded(ended: Ended) -> AuditRecord:
+    """Return the record of a call; one that cannot be shown is recorded all the same."""
+    try:
+        return audit_record(ended)
+    except Exception as error:
+        _log.error("cannot show in the audit what %s was asked for", ended.method, exc_info=error)
+        return audit_record(replace(ended, request=None, answer=None))
 
 
 class _Asked:

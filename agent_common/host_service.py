@@ -15,7 +15,7 @@ from lvsagent.v1 import destination_pb2, host_service_pb2, host_service_pb2_grpc
 
 from agent_common import wire
 from agent_common.address import Addresses
-from agent_common.errors import InvalidInputError, NotFoundError
+from agent_common.errors import ExhaustedError, InvalidInputError, NotFoundError, Reason
 from agent_common.gate import call
 from agent_common.handlers import Context
 from agent_common.procfs_settings import forwarding_settings
@@ -31,6 +31,10 @@ ReadServer = Callable[
 """Reads a virtual server and its destinations; raises NotFoundError."""
 
 MAX_WAIT_SECONDS = 60.0
+MAX_ROUTES = 256
+MAX_WAITING = 64
+"""So many may wait at a time for something that listens: each asks four times a second."""
+
 _CONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 
@@ -61,6 +65,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         certificate_expires: Callable[[], datetime.datetime | None] = lambda: None,
     ) -> None:
         self._certificate_expires = certificate_expires
+        self._waiting = 0
         self._settled_fence = settled_fence
         self._read_server = read_server
         self._identity = identity
@@ -92,7 +97,17 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         wait = request.wait.ToTimedelta().total_seconds()
         if not 0 <= wait <= MAX_WAIT_SECONDS:
             raise InvalidInputError("wait", f"wait: {wait:g} s is out of range (0 to {MAX_WAIT_SECONDS:g} s)")
-        deadline = time.monotonic() + wait
+        if wait and self._waiting >= MAX_WAITING:
+            raise ExhaustedError(f"{MAX_WAITING} callers wait for a listener already", Reason.TOO_MANY_CALLS)
+        self._waiting += bool(wait)
+        try:
+            return await self._until_listening(protocol, address, port, time.monotonic() + wait)
+        finally:
+            self._waiting -= bool(wait)
+
+    async def _until_listening(
+        self, protocol: Protocol, address: IpAddress, port: int, deadline: float
+    ) -> host_service_pb2.CheckListenerResponse:
         while True:
             response = await self._look(protocol, address, port)
             left = deadline - time.monotonic()
@@ -121,6 +136,8 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         return response
 
     def _read(self, request: host_service_pb2.GetHostRequest) -> host_service_pb2.GetHostResponse:
+        if len(request.routes_to) > MAX_ROUTES:  # each is a question to the kernel
+            raise InvalidInputError("routes_to", f"routes_to: {len(request.routes_to)} are more than {MAX_ROUTES}")
         targets = [parse_address(text, "routes_to") for text in request.routes_to]
         response = host_service_pb2.GetHostResponse(
             kind=self._identity.kind,

@@ -23,7 +23,8 @@ class Journal:
         """Send one record with fields of upper case letters and underscores; whether the journal took it."""
         whole = {"MESSAGE": message, "PRIORITY": "6", "SYSLOG_IDENTIFIER": self._program, **fields}
         try:
-            self._socket.sendto(b"".join(_field(name, value) for name, value in whole.items()), self._address)
+            data = b"".join(_field(name, value) for name, value in whole.items())
+            self._socket.sendto(data, socket.MSG_DONTWAIT, self._address)
         except OSError:
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent_common.errors import InvalidInputError
@@ -9,6 +10,11 @@ from agent_common.operation import Operation
 from agent_common.transaction import Following, Participant, check_lease
 
 MAX_NAME = 64
+MAX_PURPOSE = 20_000
+MAX_PARTICIPANTS = 1000
+MAX_TEXT = 300
+"""Characters of a name that another agent has."""
+
 MAX_DRAIN = 86400.0
 """Seconds for connections to end."""
 
@@ -32,6 +38,11 @@ def check_proposal(proposal: Proposal) -> None:
     """Raise InvalidInputError for what the proposal alone shows to be wrong."""
     check_name(proposal.id)
     check_lease(proposal.lease)
+    check_participants(proposal.authority, proposal.participants)
+    if len(proposal.purpose) > MAX_PURPOSE or not proposal.purpose.isprintable():
+        raise InvalidInputError(
+            "purpose", f"purpose: is longer than {MAX_PURPOSE} characters, or has some that cannot be printed"
+        )
     if not proposal.authority:
         raise InvalidInputError("authority", "authority: must be set")
     if proposal.authority not in {each.agent_id for each in proposal.participants}:
@@ -43,8 +54,23 @@ def check_proposal(proposal: Proposal) -> None:
 
 
 def check_name(name: str) -> None:
-    """Raise InvalidInputError for the name of a transaction that is empty or longer than 64 characters."""
+    """Raise InvalidInputError for what cannot be the name of a transaction: it is shown on terminals and in logs."""
     if not 1 <= len(name) <= MAX_NAME:
         raise InvalidInputError(
             "transaction_id", f"transaction_id: {len(name)} characters are not 1 to {MAX_NAME} characters"
         )
+    if not name.isascii() or not name.isprintable():
+        raise InvalidInputError("transaction_id", "transaction_id: has other than printable ASCII characters")
+
+
+def check_participants(authority: str, participants: Sequence[Participant]) -> None:
+    """Raise InvalidInputError for what cannot name agents: whoever finishes goes by it, and it is kept."""
+    if len(participants) > MAX_PARTICIPANTS:
+        raise InvalidInputError("participants", f"participants: {len(participants)} are more than {MAX_PARTICIPANTS}")
+    for field, text in (
+        ("authority", authority),
+        *(("participants.agent_id", each.agent_id) for each in participants),
+        *(("participants.address", each.address) for each in participants),
+    ):
+        if len(text) > MAX_TEXT or not text.isprintable():
+            raise InvalidInputError(field, f"{field}: is longer than {MAX_TEXT} characters, or cannot be printed")

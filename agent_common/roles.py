@@ -110,15 +110,11 @@ def operations_in(request: Message) -> list[Operation]:
 def needed_role(operations: Sequence[Operation]) -> Role:
     """Return the role that operations need together.
 
-    What belongs to a backend is an operator's: its destination; beside it the virtual server that is made for it, and
-    one that goes because nothing uses it; a virtual server's hold on a VIP. Whatever is forced is an admin's.
+    What belongs to a backend is an operator's: its destination; beside it the virtual server that is made for it and
+    for a VIP; one that goes because nothing uses it; a virtual server's hold on a VIP. What is forced is an admin's.
     """
-    made_for = {
-        each.create_destination.virtual_server.SerializeToString(deterministic=True)
-        for each in operations
-        if each.WhichOneof("operation") == "create_destination"
-    }
-    return max((_needed(each, made_for) for each in operations), default=Role.OPERATOR)
+    backends = _whole_backends(operations)
+    return max((_needed(each, backends) for each in operations), default=Role.OPERATOR)
 
 
 def needed_role_of(changes: Sequence[Change]) -> Role:
@@ -175,18 +171,47 @@ def touched_of(changes: Iterable[Change]) -> Iterator[str]:
                 yield ANYTHING
 
 
-def _needed(operation: Operation, made_for: set[bytes]) -> Role:
+def _whole_backends(operations: Sequence[Operation]) -> set[bytes]:
+    """Return the virtual servers for which a destination and a VIP are asked for, and of which nothing goes.
+
+    IPVS serves any address, also one that the director itself talks to: only with the VIP, which the agent asks the
+    subnet for and adds, is it one that nobody else has.
+    """
+    named: dict[str, set[bytes]] = {"create_destination": set(), "create_vip": set(), "gone": set()}
+    for each in operations:
+        match each.WhichOneof("operation"):
+            case "create_destination":
+                named["create_destination"].add(_bytes(each.create_destination.virtual_server))
+            case "create_vip":
+                key = each.create_vip.holder.virtual_server.key
+                if key.WhichOneof("key") == "firewall_mark" or _key(key) == _address(each.create_vip.vip.address):
+                    named["create_vip"].add(_bytes(key))
+            case "delete_destination":
+                named["gone"].add(_bytes(each.delete_destination.virtual_server))
+            case "delete_virtual_server":
+                named["gone"].add(_bytes(each.delete_virtual_server.key))
+    return (named["create_destination"] & named["create_vip"]) - named["gone"]
+
+
+def _bytes(key: virtual_server_pb2.VirtualServerKey) -> bytes:
+    return key.SerializeToString(deterministic=True)
+
+
+def _needed(operation: Operation, backends: set[bytes]) -> Role:
     match operation.WhichOneof("operation"):
         case "create_destination" | "update_destination" | "delete_destination" | "adopt_destination":
             return Role.OPERATOR
         case "create_virtual_server":
             key = operation.create_virtual_server.virtual_server.key
-            return Role.OPERATOR if key.SerializeToString(deterministic=True) in made_for else Role.ADMIN
+            return Role.OPERATOR if _bytes(key) in backends else Role.ADMIN
         case "delete_virtual_server":
             asked = operation.delete_virtual_server
             return Role.OPERATOR if asked.only_if_unused and not asked.force else Role.ADMIN
         case "create_vip":
-            return _for_hold(operation.create_vip.holder, forced=operation.create_vip.force)
+            asked_vip = operation.create_vip
+            # The interface is where the agent asks whether another host has the address: whoever names it is believed.
+            is_special = asked_vip.force or asked_vip.adopt or bool(asked_vip.vip.device)
+            return _for_hold(asked_vip.holder, forced=is_special)
         case "delete_vip":
             return _for_hold(operation.delete_vip.holder, forced=operation.delete_vip.force)
         case _:

@@ -7,7 +7,7 @@ import logging
 
 import grpc
 
-from agent_common.certificate import Certificate, check_key_fits, expiry_warning, read_certificate
+from agent_common.certificate import Certificate, check_authorities, check_key_fits, expiry_warning, read_certificate
 from agent_common.endpoint import TlsFiles
 from agent_common.errors import InvalidInputError
 from agent_common.identity import Identity, Kind
@@ -57,6 +57,7 @@ class ServerCertificates:
                 "tls_cert", f"tls_cert: {identity} cannot serve as a {self._kind}: it must have /lvs/{self._kind}/"
             )
         check_key_fits(cert, key, "tls_key")
+        check_authorities(ca, "tls_ca")
         return certificate, identity, grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:

@@ -28,7 +28,7 @@ from agent_common.errors import (
 from agent_common.failpoint import Failpoints
 from agent_common.locks import Locks, claims_of
 from agent_common.operation import Change, Operation
-from agent_common.proposal import Proposal, check_name, check_proposal
+from agent_common.proposal import Proposal, check_name, check_participants, check_proposal
 from agent_common.state import State
 from agent_common.transaction import (
     FAILED_OPERATION,
@@ -88,7 +88,8 @@ class Transactions:
         self._clock = clock
         self._open: dict[str, Transaction] = {}
         self._tried: dict[str, float] = {}
-        self._closed: dict[str, None] = {}
+        self._closed: dict[str, bool] = {}
+        """Those that are over, the oldest first; whether it is only remembered so that it is refused when it comes."""
         """The names of those that are over, oldest first."""
 
     async def start(self) -> list[str]:
@@ -201,6 +202,7 @@ class Transactions:
         self, name: str, fence: int = 0, authority: str = "", participants: tuple[Participant, ...] = ()
     ) -> tuple[Transaction, tuple[str, ...]]:
         """Take back what was made; one that is not known is remembered. Raises ConflictError if it is committed."""
+        check_participants(authority, participants)
 
         async def work() -> tuple[Transaction, tuple[str, ...]]:
             transaction = await self._find(name)
@@ -262,12 +264,11 @@ class Transactions:
         """Return one; raises NotFoundError."""
         return await self._known(name, 0)
 
-    async def operations_of(self, name: str) -> list[Operation]:
-        """Return all that is asked for by a transaction, here and of others after it; none if it is unknown."""
-        try:
-            found = await self.get(name)
-        except NotFoundError:
-            return []
+    async def operations_of(self, name: str) -> list[Operation] | None:
+        """Return all that is asked for by a transaction, here and of others after it; None if it is unknown."""
+        found = await self._find(name)
+        if found is None:
+            return None
         return [*found.operations, *(each for part in found.following for each in part.operations)]
 
     async def list_all(self, *, decided: bool = False) -> list[Transaction]:
@@ -530,11 +531,15 @@ class Transactions:
         return transaction
 
     def _write(self, transaction: Transaction) -> None:
-        """Write a transaction, and forget the oldest of those that are over, beyond so many."""
-        oldest = list(self._closed)[:-KEPT_TRANSACTIONS]
+        """Write a transaction, and forget the oldest of those that are over, beyond so many of a kind."""
+        oldest = [name for each in (False, True) for name in self._oldest(is_tombstone=each)]
         self._records.put(transaction, forget=oldest)
         for name in oldest:
             del self._closed[name]
+
+    def _oldest(self, *, is_tombstone: bool) -> list[str]:
+        """Return those beyond so many; names that somebody makes up must not make anybody forget a decision."""
+        return [name for name, kind in self._closed.items() if kind is is_tombstone][:-KEPT_TRANSACTIONS]
 
     def _note(self, transaction: Transaction) -> None:
         """Keep in memory what is open, and its locks; they end when the kernel is as the transaction says."""
@@ -548,7 +553,7 @@ class Transactions:
         if not transaction.is_open:
             self._open.pop(transaction.id, None)
             self._tried.pop(transaction.id, None)
-            self._closed[transaction.id] = None
+            self._closed[transaction.id] = transaction.fence == 0
 
     def _load(self) -> None:
         for transaction in self._records.list_all():

@@ -9,6 +9,9 @@ from typing import Protocol, TypeVar
 
 _T = TypeVar("_T")
 
+MAX_WAITING = 8
+"""So many functions stand before the thread; all others wait for their turns, in their order."""
+
 
 class Run(Protocol):
     """Runs a function in the worker thread."""
@@ -25,9 +28,15 @@ class Worker:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._turns = asyncio.Semaphore(MAX_WAITING)
 
     async def __call__(self, function: Callable[[], _T], /) -> _T:
         """Run a function there and wait for it."""
+        async with self._turns:
+            return await self.ahead(function)
+
+    async def ahead(self, function: Callable[[], _T], /) -> _T:
+        """Run a function there before all that still wait for their turns: whoever looks after the agent must know."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def close(self) -> None:

@@ -108,7 +108,7 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         )
 
         async def is_serving() -> bool:
-            return not kernel.state.damage and bool(await worker(lambda: _ipvs_version(kernel.ipvs)))
+            return not kernel.state.damage and bool(await worker.ahead(lambda: _ipvs_version(kernel.ipvs)))
 
         await worker(lambda: _warn_without_ipvs(kernel.ipvs))
         boot = boot_id()

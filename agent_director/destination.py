@@ -93,7 +93,7 @@ class Destinations:
                 raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
             action = f"add {wanted.key} to {server}, {forwarding_name(wanted.forwarding)}, weight {wanted.weight}"
             change = destination_change(server, None, wanted, action)
-            change.destination.leftover_before = (server, wanted.key.address) in self.leftovers()
+            change.destination.leftover_before = self._is_left(server, wanted.key.address)
             change.destination.address = str(wanted.key.address)
             return change
         refuse_other(request.destination, wanted, current, server)
@@ -145,7 +145,7 @@ class Destinations:
         if request.real_server_keeps_vip:
             wire.check_key(server, "virtual_server")
             check_unicast(key.address, "destination.address")
-        noted = (server, key.address) in self.leftovers()
+        noted = self._is_left(server, key.address)
         change.destination.leftover_before = noted
         keeps = request.real_server_keeps_vip if request.HasField("real_server_keeps_vip") else noted
         if request.only_if_draining and before is None:  # it is over, and what was noted then counts
@@ -179,6 +179,9 @@ class Destinations:
             raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
         before = current.destination if current else None
         return destination_change(server, before, wanted, describe_repair(server, current, wanted))
+
+    def _is_left(self, server: VirtualServerKey, address: IpAddress) -> bool:
+        return self._state.get(_LEFTOVER, f"{server} {address}") is not None
 
     def leftovers(self) -> list[tuple[VirtualServerKey, IpAddress]]:
         """Return the real servers that may still hold a VIP for a destination that is gone."""

@@ -23,7 +23,7 @@ from agent_common.paging import MAX_TABLE_PAGE, check_page_size, page
 from agent_common.statistics import Statistics
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_common.worker import Run
-from agent_director.chunks import received
+from agent_director.chunks import MAX_BATCH, MAX_TABLE, received
 from agent_director.destination import Destinations
 from agent_director.ipvs import Ipvs
 from agent_director.virtual_server import VirtualServers
@@ -207,7 +207,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         self, request_iterator: AsyncIterator[ipvs_service_pb2.BatchApplyRequest], context: Context
     ) -> ipvs_service_pb2.BatchApplyResponse:
         """Carry out many operations, all or none."""
-        chunks = await received("operations", request_iterator, lambda chunk: len(chunk.operations))
+        chunks = await received("operations", request_iterator, lambda chunk: len(chunk.operations), MAX_BATCH)
         operations = [operation for chunk in chunks for operation in chunk.operations]
         if not operations:
             raise InvalidInputError("operations", "operations: there are none")
@@ -228,7 +228,7 @@ class IpvsServicer(ipvs_service_pb2_grpc.IpvsServiceServicer):
         self, request_iterator: AsyncIterator[ipvs_service_pb2.ApplyTableRequest], context: Context
     ) -> ipvs_service_pb2.ApplyTableResponse:
         """Make sure of a whole table."""
-        chunks = await received("entries", request_iterator, lambda chunk: _size(chunk.part))
+        chunks = await received("entries", request_iterator, lambda chunk: _size(chunk.part), MAX_TABLE)
         operation = Operation(apply_table=chunks[0].part)
         whole = operation.apply_table
         for chunk in chunks[1:]:

@@ -95,7 +95,7 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         )
 
         async def is_serving() -> bool:
-            return await worker(lambda: not kernel.state.damage)
+            return await worker.ahead(lambda: not kernel.state.damage)
 
         wired = _wire(settings, kernel, worker, identity)
         beside = await _start(kernel, worker, notices, wired)

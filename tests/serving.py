@@ -20,7 +20,7 @@ from lvsagent.v1 import (
     vip_service_pb2,
 )
 
-from agent_common.access import Access, Everybody
+from agent_common.access import Access, Callers, Everybody, Remembered
 from agent_common.audit_file import AuditFile
 from agent_common.audit_service import AuditServicer
 from agent_common.change_service import ChangeServicer
@@ -93,10 +93,10 @@ def services(host: Host, agent_id: str = "id", audit: AuditFile | None = None) -
 
 
 @asynccontextmanager
-async def served(path: Path, offered: Sequence[Service]) -> AsyncIterator[grpc.aio.Server]:
+async def served(path: Path, offered: Sequence[Service], access: Access = ADMINS) -> AsyncIterator[grpc.aio.Server]:
     """Serve on a unix socket; ends like an agent does."""
     handlers = Handlers()
-    server = handlers.make_server(ADMINS, offered)
+    server = handlers.make_server(access, offered)
     server.add_insecure_port(f"unix:{path}")
     await server.start()
     try:
@@ -109,7 +109,8 @@ async def served(path: Path, offered: Sequence[Service]) -> AsyncIterator[grpc.a
 class Served:
     """A site whose agents run in this process: hosts by name, servers by name, and clients that reach them."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, callers: Callers | None = None) -> None:
+        self._callers = callers
         self._folder = folder
         self._stack = stack
         self._servers: dict[str, grpc.aio.Server] = {}
@@ -122,7 +123,10 @@ class Served:
         path = self.path(name)
         path.unlink(missing_ok=True)
         host.identify(f"id-of-{name}")
-        self._servers[name] = await self._stack.enter_async_context(served(path, services(host, host.agent_id)))
+        remembered = Remembered(operations=host.transactions.operations_of, changes=host.changes.remembered)
+        access = ADMINS if self._callers is None else Access(self._callers, remembered)
+        offered = services(host, host.agent_id)
+        self._servers[name] = await self._stack.enter_async_context(served(path, offered, access))
         endpoint = Endpoint(path=str(path))
         if isinstance(host, RealServerHost):
             self._real_servers[name] = endpoint

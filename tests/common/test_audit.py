@@ -142,6 +142,17 @@ def test_a_record_is_bounded_however_long_the_request(tmp_path: Path) -> None:
     assert record.duration.ToTimedelta().total_seconds() == 1.5
 
 
+def test_names_and_messages_that_callers_choose_are_cut() -> None:
+    """Else a few calls would wash out all other records."""
+    from lvsagent.v1 import transaction_service_pb2
+
+    long = "x" * 100_000
+    request = transaction_service_pb2.AbortTransactionRequest(transaction_id=long)
+    error = InvalidInputError("transaction_id", long)
+    ended = Ended(caller=ADA, peer="p", method="m", request=request, answer=None, error=error, seconds=0, now=0)
+    assert audit_record(ended).ByteSize() < 10_000
+
+
 def test_a_defect_is_recorded_as_one() -> None:
     ended = Ended(caller=ADA, peer="p", method="m", request=None, answer=None, error=None, seconds=0, now=0)
     assert audit_record(ended).outcome == "INTERNAL"

@@ -101,7 +101,7 @@ def _varint(number: int) -> bytes:
 
 async def test_a_list_beyond_the_limit_is_refused_with_its_field(tmp_path: Path) -> None:
     async with agent(tmp_path) as target, connected(target) as channel:
-        most = host_service_pb2.GetHostRequest(routes_to=["192.168.0.1"] * MAX_LIST)
+        most = host_service_pb2.GetHostRequest(routes_to=["192.168.0.1"] * MAX_ROUTES)
         await get_host(channel, most.SerializeToString())
         most.routes_to.append("192.168.0.1")
         _, error, _ = await ended(get_host(channel, most.SerializeToString()))

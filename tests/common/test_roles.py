@@ -21,11 +21,11 @@ from lvsagent.v1 import (
 from agent_common import wire
 from agent_common.access import Access, Caller, Everybody, Remembered
 from agent_common.destination import DestinationKey, Forwarding
-from agent_common.errors import DeniedError, Reason
+from agent_common.errors import DeniedError, NotFoundError, Reason
 from agent_common.identity import Role
 from agent_common.operation import Change, Operation
 from agent_common.roles import ANYTHING, needed_role, needed_role_of, operations_in, touched
-from agent_common.virtual_server import parse_key, parse_unicast
+from agent_common.virtual_server import VirtualServerKey, parse_key, parse_unicast
 from cli import operations
 
 WEB, OTHER, MARK = parse_key("tcp/192.168.0.200:80"), parse_key("tcp/192.168.0.201:80"), parse_key("fwmark6/7")
@@ -39,8 +39,19 @@ BACKENDS_HOLD = vip_pb2.VipHolder(virtual_server=vip_pb2.VirtualServerHolder(key
 OPERATORS_HOLD = vip_pb2.VipHolder(operator="ada")
 
 
-def create_vip(holder: vip_pb2.VipHolder, *, force: bool = False) -> Operation:
-    return Operation(create_vip=vip_pb2.CreateVipRequest(vip=vip_pb2.Vip(address=VIP), holder=holder, force=force))
+def create_vip(holder: vip_pb2.VipHolder, *, force: bool = False, adopt: bool = False, device: str = "") -> Operation:
+    vip = vip_pb2.Vip(address=VIP, device=device)
+    return Operation(create_vip=vip_pb2.CreateVipRequest(vip=vip, holder=holder, force=force, adopt=adopt))
+
+
+def hold_for(address: str, key: VirtualServerKey) -> Operation:
+    held = vip_pb2.VirtualServerHolder(key=wire.pack_key(key), authority="id")
+    holder = vip_pb2.VipHolder(virtual_server=held)
+    return Operation(create_vip=vip_pb2.CreateVipRequest(vip=vip_pb2.Vip(address=address), holder=holder))
+
+
+def create_for(key: VirtualServerKey) -> Operation:
+    return operations.create_virtual_server(key, None, None)
 
 
 def delete_vip(holder: vip_pb2.VipHolder, *, force: bool = False) -> Operation:
@@ -55,15 +66,28 @@ def delete_vip(holder: vip_pb2.VipHolder, *, force: bool = False) -> Operation:
         ([operations.update_destination(WEB, RS, weight=7)], Role.OPERATOR),
         ([operations.delete_destination(WEB, RS)], Role.OPERATOR),
         ([SERVER], Role.ADMIN),
-        ([SERVER, ADD], Role.OPERATOR),
-        ([SERVER, operations.create_destination(OTHER, RS, None, None)], Role.ADMIN),
-        ([operations.create_virtual_server(WEB, None, None), SERVER, ADD], Role.OPERATOR),
+        ([SERVER, ADD], Role.ADMIN),
+        ([SERVER, create_vip(BACKENDS_HOLD), ADD], Role.OPERATOR),
+        ([SERVER, create_vip(OPERATORS_HOLD), ADD], Role.ADMIN),
+        ([SERVER, hold_for("192.168.0.9", WEB), ADD], Role.ADMIN),
+        (
+            [create_for(MARK), hold_for("2001:db8::200", MARK), operations.create_destination(MARK, RS, None, None)],
+            Role.OPERATOR,
+        ),
+        ([SERVER, create_vip(BACKENDS_HOLD), operations.create_destination(OTHER, RS, None, None)], Role.ADMIN),
+        ([SERVER, create_vip(BACKENDS_HOLD), ADD, operations.delete_destination(WEB, RS)], Role.ADMIN),
+        (
+            [operations.delete_virtual_server(WEB, only_if_unused=True), SERVER, create_vip(BACKENDS_HOLD), ADD],
+            Role.ADMIN,
+        ),
         ([operations.delete_virtual_server(WEB)], Role.ADMIN),
         ([operations.delete_virtual_server(WEB, only_if_unused=True)], Role.OPERATOR),
         ([operations.delete_virtual_server(WEB, only_if_unused=True, force=True)], Role.ADMIN),
         ([create_vip(BACKENDS_HOLD)], Role.OPERATOR),
         ([create_vip(BACKENDS_HOLD, force=True)], Role.ADMIN),
         ([create_vip(OPERATORS_HOLD)], Role.ADMIN),
+        ([create_vip(BACKENDS_HOLD, adopt=True)], Role.ADMIN),
+        ([create_vip(BACKENDS_HOLD, device="lo")], Role.ADMIN),
         ([create_vip(vip_pb2.VipHolder())], Role.ADMIN),
         ([delete_vip(BACKENDS_HOLD)], Role.OPERATOR),
         ([delete_vip(BACKENDS_HOLD, force=True)], Role.ADMIN),
@@ -76,7 +100,7 @@ def delete_vip(holder: vip_pb2.VipHolder, *, force: bool = False) -> Operation:
 def test_what_belongs_to_a_backend_is_an_operators_and_all_else_an_admins(
     asked: Sequence[Operation], role: Role
 ) -> None:
-    """A virtual server only beside its destination; whatever is forced is an admin's."""
+    """A virtual server only beside its destination and for a VIP that is asked for; what is forced is an admin's."""
     assert needed_role(asked) is role
 
 
@@ -157,10 +181,10 @@ def test_a_change_is_taken_back_by_whoever_could_have_made_it(changes: Sequence[
     assert needed_role_of(changes) is role
 
 
-def access(asked: Sequence[Operation] = (), changes: Sequence[Change] = ()) -> Access:
+def access(asked: Sequence[Operation] | None = None, changes: Sequence[Change] = ()) -> Access:
     """An agent that remembers a transaction and a change of any name."""
 
-    async def operations_of(name: str) -> Sequence[Operation]:
+    async def operations_of(name: str) -> Sequence[Operation] | None:
         return asked
 
     async def changes_of(name: str) -> Sequence[Change]:
@@ -178,8 +202,8 @@ REVERT = change_service_pb2.RevertChangeRequest(change_id="c")
 
 async def test_a_transaction_is_carried_on_by_whoever_could_have_begun_it() -> None:
     """It has only a name in the request; the agent remembers what it is about."""
-    await access([SERVER, ADD]).check(OPERATOR, COMMIT)
-    await access().check(LIMITED, COMMIT)
+    await access([SERVER, create_vip(BACKENDS_HOLD), ADD]).check(OPERATOR, COMMIT)
+    await access([ADD]).check(LIMITED, COMMIT)
     with pytest.raises(DeniedError) as caught:
         await access([SERVER]).check(OPERATOR, COMMIT)
     assert (caught.value.reason, caught.value.metadata) == (
@@ -188,6 +212,20 @@ async def test_a_transaction_is_carried_on_by_whoever_could_have_begun_it() -> N
     )
     with pytest.raises(DeniedError, match=r"cannot change 192\.168\.0\.201: op may change 192\.168\.0\.200 only"):
         await access([operations.delete_destination(OTHER, RS)]).check(LIMITED, COMMIT)
+
+
+async def test_a_transaction_that_asks_nothing_here_is_not_decided_by_an_operator_with_a_list() -> None:
+    """What it is about stands at other agents."""
+    await access([]).check(OPERATOR, COMMIT)
+    with pytest.raises(DeniedError):
+        await access([]).check(LIMITED, COMMIT)
+
+
+async def test_a_transaction_that_is_not_known_yet_is_not_decided_by_who_was_not_asked_what_it_is_about() -> None:
+    """Its prepare may be under way; an abort is remembered, as any coordinator's must be."""
+    with pytest.raises(NotFoundError):
+        await access(None).check(OPERATOR, COMMIT)
+    await access(None).check(OPERATOR, transaction_service_pb2.AbortTransactionRequest(transaction_id="t"))
 
 
 async def test_a_change_of_another_vip_is_not_taken_back_by_an_operator_with_a_list() -> None:

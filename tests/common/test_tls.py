@@ -167,6 +167,20 @@ def test_a_key_of_another_certificate_is_refused_at_the_start(tmp_path: Path) ->
         ServerCertificates(issued.files, Kind.REALSERVER)
 
 
+@pytest.mark.parametrize("content", ["", "no certificate"])
+async def test_a_ca_file_that_is_being_written_locks_nobody_out(tmp_path: Path, content: str) -> None:
+    """The one from before goes on."""
+    ca = Authority(tmp_path)
+    ca.issue("server", uri("realserver", "rs1"), addresses=[HERE])
+    viewer = ca.issue("viewer", uri("viewer")).files
+    known = tmp_path / "known.crt"
+    shutil.copy(ca.file, known)
+    async with serving(tmp_path, Kind.REALSERVER, RealServerHost()) as target:
+        ca.file.write_text(content)
+        async with connected(target, known, viewer) as channel:
+            await get_host(channel)
+
+
 AGENT = """
 import asyncio, sys
 from pathlib import Path
