@@ -52,8 +52,10 @@ class DebianHost:
     @contextlib.contextmanager
     def made(cls, switch: Switch, host: Host, processor: int = 0) -> Iterator[DebianHost]:
         """A host on which nobody has been yet, without power; at the end it has none again."""
-        boot = functools.partial(_boot, disk=image(processor))
-        with Machine.plugged_in(switch, host, "", processor, boot) as machine:
+        with (
+            image(processor) as disk,
+            Machine.plugged_in(switch, host, "", processor, functools.partial(_boot, disk=disk)) as machine,
+        ):
             shutil.copyfile(LAB / "machine-serve", machine.outside / "machine-serve")
             _lay_out_etc(machine.outside / "etc", host)
             yield cls(machine=machine)

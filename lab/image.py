@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lab.boot import fetch, scratch_parent
 from lab.guest import LAB, POLL_SECONDS, LabError, launch
@@ -37,20 +38,40 @@ INSIDE = "usr/lib/lvs-lab"
 """What is the lab's own on such a disk."""
 
 
-def image(processor: int = 0) -> Path:
-    """The disk; made now if it is not there yet."""
+@contextlib.contextmanager
+def image(processor: int = 0) -> Iterator[Path]:
+    """The disk, which stays for as long as this lasts; made now if it is not there yet."""
+    while (held := _held(disk := _made(processor))) is None:
+        pass  # another checkout, with another lab, has removed it just now
+    with held:
+        yield disk
+
+
+def _held(disk: Path) -> BinaryIO | None:
+    """A file whose lock keeps the disk, or None if it is gone."""
+    try:
+        held = disk.open("rb")
+    except FileNotFoundError:
+        return None
+    fcntl.flock(held, fcntl.LOCK_SH)
+    if disk.exists():
+        return held
+    held.close()
+    return None
+
+
+def _made(processor: int) -> Path:
     cache = fetch()
     folder = cache.parent / "debian"
     disk = folder / f"{_fingerprint()}.ext4"
     if disk.exists():
         return disk
     folder.mkdir(exist_ok=True)
-    with _locked(folder / "lock"):  # two at once: the second finds it ready
+    with _locked(folder / "lock", "w", fcntl.LOCK_EX):  # two at once: the second finds it ready
         if disk.exists():
             return disk
         print(f"making the disk of the lab's Debian hosts in {folder}", file=sys.stderr, flush=True)
-        for left in (*folder.glob("*.ext4"), *folder.glob("work.*")):  # of an older lab, or of one interrupted
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        _clear(folder)
         with tempfile.TemporaryDirectory(prefix="work.", dir=folder) as work:
             try:
                 _make(Path(work), cache, processor).rename(disk)
@@ -76,10 +97,19 @@ def _fingerprint() -> str:
 
 
 @contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def _locked(file: Path, mode: str, how: int) -> Iterator[None]:
+    with file.open(mode) as lock:
+        fcntl.flock(lock, how)
         yield
+
+
+def _clear(folder: Path) -> None:
+    """Remove the disks of other labs, unless hosts run from them, and what one that was interrupted has left."""
+    for left in folder.glob("work.*"):
+        shutil.rmtree(left)
+    for disk in folder.glob("*.ext4"):
+        with contextlib.suppress(BlockingIOError), _locked(disk, "rb", fcntl.LOCK_EX | fcntl.LOCK_NB):
+            disk.unlink()
 
 
 def _make(work: Path, cache: Path, processor: int) -> Path:
@@ -138,7 +168,8 @@ def _configure(disk: Path, cache: Path, processor: int) -> None:
 def main() -> int:
     """Make it, and print where it is."""
     try:
-        print(image())
+        with image() as disk:
+            print(disk)
     except LabError as error:
         print(error, file=sys.stderr)
         return 1
