@@ -162,6 +162,9 @@ def agent_id(state: State) -> str:
     if body is None:
         body = {"id": str(uuid.uuid4())}
         state.put("agent", "id", body)
+    if not isinstance(body, dict) or not isinstance(body.get("id"), str):
+        state.distrust("agent id cannot be read")
+        return str(uuid.uuid4())
     return str(body["id"])
 
 

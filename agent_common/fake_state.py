@@ -32,6 +32,10 @@ class FakeState:
                 f"cannot change anything: the journal is corrupt ({self.damage})", Reason.JOURNAL_CORRUPT
             )
 
+    def distrust(self, damage: str) -> None:
+        """Take the records for damaged from now on."""
+        self.damage = self.damage or damage
+
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
         text = None if self.damage else self._records.get((kind, name))

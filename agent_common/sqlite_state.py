@@ -62,6 +62,10 @@ class SqliteState:
         if self.damage:
             raise self._corrupt()
 
+    def distrust(self, damage: str) -> None:
+        """Take the file for damaged from now on; it is left as it is."""
+        self._found_damaged(damage)
+
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
         found = self._read("SELECT name, body, checksum FROM record WHERE kind = ? AND name = ?", kind, name)

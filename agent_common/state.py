@@ -34,6 +34,9 @@ class State(Protocol):
     def check_intact(self) -> None:
         """Raise RefusedError (JOURNAL_CORRUPT) if the records are damaged: nothing may be changed then."""
 
+    def distrust(self, damage: str) -> None:
+        """Take the records for damaged from now on: one that is as it was written cannot be used."""
+
     def get(self, kind: str, name: str) -> Body | None:
         """Return a record, or None if there is none."""
 

@@ -46,6 +46,7 @@ from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.server_certificates import expires
 from agent_common.sqlite_state import SqliteState
+from agent_common.start import start_or_distrust
 from agent_common.state import State, follow_room, if_intact
 from agent_common.transaction_service import TransactionServicer
 from agent_common.transactions import Member, Transactions
@@ -144,13 +145,16 @@ class Wired:
 
 async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired: Wired, boot: str) -> list[Beside]:
     """Undo what is undecided, restore what is committed; return what goes on: of a corrupt journal, nothing."""
-    if kernel.state.damage:
+
+    async def start() -> None:
+        with kernel.state.reserve():
+            await wired.transactions.start()
+            new_boot = await worker(lambda: is_new_boot(kernel.state, boot))
+            await wired.restore.start(new_boot=new_boot, complete=wired.transactions.complete)
+            await worker(lambda: _note_boot(kernel.state, boot))
+
+    if not await start_or_distrust(kernel.state, start):
         return []
-    with kernel.state.reserve():
-        await wired.transactions.start()
-        new_boot = await worker(lambda: is_new_boot(kernel.state, boot))
-        await wired.restore.start(new_boot=new_boot, complete=wired.transactions.complete)
-        await worker(lambda: _note_boot(kernel.state, boot))
     return [
         wired.watch.follow,
         wired.transactions.follow,
