@@ -7,7 +7,7 @@ GEN := $(CACHE)/gen-venv
 GUEST := $(BIN)/python -m lab.boot
 PACKAGES := agent_common agent_director agent_realserver cli
 
-.PHONY: help setup demo lab test faults lint gen bench deb clean
+.PHONY: help setup demo lab test faults fuzz lint gen bench deb clean
 .DEFAULT_GOAL := help
 
 help: ## list the verbs
@@ -34,6 +34,9 @@ test: lint ## lint, the tests that need no kernel, and those that run in the lab
 faults: setup ## every fault at every step, the protocol in wide bounds, and all else of which `make test` runs a sample
 	$(BIN)/python -m pytest tests/protocol --wide --numprocesses auto
 	$(BIN)/python -m lab.suite --guests 2 --timeout 6000 --faults all
+
+fuzz: setup ## messages, bytes, files and answers at random, and hostile clients: FUZZ_SECONDS (1200) and some minutes
+	$(BIN)/python -m pytest tests/fuzz --fuzz $(or $(FUZZ_SECONDS),1200) --capture no
 
 lint: setup $(GEN)/ready ## ruff, mypy, import rules, buf, and that the committed stubs are those of the protos
 	$(BIN)/ruff check .

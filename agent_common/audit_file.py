@@ -57,7 +57,7 @@ class AuditFile:
                     body = json.loads(line)
                     number = int(body.pop("number"))
                     yield number, from_record(body, AuditRecord())
-                except (ValueError, KeyError, TypeError, AttributeError, ParseError):
+                except (ValueError, KeyError, TypeError, AttributeError, ParseError, OverflowError, RecursionError):
                     continue
 
     def _make_room(self, size: int) -> None:

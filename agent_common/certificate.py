@@ -74,11 +74,14 @@ def check_key_fits(cert: bytes, key: bytes, field: str) -> None:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
+        wanted = x509.load_pem_x509_certificate(cert).public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidInputError("certificate", f"certificate: its key cannot be read: {error}") from error
+    try:
         public = load_pem_private_key(key, password=None).public_key()
-        certified = x509.load_pem_x509_certificate(cert).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidInputError(field, f"{field}: cannot be read as a private key in PEM: {error}") from error
-    if public != certified:
+    if public != wanted:
         raise InvalidInputError(field, f"{field}: is not the key of the certificate")
 
 

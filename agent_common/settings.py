@@ -58,7 +58,7 @@ def _from_file(path: Path, defaults: Mapping[str, Value]) -> dict[str, Value]:
 
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of a number too long to read, or lists in lists in lists
         raise InvalidInputError("config", f"config: cannot read {path}: {error}") from error
     for key in table:
         if key not in defaults:

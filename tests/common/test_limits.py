@@ -20,9 +20,10 @@ from agent_common.access import Access, Caller, Context
 from agent_common.errors import ExhaustedError, InvalidInputError, LvsError, Reason
 from agent_common.failure import TooLateError
 from agent_common.grpc_errors import from_rpc_error
+from agent_common.host_service import MAX_ROUTES
 from agent_common.identity import Kind, Role
 from agent_common.incoming import each_message
-from agent_common.limits import MAX_CALLS, MAX_CALLS_OF_ONE, MAX_LIST, MAX_MESSAGE, MAX_STREAM, Seconds
+from agent_common.limits import MAX_CALLS, MAX_CALLS_OF_ONE, MAX_MESSAGE, MAX_STREAM, Seconds
 from tests.common import asking
 from tests.fuzz import http2
 from tests.fuzz.agents import serving
