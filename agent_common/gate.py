@@ -79,38 +79,40 @@ class Gate(grpc.aio.ServerInterceptor):
         for behaviour, has_one in behaviours:
             if behaviour is not None:
                 make: Callable[..., Handler] = grpc.stream_unary_rpc_method_handler
+                seconds = None
                 if handler.response_streaming:
-                    make = grpc.stream_stream_rpc_method_handler
+                    make, seconds = grpc.stream_stream_rpc_method_handler, self._seconds.streaming
                 return make(
-                    self._admitting(path, behaviour, has_one=has_one),
+                    self._admitting(path, behaviour, has_one=has_one, seconds=seconds),
                     request_deserializer=readable(handler.request_deserializer),
                     response_serializer=handler.response_serializer,
                 )
         raise AssertionError("a handler has a behaviour")
 
-    def _admitting(self, path: str, behaviour: Behaviour, *, has_one: bool) -> Behaviour:
+    def _admitting(self, path: str, behaviour: Behaviour, *, has_one: bool, seconds: float | None) -> Behaviour:
+        """Return what goes through the gate before the behaviour; a stream of answers ends after so many seconds."""
         name = path.strip("/").replace("/", ".")
 
         async def answer(messages: AsyncIterator[Any], context: Context) -> Any:
+            limit = asyncio.timeout(seconds)
             try:
-                async with self._let_in(path, context):
+                async with self._let_in(path, context), limit:
                     return await behaviour(await self._request(messages, has_one), context)
             except Exception as error:
-                await abort(name, error, context)
+                await abort(name, _late(limit) or error, context)
 
         async def stream(messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            limit = asyncio.timeout(seconds)
             try:
                 async with (
                     self._let_in(path, context),
-                    asyncio.timeout(self._seconds.streaming),
+                    limit,
                     aclosing(behaviour(await self._request(messages, has_one), context)) as answers,
                 ):
                     async for each in answers:
                         yield each
-            except TimeoutError:
-                await abort(name, TooLateError(f"it has gone on for {self._seconds.streaming:g} s"), context)
             except Exception as error:
-                await abort(name, error, context)
+                await abort(name, _late(limit) or error, context)
 
         return stream if inspect.isasyncgenfunction(behaviour) else answer
 
@@ -140,6 +142,10 @@ class Gate(grpc.aio.ServerInterceptor):
         except LvsError as error:
             _log.warning("refused method=%s peer=%s message=%s", path, context.peer(), json.dumps(error.message))
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
+
+
+def _late(limit: asyncio.Timeout) -> TooLateError | None:
+    return TooLateError("it has gone on for as long as a stream may") if limit.expired() else None
 
 
 async def _refuse_late(context: Context) -> None:
