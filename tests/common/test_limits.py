@@ -20,12 +20,12 @@ from agent_common.access import Access, Caller, Context
 from agent_common.errors import ExhaustedError, InvalidInputError, LvsError, Reason
 from agent_common.failure import TooLateError
 from agent_common.grpc_errors import from_rpc_error
-from agent_common.host_service import MAX_ROUTES
+from agent_common.host_service import MAX_ROUTES, MAX_WAITING
 from agent_common.identity import Kind, Role
 from agent_common.incoming import each_message
-from agent_common.limits import MAX_CALLS, MAX_CALLS_OF_ONE, MAX_MESSAGE, MAX_STREAM, Seconds
+from agent_common.limits import MAX_CALLS, MAX_CALLS_OF_ONE, MAX_LIST, MAX_MESSAGE, MAX_STREAM, Seconds
 from agent_common.paging import MAX_PAGE, MAX_TABLE_PAGE
-from agent_director.chunks import MAX_BATCH
+from agent_director.chunks import MAX_BATCH, MAX_TABLE
 from tests.common import asking
 from tests.fuzz import http2
 from tests.fuzz.agents import serving
@@ -301,7 +301,10 @@ def test_the_reference_has_the_numbers() -> None:
     cells = {
         "one message to the agent": f"{MAX_MESSAGE >> 20} MiB",
         "elements of any list in a message": f"{MAX_LIST}",
-        "chunks of a table or batch together": f"{MAX_BATCH:,} things, {MAX_STREAM >> 20} MiB",
+        "chunks of a table together": f"{MAX_TABLE:,} things, {MAX_STREAM >> 20} MiB",
+        "operations of a batch": f"{MAX_BATCH:,}",
+        "`routes_to` of `GetHost`": f"{MAX_ROUTES}",
+        "callers that wait for a listener": f"{MAX_WAITING}",
         "time for a request to be there as a whole": f"{limits.SECONDS.receiving:g} s",
         "an answer to what only reads": f"{limits.SECONDS.reading:g} s",
         "calls of one caller at a time": f"{MAX_CALLS_OF_ONE}",
