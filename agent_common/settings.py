@@ -93,11 +93,18 @@ def _typed(key: str, value: object, default: Value, where: str) -> Value:
     if isinstance(default, tuple):
         texts = [value] if isinstance(value, str) else value
         if isinstance(texts, list) and all(isinstance(each, str) for each in texts):
-            return tuple(texts)
+            return tuple(_printable(key, each, where) for each in texts)
         raise InvalidInputError(key, f"{key}: must be a text or a list of texts, in {where}")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):
         names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
         raise InvalidInputError(key, f"{key}: must be {names[type(default)]}, in {where}")
-    return value
+    return _printable(key, value, where) if isinstance(value, str) else value
+
+
+def _printable(key: str, text: str, where: str) -> str:
+    """Return a text that is one line: names of files, hosts and the like are nothing else."""
+    if not text.isprintable():
+        raise InvalidInputError(key, f"{key}: {text!r} has characters that cannot be printed, in {where}")
+    return text

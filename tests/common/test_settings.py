@@ -175,3 +175,13 @@ def test_yes_and_no_in_the_environment(text: str, value: bool) -> None:
 def test_a_variable_that_cannot_be_read_is_named(variable: str, text: str) -> None:
     field = variable.removeprefix("LVS_").lower()
     assert refused(field, environment={variable: text}).endswith(f"in {variable}")
+
+
+@pytest.mark.parametrize("text", ["a\\u0000b", "a\\nb", "\\u001b[31m"])
+def test_a_text_with_characters_that_cannot_be_printed_is_refused(tmp_path: Path, text: str) -> None:
+    """No name of a file or host has them; the error shows them as they are written."""
+    file = tmp_path / "x.toml"
+    file.write_text(f'state_dir = "{text}"\n')
+    with pytest.raises(InvalidInputError, match="state_dir: .* cannot be printed") as caught:
+        load({"state_dir": ""}, flags={}, environment={}, file=file, default_files=[])
+    assert caught.value.message.isprintable()
