@@ -12,6 +12,9 @@ from typing import Any
 
 from agent_common.errors import InvalidInputError
 
+_LARGEST = 10**300
+"""A whole number beyond it may be too large for a float, and is for any setting."""
+
 Value = str | bool | int | float | tuple[str, ...]
 
 
@@ -96,7 +99,7 @@ def _typed(key: str, value: object, default: Value, where: str) -> Value:
             return tuple(_printable(key, each, where) for each in texts)
         raise InvalidInputError(key, f"{key}: must be a text or a list of texts, in {where}")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < _LARGEST else float("inf")
     if type(value) is not type(default):
         names = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
         raise InvalidInputError(key, f"{key}: must be {names[type(default)]}, in {where}")

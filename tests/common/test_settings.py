@@ -182,6 +182,19 @@ def test_a_text_with_characters_that_cannot_be_printed_is_refused(tmp_path: Path
     """No name of a file or host has them; the error shows them as they are written."""
     file = tmp_path / "x.toml"
     file.write_text(f'state_dir = "{text}"\n')
-    with pytest.raises(InvalidInputError, match="state_dir: .* cannot be printed") as caught:
+    with pytest.raises(InvalidInputError, match=r"state_dir: .* cannot be printed") as caught:
         load({"state_dir": ""}, flags={}, environment={}, file=file, default_files=[])
     assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 2000, '"\\u0000', "1e", "{a = {a = "])
+def test_a_file_that_nobody_can_read_is_refused_and_named(file: Path, value: str) -> None:
+    """Also one at which Python itself gives up: a number of thousands of digits, lists in lists in lists."""
+    file.write_text(f"tries = {value}\n")
+    assert str(file) in refused("config", file=file)
+
+
+def test_a_whole_number_that_is_too_large_for_a_float_is_as_large_as_can_be(file: Path) -> None:
+    """Whatever it is for refuses it then, with its range."""
+    file.write_text(f"timeout = {10**400}\n")
+    assert loaded(file=file)["timeout"] == float("inf")

@@ -101,13 +101,13 @@ def good(agent: Agent) -> grpc.ChannelCredentials:
 
 def test_bytes_before_tls(agent: Agent, fuzz: Fuzz) -> None:
     """Whatever comes in place of a handshake, or as a part of one."""
-    fuzz(lambda data: say(agent.connect, data), anything | handshakes, examples=150)
+    fuzz(lambda data: say(agent.connect, data), anything | handshakes, examples=100)
     answers(agent.target, good(agent))
 
 
 def test_bytes_within_tls(agent: Agent, fuzz: Fuzz) -> None:
     """Whatever a caller with a certificate says in place of HTTP/2, as its frames, and as the messages of calls."""
-    fuzz(lambda data: say(lambda: agent.connect_with_tls("viewer"), data), anything, examples=150)
+    fuzz(lambda data: say(lambda: agent.connect_with_tls("viewer"), data), anything, examples=100)
     answers(agent.target, good(agent))
 
 
@@ -150,5 +150,5 @@ def test_bytes_without_tls(where: str, tmp_path: Path, fuzz: Fuzz) -> None:
             connection.connect(str(path))
             return connection
 
-        fuzz(lambda data: say(connect, data), anything, examples=150)
+        fuzz(lambda data: say(connect, data), anything, examples=100)
         answers(target, None)

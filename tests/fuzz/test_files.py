@@ -92,7 +92,7 @@ def test_settings_of_an_agent(program: str, fuzz: Fuzz, tmp_path: Path) -> None:
                 assert ended.code == 2
                 assert_one_line(said.getvalue(), f"{program}: ")
 
-    fuzz(check, lines_of(AGENT_KEYS), variables_of(AGENT_KEYS), examples=300)
+    fuzz(check, lines_of(AGENT_KEYS), variables_of(AGENT_KEYS), examples=150)
 
 
 def assert_one_line(text: str, beginning: str = "") -> None:
@@ -115,7 +115,7 @@ def test_settings_of_the_command(fuzz: Fuzz, tmp_path: Path) -> None:
                 assert len(error.message.splitlines()) == 1, error.message
 
     keys = (*DEFAULTS, "config", "nothing")
-    fuzz(check, lines_of(keys), variables_of(keys), examples=300)
+    fuzz(check, lines_of(keys), variables_of(keys), examples=150)
 
 
 def test_deny_lists(fuzz: Fuzz, tmp_path: Path) -> None:
@@ -211,4 +211,4 @@ def test_certificates(fuzz: Fuzz, tmp_path: Path) -> None:
                 ServerCertificates(changed, Kind.REALSERVER)
 
     places = st.lists(st.tuples(st.integers(0, len(der)), st.integers(0, 255)), max_size=4)
-    fuzz(check, places, spoilt(issued.cert.read_bytes()), spoilt(key) | st.just(key), examples=300)
+    fuzz(check, places, spoilt(issued.cert.read_bytes()), spoilt(key) | st.just(key), examples=120)

@@ -98,7 +98,7 @@ def test_answers_of_generic_netlink(fuzz: Fuzz) -> None:
             with suppress(*EXPECTED):
                 ask(GenericNetlink(Datagrams(list(answers))))
 
-    fuzz(check, datagrams, examples=600)
+    fuzz(check, datagrams, examples=300)
 
 
 def read_all(messages: list[Message]) -> None:
@@ -120,7 +120,7 @@ def test_notifications_of_addresses(fuzz: Fuzz) -> None:
     def check(messages: list[tuple[int, int, bytes, list[tuple[int, bytes]]]], rest: bytes) -> None:
         list(gone_in(b"".join(pack(*each) for each in messages) + rest))
 
-    fuzz(check, st.lists(message, max_size=3), st.binary(max_size=20), examples=400)
+    fuzz(check, st.lists(message, max_size=3), st.binary(max_size=20), examples=200)
 
 
 @st.composite
@@ -166,7 +166,7 @@ def test_files_of_proc(fuzz: Fuzz, tmp_path: Path) -> None:
             with suppress(LvsError):
                 read()
 
-    fuzz(check, files(), examples=500)
+    fuzz(check, files(), examples=150)
 
 
 def test_settings_of_the_network(fuzz: Fuzz, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_any_message_is_answered_or_refused_without_a_trace(
         assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
         caplog.clear()
 
-    fuzz(lambda history: loop.run(check(history)), histories(kind, tmp_path), examples=250)
+    fuzz(lambda history: loop.run(check(history)), histories(kind, tmp_path), examples=120)
     print({code.name: number for code, number in counted.items()})
 
 
