@@ -20,6 +20,7 @@ from agent_common import limits
 from agent_common.access import Access, Certified, Everybody, Remembered
 from agent_common.agent_settings import AgentSettings
 from agent_common.audit import Recorder
+from agent_common.endpoint import Endpoint
 from agent_common.errors import LvsError
 from agent_common.handlers import Handlers, Service
 from agent_common.identity import Kind, Role
@@ -71,8 +72,9 @@ async def serve(
         notifier.tell("STATUS=waits for the addresses that it listens on")
         await wait_for_addresses(settings.listen)
     certificates = ServerCertificates(settings.tls, kind) if settings.tls else None
+    doors = list(_doors(settings, certificates))
     servers = []
-    for door in _doors(settings, certificates):
+    for door in doors:
         server = handlers.make_server(Access(door.callers, remembered), services, limits.OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -86,7 +88,7 @@ async def serve(
     for server in servers:
         await server.start()
     notifier.tell("READY=1")
-    _say_where(settings)
+    _say_where([endpoint for door in doors for endpoint in door.endpoints], has_tls=certificates is not None)
     following = [
         asyncio.ensure_future(_follow_health(servicer, names, is_serving)),
         asyncio.ensure_future(notifier.follow(is_serving)),
@@ -117,9 +119,9 @@ def _doors(settings: AgentSettings, certificates: ServerCertificates | None) -> 
     yield Door(endpoints=network, callers=callers, credentials=certificates.credentials())
 
 
-def _say_where(settings: AgentSettings) -> None:
-    for endpoint in settings.listen:
-        safe = settings.tls is not None or endpoint.is_local
+def _say_where(endpoints: Sequence[Endpoint], *, has_tls: bool) -> None:
+    for endpoint in endpoints:
+        safe = has_tls or endpoint.is_local
         danger = "" if safe else " WITHOUT TLS: anyone who reaches it is obeyed"
         _log.log(logging.INFO if safe else logging.WARNING, "version %s listens on %s%s", VERSION, endpoint, danger)
 

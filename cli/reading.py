@@ -23,12 +23,12 @@ from lvsagent.v1 import (
 )
 
 from agent_common import wire
-from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.errors import InvalidInputError, LvsError, Reason, RefusedError
 from agent_common.table import Entry
 from agent_common.virtual_server import VirtualServerKey, parse_address
 from cli.client import AgentClient, Clients
 from cli.errors import NoAnswerError, naming
-from cli.site import AgentName, real_server
+from cli.site import AgentName, Role, real_server
 from cli.together import together
 
 _T = TypeVar("_T")
@@ -78,8 +78,15 @@ async def read_all(
 
     async def one(agent: AgentName) -> Reading[_T]:
         try:
+            client = clients[agent]
+        except InvalidInputError as error:
+            if agent.role is Role.DIRECTOR:  # the command line names it, and lacks something
+                return Reading(agent=agent, error=error)
+            why = error.message.removeprefix(f"{agent}: ")
+            return Reading(agent=agent, error=NoAnswerError(str(agent), why, sent=False))
+        try:
             with naming(agent):
-                return Reading(agent=agent, answer=await read(clients[agent]))
+                return Reading(agent=agent, answer=await read(client))
         except (LvsError, NoAnswerError) as error:
             return Reading(agent=agent, error=error)
 

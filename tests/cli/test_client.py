@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from agent_common.virtual_server import VirtualServer
 from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
 from cli.client import AgentClient
-from cli.errors import NoAnswerError
+from cli.errors import ExitStatus, NoAnswerError, status_of
+from cli.reading import read_all, read_real_server
+from cli.site import real_server
 from tests.hosts import WEB, DirectorHost
 from tests.serving import Served, serving
 
@@ -71,3 +74,13 @@ async def test_a_table_that_is_replaced_by_little_may_take_as_long_as_one_that_g
         change = await client.apply(operations.apply_table({}, replace=True), "")
         assert change.table.removed == 1
         assert (await client.revert(change.id, is_table=True)).outcome == change_service_pb2.REVERT_OUTCOME_REVERTED
+
+
+async def test_a_real_server_that_wants_tls_is_one_that_does_not_answer(served: Served) -> None:
+    """Who reads through a local socket has no certificates: what the director says is printed, and the status is 14."""
+    clients = await served.clients()
+    (reading,) = await read_all(clients, [real_server(ip_address("192.168.0.104"))], read_real_server)
+    assert isinstance(reading.error, NoAnswerError)
+    assert status_of(reading.error) is ExitStatus.UNREACHABLE
+    assert str(reading.error).count("192.168.0.104:") == 2  # whose agent, and its port
+    assert "--tls-ca" in str(reading.error)

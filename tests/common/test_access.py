@@ -7,7 +7,7 @@ import contextlib
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +193,9 @@ async def ask(channel: grpc.aio.Channel, method: MethodDescriptor, request: Mess
 
 
 @pytest.mark.parametrize("kind", [Kind.DIRECTOR, Kind.REALSERVER])
-async def test_every_rpc_for_everybody(kind: Kind, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_every_rpc_for_everybody(
+    kind: Kind, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Only the role of a valid certificate lets anybody in, and whatever is refused changes nothing."""
     everybody, denied = callers(tmp_path, kind)
     requests = asking.DIRECTOR if kind is Kind.DIRECTOR else asking.REAL_SERVER
@@ -219,8 +221,7 @@ async def test_every_rpc_for_everybody(kind: Kind, tmp_path: Path, capsys: pytes
                 if caller.role is Role.ADMIN and short(method) in requests:
                     assert (code, image(host) == before) == (grpc.StatusCode.OK, False), path_of(method)
                 counted += 1
-    with capsys.disabled():
-        print(f"\n{kind}: {counted} calls, {len(everybody)} callers")
+    record_property("counted", f"{kind}: {counted} calls by {len(everybody)} callers to {len(in_order)} RPCs")
 
 
 @pytest.mark.parametrize("kind", [Kind.DIRECTOR, Kind.REALSERVER])

@@ -73,6 +73,34 @@ async def test_a_new_certificate_is_served_without_a_restart_and_no_stream_ends(
             await get_host(channel)
 
 
+async def test_certificates_are_replaced_under_traffic_and_no_call_fails(tmp_path: Path) -> None:
+    """Again and again, certificate before key and key before certificate, each call on a connection of its own."""
+    ca = Authority(tmp_path)
+    old = ca.issue("server", uri("realserver", "rs1"), addresses=[HERE])
+    viewer = ca.issue("viewer", uri("viewer")).files
+    replaced = asyncio.Event()
+
+    async def ask(target: str) -> int:
+        calls = 0
+        while not replaced.is_set():
+            async with connected(target, ca.file, viewer) as channel:
+                await get_host(channel)
+            calls += 1
+        return calls
+
+    async with serving(tmp_path, Kind.REALSERVER, RealServerHost()) as target:
+        asking = [asyncio.ensure_future(ask(target)) for _ in range(4)]
+        for number in range(20):
+            new = ca.issue("next", uri("realserver", "rs1"), addresses=[HERE])
+            files = [(new.files.cert, old.files.cert), (new.files.key, old.files.key)]
+            for source, to in files if number % 2 else reversed(files):
+                copy(source, to)
+                await asyncio.sleep(0.02)
+        replaced.set()
+        assert min(await asyncio.gather(*asking)) > 5
+        assert served_serial(target, viewer.cert, viewer.key) == new.serial
+
+
 async def test_another_domains_certificate_is_not_taken_up_while_it_serves(tmp_path: Path) -> None:
     """Who may call would be others."""
     ca = Authority(tmp_path)
