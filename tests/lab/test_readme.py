@@ -11,6 +11,9 @@ from tests.lab.conftest import UsualSite
 
 DOCUMENTS = console.documents()
 
+ONE_THIRD = True
+"""Of the pages so many run each time; make faults runs all."""
+
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=[str(page.relative_to(console.CHECKOUT)) for page in DOCUMENTS])
 def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path, usual_site: UsualSite) -> None:
