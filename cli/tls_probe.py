@@ -11,7 +11,9 @@ from agent_common.certificate import read_certificate
 from agent_common.endpoint import Endpoint, TlsFiles
 from agent_common.errors import InvalidInputError
 
-SECONDS = 3.0
+SECONDS = 1.0
+"""For a connection: whoever waited for the agent already waits so much longer for the reason."""
+
 _AFTER_HANDSHAKE_SECONDS = 0.5
 """In TLS 1.3 the server looks at the client's certificate after the client is done: its refusal comes with a read."""
 

@@ -20,6 +20,8 @@ from lab.site import STATE, VIP
 from tests.lab.operator import PORT, Operator
 from tests.lab.test_agents import health
 
+ONE_THIRD = True
+
 
 @pytest.fixture(scope="module")
 def serving(operator: Operator) -> Iterator[Operator]:

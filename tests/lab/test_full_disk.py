@@ -18,6 +18,8 @@ from lab.agents import Agent
 from lab.site import STATE
 from tests.lab.operator import Operator
 
+ONE_THIRD = True
+
 STEPS = ("prepare VIP", "add virtual server", "add 192")
 """How the steps begin that add-backend tells of: the real server's preparation, the director's, the commit."""
 
