@@ -497,6 +497,18 @@ class TestFence:
         assert T in found  # it is open
         assert "t0" not in found
 
+    async def test_a_decision_is_not_forgotten_for_names_that_somebody_makes_up(self, director: DirectorHost) -> None:
+        """Also by the next agent: others ask how it ended, and would be told that it was aborted."""
+        prepared = (await director.transactions.prepare(addition()))[0]
+        await director.transactions.commit(T, prepared.fence)
+        host = director
+        for round_ in "ab":
+            for number in range(KEPT_TRANSACTIONS + 2):
+                await host.transactions.abort(f"{round_}{number}")
+            assert (await state_of(host))[0] is COMMITTED
+            host = host.restarted()
+            await host.transactions.start()
+
 
 class TestRestart:
     """What another agent on the same state directory makes of it, in the same boot or in the next."""
