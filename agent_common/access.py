@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from agent_common.certificate import read_certificate
 from agent_common.deny_list import DenyList
-from agent_common.errors import DeniedError, InvalidInputError, NotFoundError, Reason, UnknownCallerError
+from agent_common.errors import DeniedError, InvalidInputError, Reason, UnknownCallerError
 from agent_common.identity import Identity, Kind, Role
 from agent_common.operation import Change, Operation
 from agent_common.roles import (
@@ -25,6 +25,9 @@ from agent_common.roles import (
     touched_by,
     touched_of,
 )
+from agent_common.transaction_rules import unknown
+
+ADMINS_ALONE = "virtual servers and VIPs by themselves, a VIP's interface, and whatever is forced are an admin's"
 
 _OF_KNOWN = frozenset({"Ready", "Commit", "Renew", "Finish"})
 
@@ -143,14 +146,15 @@ class Access:
             changes = await self._remembered.changes(name)
             needed = max(needed, needed_role_of(changes))
             vips.update(touched_of(changes))
-        _check_role(caller, needed, "do that")
+        name = request.DESCRIPTOR.name.removesuffix("Request")
+        _check_role(caller, needed, f"{name} as it was asked for", f" ({ADMINS_ALONE})")
         _check_vips(caller, vips)
 
 
-def _check_role(caller: Caller, needed: Role, what: str) -> None:
+def _check_role(caller: Caller, needed: Role, what: str, why: str = "") -> None:
     if caller.role < needed:
         raise DeniedError(
-            f"cannot {what}: {caller.name} has the role {caller.role}, and it needs {needed}",
+            f"cannot {what}: {caller.name} has the role {caller.role}, and it needs {needed}{why}",
             Reason.ROLE_TOO_LOW,
             role=str(caller.role),
             needed=str(needed),
@@ -163,8 +167,7 @@ def _check_known(request: Message, operations: Sequence[Operation] | None) -> No
     It may be known in a moment, and then nobody would have looked what it is about.
     """
     if operations is None and request.DESCRIPTOR.name.removesuffix("TransactionRequest") in _OF_KNOWN:
-        name = getattr(request, "transaction_id", "")
-        raise NotFoundError(f"transaction {name} is not known here", Reason.TRANSACTION_NOT_FOUND, transaction=name)
+        raise unknown(getattr(request, "transaction_id", ""))
 
 
 def _check_vips(caller: Caller, vips: set[str]) -> None:

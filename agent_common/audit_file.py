@@ -35,7 +35,7 @@ class AuditFile:
     def append(self, record: AuditRecord) -> None:
         """Write a record at the end."""
         self._number += 1
-        line = json.dumps({"number": self._number, **to_record(record)}, ensure_ascii=False) + "\n"
+        line = json.dumps({"number": self._number, **to_record(record)}, ensure_ascii=False).encode() + b"\n"
         try:
             self._make_room(len(line))
             descriptor = os.open(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -43,7 +43,7 @@ class AuditFile:
                 # A crash or a full disk may have cut off the line before: this one must not go with it.
                 size = os.fstat(descriptor).st_size
                 is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                os.write(descriptor, b"\n" * is_cut + line.encode())
+                os.write(descriptor, b"\n" * is_cut + line)
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from agent_common.errors import InvalidInputError
-from agent_common.identity import Identity, parse_identity
+from agent_common.identity import URI_FORM, Identity, parse_identity
 
 WARN_DAYS = 30
 """So long before the end of a certificate it is time to renew it: that of a year has a twelfth left."""
@@ -29,7 +29,9 @@ class Certificate:
         """Return whose it is; raises InvalidInputError unless it has exactly one URI, and that one is an identity."""
         if len(self.uris) != 1:
             has = f"{len(self.uris)} URIs" if self.uris else "no URI"
-            raise InvalidInputError(field, f"{field}: the certificate has {has} as subject alternative name, not one")
+            raise InvalidInputError(
+                field, f"{field}: the certificate has {has} among its names, and must have one, of the form {URI_FORM}"
+            )
         return parse_identity(self.uris[0], field)
 
     def is_valid_at(self, now: datetime.datetime) -> bool:

@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
-from grpc_status import rpc_status
 
 from agent_common.access import Access, Caller, Context
 from agent_common.errors import ExhaustedError, LvsError, Reason
 from agent_common.failure import TooLateError, abort
-from agent_common.grpc_errors import to_status
 from agent_common.incoming import each_message, one_message, readable
 from agent_common.limits import MAX_CALLS_OF_ONE, Seconds
 
@@ -141,7 +139,7 @@ class Gate(grpc.aio.ServerInterceptor):
             _call.set(Call(caller=self._access.admit(path, context), peer=context.peer()))
         except LvsError as error:
             _log.warning("refused method=%s peer=%s message=%s", path, context.peer(), json.dumps(error.message))
-            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+            raise
 
 
 def _late(limit: asyncio.Timeout) -> TooLateError | None:

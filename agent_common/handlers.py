@@ -10,8 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Message]]
-Stream = Callable[[Any, Context], AsyncGenerator[Message]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +80,7 @@ class Handlers:
             make = grpc.unary_stream_rpc_method_handler
         name = method.full_name
         return make(
-            _wrap_stream(servant) if method.server_streaming else self._wrap(name, servant, access),
+            servant if method.server_streaming else self._wrap(name, servant, access),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
@@ -181,17 +179,6 @@ def _wrap_reading(method: Method, seconds: float) -> Method:
                 return await method(request, context)
         except TimeoutError as error:
             raise TooLateError(f"no answer within {seconds:g} s") from error
-
-    return handle
-
-
-def _wrap_stream(stream: Stream) -> Stream:
-    """A stream of answers changes nothing: it ends with its client."""
-
-    async def handle(request: Message, context: Context) -> AsyncGenerator[Message]:
-        async with aclosing(stream(request, context)) as answers:
-            async for answer in answers:
-                yield answer
 
     return handle
 

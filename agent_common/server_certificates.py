@@ -18,8 +18,8 @@ _log = logging.getLogger(__name__)
 def expires(files: TlsFiles | None) -> datetime.datetime | None:
     """Return until when the certificate of an agent with these files is valid, if it has any that can be read."""
     try:
-        return None if files is None else read_certificate(files.read()[1]).not_after
-    except InvalidInputError:
+        return None if files is None else read_certificate(files.cert.read_bytes()).not_after
+    except (InvalidInputError, OSError):
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from agent_common.errors import ConflictError, DiffersError, Reason
+from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason
 from agent_common.operation import Change
 from agent_common.proposal import Proposal
 from agent_common.transaction import Transaction, TransactionState, is_inert
@@ -27,6 +27,10 @@ def check_same(known: Transaction, proposal: Proposal) -> Transaction:
             transaction=known.id,
         )
     return known
+
+
+def unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"transaction {name} is not known here", Reason.TRANSACTION_NOT_FOUND, transaction=name)
 
 
 def changed_meanwhile(proposal: Proposal, how: str = "") -> ConflictError:

@@ -503,7 +503,7 @@ class Transactions:
     async def _known(self, name: str, fence: int) -> Transaction:
         transaction = await self._find(name)
         if transaction is None:
-            raise NotFoundError(f"transaction {name} is not known here", Reason.TRANSACTION_NOT_FOUND, transaction=name)
+            raise rules.unknown(name)
         rules.check_fence(transaction, fence)
         return transaction
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent_common.certificate import read_certificate
 from agent_common.errors import InvalidInputError
-from agent_common.identity import URI_FORM, Identity
+from agent_common.identity import Identity
 from cli.pki_request import Address, HostName
 
 PARSER_ERRORS = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
@@ -127,7 +127,7 @@ def _identity(certificate: x509.Certificate) -> tuple[Identity | None, str]:
         return read_certificate(certificate.public_bytes(Encoding.PEM)).identity("URI"), ""  # by the agents' own rule
     except InvalidInputError as error:
         why = error.message.removeprefix("URI: ")
-        return None, why if URI_FORM in why else f"{why}; it must be of the form {URI_FORM}"
+        return None, why
 
 
 def _warnings(

@@ -51,11 +51,11 @@ def test_a_key_that_was_taken_away_is_no_fault(site: Pki) -> None:
 P256 = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 STRANGE = {
-    "no names": ((), "has no URI as subject alternative name, not one; it must be of the form spiffe://"),
-    "a host's name alone": (("subjectAltName=DNS:lb1",), "has no URI as subject alternative name, not one"),
+    "no names": ((), "has no URI among its names, and must have one, of the form spiffe://"),
+    "a host's name alone": (("subjectAltName=DNS:lb1",), "has no URI among its names, and must have one"),
     "two URIs": (
         ("subjectAltName=URI:spiffe://example.org/lvs/admin/ada,URI:spiffe://example.org/lvs/viewer/ada",),
-        "has 2 URIs as subject alternative name, not one",
+        "has 2 URIs among its names, and must have one",
     ),
     "another form": (("subjectAltName=URI:spiffe://example.org/ns/default/sa/ada",), "is not of the form"),
     "another role": (("subjectAltName=URI:spiffe://example.org/lvs/root/ada",), "role 'root' is unknown"),
