@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
+import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -73,13 +74,7 @@ async def serve(
         await wait_for_addresses(settings.listen)
     certificates = ServerCertificates(settings.tls, kind) if settings.tls else None
     doors = list(_doors(settings, certificates))
-    servers = []
-    for door in doors:
-        server = handlers.make_server(Access(door.callers, remembered), services, limits.OPTIONS)
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        door.bind(server)
-        servers.append(server)
+    servers = [_server_at(door, handlers, services, servicer, remembered) for door in doors]
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -104,6 +99,22 @@ async def serve(
     await asyncio.gather(*(server.stop(grace=5) for server in servers))
     await asyncio.gather(*following, return_exceptions=True)
     await handlers.finish()
+
+
+def _server_at(
+    door: Door,
+    handlers: Handlers,
+    services: Sequence[Service],
+    servicer: health.aio.HealthServicer,
+    remembered: Remembered | None,
+) -> grpc.aio.Server:
+    """Return a server of everything for those who come in at a door."""
+    server = handlers.make_server(Access(door.callers, remembered), services, limits.OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    names = [service.descriptor.full_name for service in services]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    door.bind(server)
+    return server
 
 
 def _doors(settings: AgentSettings, certificates: ServerCertificates | None) -> Iterator[Door]:
