@@ -22,38 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lvsagent.v1 import statistics_pb2 as lvsagent_dot_v1_dot_statistics__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlvsagent/v1/destination.proto\x12\x0blvsagent.v1\x1a google/protobuf/field_mask.proto\x1a\x1clvsagent/v1/statistics.proto\x1a lvsagent/v1/virtual_server.proto\"l\n\x06Tunnel\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.lvsagent.v1.TunnelType\x12\x0c\n\x04port\x18\x02 \x01(\r\x12-\n\x08\x63hecksum\x18\x03 \x01(\x0e\x32\x1b.lvsagent.v1.TunnelChecksum\"/\n\x0e\x44\x65stinationKey\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\"\xac\x02\n\x0b\x44\x65stination\x12(\n\x03key\x18\x01 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\x12\x38\n\x11\x66orwarding_method\x18\x02 \x01(\x0e\x32\x1d.lvsagent.v1.ForwardingMethod\x12\x13\n\x06weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x1c\n\x0fupper_threshold\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x1c\n\x0flower_threshold\x18\x06 \x01(\rH\x02\x88\x01\x01\x12#\n\x06tunnel\x18\x07 \x01(\x0b\x32\x13.lvsagent.v1.TunnelB\t\n\x07_weightB\x12\n\x10_upper_thresholdB\x12\n\x10_lower_threshold\"\x80\x02\n\x11\x44\x65stinationStatus\x12-\n\x0b\x64\x65stination\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x16\n\x0e\x63urrent_weight\x18\x02 \x01(\r\x12\x0f\n\x07managed\x18\x03 \x01(\x08\x12\x1a\n\x12\x61\x63tive_connections\x18\x04 \x01(\r\x12\x1c\n\x14inactive_connections\x18\x05 \x01(\r\x12\x1e\n\x16persistent_connections\x18\x06 \x01(\r\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12+\n\nstatistics\x18\x08 \x01(\x0b\x32\x17.lvsagent.v1.Statistics\"\xaa\x01\n\x18\x43reateDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12-\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x80\x02\n\x18UpdateDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12-\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12\x11\n\tchange_id\x18\x05 \x01(\t\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"\xaa\x02\n\x18\x44\x65leteDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x11\n\tchange_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\"\n\x15real_server_keeps_vip\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10only_if_draining\x18\x08 \x01(\x08\x42\x18\n\x16_real_server_keeps_vip\"\xac\x01\n\x17\x41\x64optDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08*\xe0\x01\n\x10\x46orwardingMethod\x12!\n\x1d\x46ORWARDING_METHOD_UNSPECIFIED\x10\x00\x12$\n FORWARDING_METHOD_DIRECT_ROUTING\x10\x01\x12\x1f\n\x1b\x46ORWARDING_METHOD_TUNNELING\x10\x02\x12\"\n\x1e\x46ORWARDING_METHOD_MASQUERADING\x10\x03\x12 \n\x1c\x46ORWARDING_METHOD_LOCAL_NODE\x10\x04\x12\x1c\n\x18\x46ORWARDING_METHOD_BYPASS\x10\x05*i\n\nTunnelType\x12\x1b\n\x17TUNNEL_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TUNNEL_TYPE_IPIP\x10\x01\x12\x13\n\x0fTUNNEL_TYPE_GUE\x10\x02\x12\x13\n\x0fTUNNEL_TYPE_GRE\x10\x03*\x81\x01\n\x0eTunnelChecksum\x12\x1f\n\x1bTUNNEL_CHECKSUM_UNSPECIFIED\x10\x00\x12\x18\n\x14TUNNEL_CHECKSUM_NONE\x10\x01\x12\x18\n\x14TUNNEL_CHECKSUM_FULL\x10\x02\x12\x1a\n\x16TUNNEL_CHECKSUM_REMOTE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dlvsagent/v1/destination.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1clvsagent/v1/statistics.proto\x1a lvsagent/v1/virtual_server.proto\"l\n\x06Tunnel\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.lvsagent.v1.TunnelType\x12\x0c\n\x04port\x18\x02 \x01(\r\x12-\n\x08\x63hecksum\x18\x03 \x01(\x0e\x32\x1b.lvsagent.v1.TunnelChecksum\"/\n\x0e\x44\x65stinationKey\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\"\xac\x02\n\x0b\x44\x65stination\x12(\n\x03key\x18\x01 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\x12\x38\n\x11\x66orwarding_method\x18\x02 \x01(\x0e\x32\x1d.lvsagent.v1.ForwardingMethod\x12\x13\n\x06weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12\x1c\n\x0fupper_threshold\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x1c\n\x0flower_threshold\x18\x06 \x01(\rH\x02\x88\x01\x01\x12#\n\x06tunnel\x18\x07 \x01(\x0b\x32\x13.lvsagent.v1.TunnelB\t\n\x07_weightB\x12\n\x10_upper_thresholdB\x12\n\x10_lower_threshold\"\x9c\x02\n\x11\x44\x65stinationHealth\x12%\n\x07verdict\x18\x01 \x01(\x0e\x32\x14.lvsagent.v1.Verdict\x12\x0e\n\x06proven\x18\x02 \x01(\x08\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12+\n\x07\x63hecked\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04took\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61gainst\x18\x07 \x01(\r\x12\x0f\n\x07percent\x18\x08 \x01(\r\x12\x0f\n\x07removed\x18\t \x01(\x08\x12\x0c\n\x04note\x18\n \x01(\t\"\xb0\x02\n\x11\x44\x65stinationStatus\x12-\n\x0b\x64\x65stination\x18\x01 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x16\n\x0e\x63urrent_weight\x18\x02 \x01(\r\x12\x0f\n\x07managed\x18\x03 \x01(\x08\x12\x1a\n\x12\x61\x63tive_connections\x18\x04 \x01(\r\x12\x1c\n\x14inactive_connections\x18\x05 \x01(\r\x12\x1e\n\x16persistent_connections\x18\x06 \x01(\r\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12+\n\nstatistics\x18\x08 \x01(\x0b\x32\x17.lvsagent.v1.Statistics\x12.\n\x06health\x18\t \x01(\x0b\x32\x1e.lvsagent.v1.DestinationHealth\"\xaa\x01\n\x18\x43reateDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12-\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x80\x02\n\x18UpdateDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12-\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x04 \x01(\x08\x12\x11\n\tchange_id\x18\x05 \x01(\t\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\"\xaa\x02\n\x18\x44\x65leteDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\x12\x11\n\tchange_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\"\n\x15real_server_keeps_vip\x18\x07 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10only_if_draining\x18\x08 \x01(\x08\x42\x18\n\x16_real_server_keeps_vip\"\xac\x01\n\x17\x41\x64optDestinationRequest\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x30\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1b.lvsagent.v1.DestinationKey\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08*\xe0\x01\n\x10\x46orwardingMethod\x12!\n\x1d\x46ORWARDING_METHOD_UNSPECIFIED\x10\x00\x12$\n FORWARDING_METHOD_DIRECT_ROUTING\x10\x01\x12\x1f\n\x1b\x46ORWARDING_METHOD_TUNNELING\x10\x02\x12\"\n\x1e\x46ORWARDING_METHOD_MASQUERADING\x10\x03\x12 \n\x1c\x46ORWARDING_METHOD_LOCAL_NODE\x10\x04\x12\x1c\n\x18\x46ORWARDING_METHOD_BYPASS\x10\x05*i\n\nTunnelType\x12\x1b\n\x17TUNNEL_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10TUNNEL_TYPE_IPIP\x10\x01\x12\x13\n\x0fTUNNEL_TYPE_GUE\x10\x02\x12\x13\n\x0fTUNNEL_TYPE_GRE\x10\x03*\x81\x01\n\x0eTunnelChecksum\x12\x1f\n\x1bTUNNEL_CHECKSUM_UNSPECIFIED\x10\x00\x12\x18\n\x14TUNNEL_CHECKSUM_NONE\x10\x01\x12\x18\n\x14TUNNEL_CHECKSUM_FULL\x10\x02\x12\x1a\n\x16TUNNEL_CHECKSUM_REMOTE\x10\x03*D\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_UP\x10\x01\x12\x10\n\x0cVERDICT_DOWN\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.destination_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORWARDINGMETHOD']._serialized_start=1774
-  _globals['_FORWARDINGMETHOD']._serialized_end=1998
-  _globals['_TUNNELTYPE']._serialized_start=2000
-  _globals['_TUNNELTYPE']._serialized_end=2105
-  _globals['_TUNNELCHECKSUM']._serialized_start=2108
-  _globals['_TUNNELCHECKSUM']._serialized_end=2237
-  _globals['_TUNNEL']._serialized_start=144
-  _globals['_TUNNEL']._serialized_end=252
-  _globals['_DESTINATIONKEY']._serialized_start=254
-  _globals['_DESTINATIONKEY']._serialized_end=301
-  _globals['_DESTINATION']._serialized_start=304
-  _globals['_DESTINATION']._serialized_end=604
-  _globals['_DESTINATIONSTATUS']._serialized_start=607
-  _globals['_DESTINATIONSTATUS']._serialized_end=863
-  _globals['_CREATEDESTINATIONREQUEST']._serialized_start=866
-  _globals['_CREATEDESTINATIONREQUEST']._serialized_end=1036
-  _globals['_UPDATEDESTINATIONREQUEST']._serialized_start=1039
-  _globals['_UPDATEDESTINATIONREQUEST']._serialized_end=1295
-  _globals['_DELETEDESTINATIONREQUEST']._serialized_start=1298
-  _globals['_DELETEDESTINATIONREQUEST']._serialized_end=1596
-  _globals['_ADOPTDESTINATIONREQUEST']._serialized_start=1599
-  _globals['_ADOPTDESTINATIONREQUEST']._serialized_end=1771
+  _globals['_FORWARDINGMETHOD']._serialized_start=2174
+  _globals['_FORWARDINGMETHOD']._serialized_end=2398
+  _globals['_TUNNELTYPE']._serialized_start=2400
+  _globals['_TUNNELTYPE']._serialized_end=2505
+  _globals['_TUNNELCHECKSUM']._serialized_start=2508
+  _globals['_TUNNELCHECKSUM']._serialized_end=2637
+  _globals['_VERDICT']._serialized_start=2639
+  _globals['_VERDICT']._serialized_end=2707
+  _globals['_TUNNEL']._serialized_start=209
+  _globals['_TUNNEL']._serialized_end=317
+  _globals['_DESTINATIONKEY']._serialized_start=319
+  _globals['_DESTINATIONKEY']._serialized_end=366
+  _globals['_DESTINATION']._serialized_start=369
+  _globals['_DESTINATION']._serialized_end=669
+  _globals['_DESTINATIONHEALTH']._serialized_start=672
+  _globals['_DESTINATIONHEALTH']._serialized_end=956
+  _globals['_DESTINATIONSTATUS']._serialized_start=959
+  _globals['_DESTINATIONSTATUS']._serialized_end=1263
+  _globals['_CREATEDESTINATIONREQUEST']._serialized_start=1266
+  _globals['_CREATEDESTINATIONREQUEST']._serialized_end=1436
+  _globals['_UPDATEDESTINATIONREQUEST']._serialized_start=1439
+  _globals['_UPDATEDESTINATIONREQUEST']._serialized_end=1695
+  _globals['_DELETEDESTINATIONREQUEST']._serialized_start=1698
+  _globals['_DELETEDESTINATIONREQUEST']._serialized_end=1996
+  _globals['_ADOPTDESTINATIONREQUEST']._serialized_start=1999
+  _globals['_ADOPTDESTINATIONREQUEST']._serialized_end=2171
 # @@protoc_insertion_point(module_scope)

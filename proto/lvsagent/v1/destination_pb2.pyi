@@ -4,8 +4,10 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lvsagent.v1 import statistics_pb2 as _statistics_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
@@ -111,6 +113,30 @@ TUNNEL_CHECKSUM_FULL: TunnelChecksum.ValueType  # 2
 TUNNEL_CHECKSUM_REMOTE: TunnelChecksum.ValueType  # 3
 """Remote checksum offload; GUE only."""
 Global___TunnelChecksum: _TypeAlias = TunnelChecksum  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    """Not set: it is not checked."""
+    VERDICT_UP: _Verdict.ValueType  # 1
+    """It can serve."""
+    VERDICT_DOWN: _Verdict.ValueType  # 2
+    """It cannot."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """What checks say of a destination."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+"""Not set: it is not checked."""
+VERDICT_UP: Verdict.ValueType  # 1
+"""It can serve."""
+VERDICT_DOWN: Verdict.ValueType  # 2
+"""It cannot."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Tunnel(_message.Message):
@@ -232,6 +258,70 @@ class Destination(_message.Message):
 Global___Destination: _TypeAlias = Destination  # noqa: Y015
 
 @_typing.final
+class DestinationHealth(_message.Message):
+    """What checks say of a destination, and what follows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    PROVEN_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    CHECKED_FIELD_NUMBER: _builtins.int
+    TOOK_FIELD_NUMBER: _builtins.int
+    AGAINST_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    verdict: Global___Verdict.ValueType
+    """What the checks say."""
+    proven: _builtins.bool
+    """Whether its checks have said so. If not, it is assumed."""
+    detail: _builtins.str
+    """What the last check said, for people: "connection refused"."""
+    against: _builtins.int
+    """So many checks in a row have said the other thing than the verdict."""
+    percent: _builtins.int
+    """Percentage of the operator's weight that the kernel is to have: 0 for one that is out, 100 for one that is in."""
+    removed: _builtins.bool
+    """Out by removal: the kernel does not have it at all."""
+    note: _builtins.str
+    """Why verdict and percentage do not agree, for people: "kept in: 1 of 3 must stay", "held out: it flaps"; else empty."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    @_builtins.property
+    def checked(self) -> _timestamp_pb2.Timestamp:
+        """When the last check ended; not set if none has yet."""
+
+    @_builtins.property
+    def took(self) -> _duration_pb2.Duration:
+        """How long it took."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict.ValueType = ...,
+        proven: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        detail: _builtins.str = ...,
+        checked: _timestamp_pb2.Timestamp | None = ...,
+        took: _duration_pb2.Duration | None = ...,
+        against: _builtins.int = ...,
+        percent: _builtins.int = ...,
+        removed: _builtins.bool = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checked", b"checked", "since", b"since", "took", b"took"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against", b"against", "checked", b"checked", "detail", b"detail", "note", b"note", "percent", b"percent", "proven", b"proven", "removed", b"removed", "since", b"since", "took", b"took", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestinationHealth: _TypeAlias = DestinationHealth  # noqa: Y015
+
+@_typing.final
 class DestinationStatus(_message.Message):
     """What the kernel says of a destination now, beside its configuration."""
 
@@ -245,6 +335,7 @@ class DestinationStatus(_message.Message):
     PERSISTENT_CONNECTIONS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     current_weight: _builtins.int
     """The kernel's weight now."""
     managed: _builtins.bool
@@ -265,6 +356,12 @@ class DestinationStatus(_message.Message):
     def statistics(self) -> _statistics_pb2.Statistics:
         """Counters and rates; only where they were asked for."""
 
+    @_builtins.property
+    def health(self) -> Global___DestinationHealth:
+        """What its checks say; not set if it is not checked. The weight of its configuration is then the operator's, and one that was
+        removed because it is down is listed all the same.
+        """
+
     def __init__(
         self,
         *,
@@ -276,10 +373,11 @@ class DestinationStatus(_message.Message):
         persistent_connections: _builtins.int = ...,
         etag: _builtins.str = ...,
         statistics: _statistics_pb2.Statistics | None = ...,
+        health: Global___DestinationHealth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "statistics", b"statistics"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "health", b"health", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_connections", b"active_connections", "current_weight", b"current_weight", "destination", b"destination", "etag", b"etag", "inactive_connections", b"inactive_connections", "managed", b"managed", "persistent_connections", b"persistent_connections", "statistics", b"statistics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_connections", b"active_connections", "current_weight", b"current_weight", "destination", b"destination", "etag", b"etag", "health", b"health", "inactive_connections", b"inactive_connections", "managed", b"managed", "persistent_connections", b"persistent_connections", "statistics", b"statistics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

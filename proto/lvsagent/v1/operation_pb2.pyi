@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lvsagent.v1 import arp_pb2 as _arp_pb2
 from lvsagent.v1 import destination_pb2 as _destination_pb2
+from lvsagent.v1 import health_pb2 as _health_pb2
 from lvsagent.v1 import sync_daemon_pb2 as _sync_daemon_pb2
 from lvsagent.v1 import table_pb2 as _table_pb2
 from lvsagent.v1 import timeouts_pb2 as _timeouts_pb2
@@ -47,6 +48,8 @@ class Operation(_message.Message):
     START_SYNC_DAEMON_FIELD_NUMBER: _builtins.int
     STOP_SYNC_DAEMON_FIELD_NUMBER: _builtins.int
     APPLY_TABLE_FIELD_NUMBER: _builtins.int
+    SET_HEALTH_FIELD_NUMBER: _builtins.int
+    DELETE_HEALTH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def create_virtual_server(self) -> _virtual_server_pb2.CreateVirtualServerRequest:
         """See IpvsService.CreateVirtualServer."""
@@ -111,6 +114,14 @@ class Operation(_message.Message):
     def apply_table(self) -> _table_pb2.WantedTable:
         """See IpvsService.ApplyTable."""
 
+    @_builtins.property
+    def set_health(self) -> _health_pb2.SetHealthRequest:
+        """See HealthService.SetHealth."""
+
+    @_builtins.property
+    def delete_health(self) -> _health_pb2.DeleteHealthRequest:
+        """See HealthService.DeleteHealth."""
+
     def __init__(
         self,
         *,
@@ -130,12 +141,14 @@ class Operation(_message.Message):
         start_sync_daemon: _sync_daemon_pb2.StartSyncDaemonRequest | None = ...,
         stop_sync_daemon: _sync_daemon_pb2.StopSyncDaemonRequest | None = ...,
         apply_table: _table_pb2.WantedTable | None = ...,
+        set_health: _health_pb2.SetHealthRequest | None = ...,
+        delete_health: _health_pb2.DeleteHealthRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_health", b"delete_health", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "set_health", b"set_health", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt_destination", b"adopt_destination", "adopt_virtual_server", b"adopt_virtual_server", "apply_table", b"apply_table", "create_destination", b"create_destination", "create_vip", b"create_vip", "create_virtual_server", b"create_virtual_server", "delete_destination", b"delete_destination", "delete_health", b"delete_health", "delete_vip", b"delete_vip", "delete_virtual_server", b"delete_virtual_server", "operation", b"operation", "restore_arp", b"restore_arp", "set_health", b"set_health", "silence_arp", b"silence_arp", "start_sync_daemon", b"start_sync_daemon", "stop_sync_daemon", b"stop_sync_daemon", "update_destination", b"update_destination", "update_timeouts", b"update_timeouts", "update_virtual_server", b"update_virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination", "update_timeouts", "start_sync_daemon", "stop_sync_daemon", "apply_table"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["create_virtual_server", "update_virtual_server", "delete_virtual_server", "create_destination", "update_destination", "delete_destination", "create_vip", "delete_vip", "silence_arp", "restore_arp", "adopt_virtual_server", "adopt_destination", "update_timeouts", "start_sync_daemon", "stop_sync_daemon", "apply_table", "set_health", "delete_health"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
@@ -151,6 +164,7 @@ class VirtualServerChange(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     REMOVED_DESTINATIONS_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
+    REMOVED_HEALTH_FIELD_NUMBER: _builtins.int
     adopted: _builtins.bool
     """It was foreign and is this agent's from now on; the kernel's stays as it is."""
     @_builtins.property
@@ -165,6 +179,10 @@ class VirtualServerChange(_message.Message):
     def removed_destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.DestinationStatus]:
         """The destinations that went with it, as they were."""
 
+    @_builtins.property
+    def removed_health(self) -> _health_pb2.HealthPolicy:
+        """The policy of its health checks that went with it."""
+
     def __init__(
         self,
         *,
@@ -172,10 +190,11 @@ class VirtualServerChange(_message.Message):
         after: _virtual_server_pb2.VirtualServer | None = ...,
         removed_destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
         adopted: _builtins.bool = ...,
+        removed_health: _health_pb2.HealthPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "removed_health", b"removed_health"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "after", b"after", "before", b"before", "removed_destinations", b"removed_destinations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "after", b"after", "before", b"before", "removed_destinations", b"removed_destinations", "removed_health", b"removed_health"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +459,42 @@ class SyncDaemonChange(_message.Message):
 Global___SyncDaemonChange: _TypeAlias = SyncDaemonChange  # noqa: Y015
 
 @_typing.final
+class HealthChange(_message.Message):
+    """The policy of a virtual server's health checks before and after; not set means that there is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Of which."""
+
+    @_builtins.property
+    def before(self) -> _health_pb2.HealthPolicy:
+        """Before the change."""
+
+    @_builtins.property
+    def after(self) -> _health_pb2.HealthPolicy:
+        """After it."""
+
+    def __init__(
+        self,
+        *,
+        virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
+        before: _health_pb2.HealthPolicy | None = ...,
+        after: _health_pb2.HealthPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthChange: _TypeAlias = HealthChange  # noqa: Y015
+
+@_typing.final
 class Change(_message.Message):
     """What one operation did to a host, or would do."""
 
@@ -455,6 +510,7 @@ class Change(_message.Message):
     TIMEOUTS_FIELD_NUMBER: _builtins.int
     SYNC_DAEMON_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     ACTIONS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
@@ -497,6 +553,10 @@ class Change(_message.Message):
         """A whole table."""
 
     @_builtins.property
+    def health(self) -> Global___HealthChange:
+        """The policy of health checks."""
+
+    @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What is done, for people: one line for each thing, such as "add 192.168.0.200/32 to lo"."""
 
@@ -517,15 +577,16 @@ class Change(_message.Message):
         timeouts: Global___TimeoutsChange | None = ...,
         sync_daemon: Global___SyncDaemonChange | None = ...,
         table: _table_pb2.TableChange | None = ...,
+        health: Global___HealthChange | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         gone: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "resource", b"resource", "sync_daemon", b"sync_daemon", "table", b"table", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arp", b"arp", "destination", b"destination", "health", b"health", "resource", b"resource", "sync_daemon", b"sync_daemon", "table", b"table", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "id", b"id", "made", b"made", "resource", b"resource", "sync_daemon", b"sync_daemon", "table", b"table", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "arp", b"arp", "destination", b"destination", "foreign", b"foreign", "gone", b"gone", "health", b"health", "id", b"id", "made", b"made", "resource", b"resource", "sync_daemon", b"sync_daemon", "table", b"table", "timeouts", b"timeouts", "vip", b"vip", "virtual_server", b"virtual_server", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp", "timeouts", "sync_daemon", "table"]  # noqa: Y015
+    _WhichOneofReturnType_resource: _TypeAlias = _typing.Literal["virtual_server", "destination", "vip", "arp", "timeouts", "sync_daemon", "table", "health"]  # noqa: Y015
     _WhichOneofArgType_resource: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_resource) -> _WhichOneofReturnType_resource | None: ...
 
