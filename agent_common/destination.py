@@ -162,12 +162,33 @@ class Destination:
             raise InvalidInputError("tunnel.checksum", "tunnel.checksum: remote checksum offload needs gue")
 
 
-def effective(destination: Destination) -> Destination:
-    """Return what the kernel is to have of a destination that was committed: with weight 0 while it drains.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the checks have made of a destination: so many percent of the operator's weight, 0 for one that is out.
 
+    removed: it is out, and not in the kernel at all.
+    """
+
+    percent: int = 100
+    removed: bool = False
+
+
+WHOLE = Standing()
+"""As the operator wants it."""
+
+
+def effective(destination: Destination, standing: Standing = WHOLE) -> Destination:
+    """Return what the kernel is to have of a destination that was committed, unless it is removed as long as it is out.
+
+    The weight is 0 while it drains or is out; else it is a part of the operator's, and at least 1 of what is not 0.
     This alone makes intent into what the kernel is given and compared with: by every write, restore, drift and repair.
     """
-    return replace(destination, weight=0, draining=False) if destination.draining else destination
+    weight = 0 if destination.draining else destination.weight
+    if weight and standing.percent != WHOLE.percent:
+        weight = min(max(1, weight * standing.percent // 100), MAX_WEIGHT) if standing.percent else 0
+    if weight == destination.weight and not destination.draining:
+        return destination
+    return replace(destination, weight=weight, draining=False)
 
 
 def _check_range(field: str, value: int, largest: int) -> None:
@@ -175,9 +196,40 @@ def _check_range(field: str, value: int, largest: int) -> None:
         raise InvalidInputError(field, f"{field}: {value} is out of range (0 to {largest})")
 
 
+class Verdict(enum.Enum):
+    """What checks say of a destination."""
+
+    UNCHECKED = "unchecked"
+    UP = "up"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationHealth:
+    """What checks say of a destination, and what follows; times are seconds of the wall clock, took is in seconds.
+
+    proven: checks have said so, and it is not assumed. against: so many checks in a row have said the other thing.
+    percent and removed: how it stands. note: why that is not what the verdict means.
+    """
+
+    verdict: Verdict
+    proven: bool = False
+    since: float = 0.0
+    detail: str = ""
+    checked: float | None = None
+    took: float = 0.0
+    against: int = 0
+    percent: int = 100
+    removed: bool = False
+    note: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationStatus:
-    """What the kernel says of a destination: configuration, its weight now, connection counts, and its counters."""
+    """What the kernel says of a destination: configuration, its weight now, connection counts, and its counters.
+
+    health: what its checks say. absent: it is out by removal, and in no table of the kernel.
+    """
 
     destination: Destination
     current_weight: int
@@ -186,3 +238,10 @@ class DestinationStatus:
     persistent: int
     managed: bool = False
     statistics: Statistics | None = None
+    health: DestinationHealth | None = None
+    absent: bool = False
+
+    @property
+    def is_out(self) -> bool:
+        """Whether its checks, and not the operator, keep it from getting connections."""
+        return self.health is not None and self.health.percent == 0

@@ -63,6 +63,8 @@ class Reason(enum.StrEnum):
     ROLE_TOO_LOW = enum.auto()
     VIP_NOT_ALLOWED = enum.auto()
     TOO_MANY_CALLS = enum.auto()
+    HEALTH_NOT_FOUND = enum.auto()
+    SCRIPT_NOT_ALLOWED = enum.auto()
 
 
 class LvsError(Exception):

@@ -51,6 +51,8 @@ def _claims_of(change: Change) -> Sequence[Claim]:
             server = change.virtual_server.after if change.virtual_server.HasField("after") else None
             key = wire.unpack_key((server or change.virtual_server.before).key)
             return (Claim(resource=f"virtual server {key}", exclusive=change.made),)
+        case "health":
+            return (Claim(resource=f"virtual server {wire.unpack_key(change.health.virtual_server)}", exclusive=False),)
         case "destination":
             server_key = wire.unpack_key(change.destination.virtual_server)
             shared = Claim(resource=f"virtual server {server_key}", exclusive=False)

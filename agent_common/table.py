@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from agent_common.destination import Destination, DestinationKey, effective
+from agent_common.destination import WHOLE, Destination, DestinationKey, Standing, effective
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
 
@@ -87,11 +87,18 @@ def opposite(step: TableStep) -> TableStep:
     return replace(step, before=step.after, after=step.before)
 
 
-def in_kernel(step: TableStep) -> TableStep:
-    """Return what a step is to the kernel, which knows of no drain."""
-    if isinstance(step, ServerStep) or not any(side and side.draining for side in (step.before, step.after)):
+def in_kernel(step: TableStep, standing: Standing = WHOLE) -> TableStep | None:
+    """Return what a step is to the kernel, which knows of no drain; None: nothing, since its checks have it out.
+
+    standing: how the destination stands, before and after.
+    """
+    if isinstance(step, ServerStep):
         return step
-    before, after = (side and effective(side) for side in (step.before, step.after))
+    if standing.removed:
+        return None
+    if standing == WHOLE and not any(side and side.draining for side in (step.before, step.after)):
+        return step
+    before, after = (side and effective(side, standing) for side in (step.before, step.after))
     return replace(step, before=before, after=after)
 
 

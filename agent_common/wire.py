@@ -12,7 +12,6 @@ from agent_common.destination import (
     PLAIN_TUNNEL,
     Destination,
     DestinationKey,
-    DestinationStatus,
     Forwarding,
     Tunnel,
     TunnelChecksum,
@@ -244,16 +243,4 @@ def pack_tunnel(tunnel: Tunnel) -> destination_pb2.Tunnel:
         type=pack_enum(TUNNEL_TYPES, tunnel.type),
         port=tunnel.port,
         checksum=pack_enum(TUNNEL_CHECKSUMS, tunnel.checksum),
-    )
-
-
-def unpack_destination_status(message: destination_pb2.DestinationStatus) -> DestinationStatus:
-    """Read what the kernel says of a destination."""
-    return DestinationStatus(
-        destination=unpack_destination(message.destination),
-        current_weight=message.current_weight,
-        active=message.active_connections,
-        inactive=message.inactive_connections,
-        persistent=message.persistent_connections,
-        managed=message.managed,
     )

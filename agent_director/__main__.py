@@ -13,6 +13,7 @@ from lvsagent.v1 import (
     change_service_pb2,
     connection_service_pb2,
     drift_service_pb2,
+    health_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
     ipvs_settings_service_pb2,
@@ -23,12 +24,13 @@ from lvsagent.v1 import (
 from agent_common.access import Remembered
 from agent_common.agent import Beside, agent_id, run_agent, serve
 from agent_common.agent_settings import AgentSettings, read_settings
-from agent_common.audit_file import AuditFile
+from agent_common.audit_file import open_audit
 from agent_common.audit_log import AuditLog
 from agent_common.audit_service import AuditServicer
 from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
+from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
@@ -56,6 +58,12 @@ from agent_common.virtual_server import VirtualServer
 from agent_common.worker import Worker
 from agent_director.connection_service import ConnectionServicer
 from agent_director.destination import Destinations
+from agent_director.health import Healths
+from agent_director.health_gate import HealthGate
+from agent_director.health_log import HealthLog, open_events
+from agent_director.health_records import HealthRecords
+from agent_director.health_service import HealthServicer
+from agent_director.health_watch import HealthWatch
 from agent_director.ipvs import Ipvs
 from agent_director.ipvs_service import IpvsServicer, pack_server
 from agent_director.ipvs_settings import IpvsSettings
@@ -66,6 +74,7 @@ from agent_director.procfs_connections import ProcfsConnections
 from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
+from agent_director.standing import Standings
 from agent_director.sync_daemon import SyncDaemons
 from agent_director.table import Tables
 from agent_director.timeouts import TimeoutSettings
@@ -139,6 +148,7 @@ class Wired:
     restore: DirectorRestore
     watch: DriftWatch
     transactions: Transactions
+    health: HealthWatch
     remembered: Remembered
     audit: AuditLog
 
@@ -158,6 +168,7 @@ async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired:
     return [
         wired.watch.follow,
         wired.transactions.follow,
+        wired.health.follow,
         VipWatch(notices, wired.restore.put_back).follow,
         lambda: follow_room(kernel.state, worker),
     ]
@@ -173,11 +184,18 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     )
     vips = HeldVips(addresses, state, policy)
     shadow = Shadow(addresses, sockets, settings.listen, vips.made)
-    destinations = Destinations(kernel.ipvs, state)
-    virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations)
+    records = HealthRecords(state)
+    destinations = Destinations(
+        kernel.ipvs,
+        state,
+        records,
+        lambda server, key: health.watch.report(server, key),  # noqa: PLW0108  # it is made below
+    )
+    virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations, records)
     ipvs_settings = IpvsSettings(TimeoutSettings(kernel.ipvs, state), SyncDaemons(kernel.ipvs, state))
-    tables = Tables(kernel.ipvs, state, virtual_servers, destinations, shadow)
-    resources = DirectorResources(virtual_servers, destinations, tables, vips, ipvs_settings)
+    tables = Tables(kernel.ipvs, state, virtual_servers, destinations, shadow, records)
+    health = _wire_health(settings, kernel, worker, records, virtual_servers, destinations)
+    resources = DirectorResources(virtual_servers, destinations, tables, vips, ipvs_settings, health.healths)
     neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
     locks = Locks()
     failpoints = settings.failpoints_of("director")
@@ -201,13 +219,18 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     repairs = Repairs(resources, changes, neighbours, locks, worker)
     mend = Enforcer(restore.mend, repairs).mend if settings.enforce else restore.mend
     watch = DriftWatch(if_intact(state, restore.drift), mend, worker)
-    audit_file = AuditFile(settings.state_dir)
+    audit_file = open_audit(settings.state_dir)
     servicers = (
         (ipvs_service_pb2, "IpvsService", IpvsServicer(kernel.ipvs, virtual_servers, destinations, changes, worker)),
         (
             ipvs_settings_service_pb2,
             "IpvsSettingsService",
             IpvsSettingsServicer(ipvs_settings, changes, worker),
+        ),
+        (
+            health_service_pb2,
+            "HealthService",
+            HealthServicer(health.healths, destinations, health.watch, health.gate, health.log, changes, worker),
         ),
         (connection_service_pb2, "ConnectionService", ConnectionServicer(ProcfsConnections(), worker)),
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
@@ -241,8 +264,40 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         restore=restore,
         watch=watch,
         transactions=transactions,
+        health=health.watch,
         audit=AuditLog(audit_file, journal_of("lvs-director")),
         remembered=Remembered(operations=transactions.operations_of, changes=changes.remembered),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What checks destinations, and what is served of it."""
+
+    healths: Healths
+    watch: HealthWatch
+    gate: HealthGate
+    log: HealthLog
+
+
+def _wire_health(
+    settings: AgentSettings,
+    kernel: Kernel,
+    worker: Worker,
+    records: HealthRecords,
+    virtual_servers: VirtualServers,
+    destinations: Destinations,
+) -> Health:
+    checker, scripts = NetworkChecks(), Scripts(settings.script_dir)
+    log = HealthLog(open_events(settings.state_dir))
+    standings = Standings(kernel.ipvs, kernel.state, records, destinations)
+    return Health(
+        healths=Healths(records, virtual_servers, destinations, scripts.allowed),
+        watch=HealthWatch(
+            kernel.ipvs, records, destinations, standings, worker.ahead, checker, log, scripts.run
+        ),
+        gate=HealthGate(records, destinations, checker, worker),
+        log=log,
     )
 
 

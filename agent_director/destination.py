@@ -6,8 +6,8 @@ Whether a destination drains, and the weight that waits for its end, are in the 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 
@@ -16,16 +16,20 @@ from lvsagent.v1 import destination_pb2, operation_pb2
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
 from agent_common.destination import (
+    WHOLE,
     Destination,
+    DestinationHealth,
     DestinationKey,
     DestinationStatus,
     Forwarding,
+    Standing,
     Tunnel,
     destination_order,
     effective,
     forwarding_name,
 )
 from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
+from agent_common.health import Effect
 from agent_common.operation import Change
 from agent_common.state import Body, State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
@@ -40,6 +44,7 @@ from agent_director.destination_change import (
     taking_connections,
 )
 from agent_director.destination_record import read_config, read_intent, record_body, record_name
+from agent_director.health_records import HealthRecords, Stood
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 
@@ -54,15 +59,20 @@ _FIELDS = {
     "tunnel": "tunnel",
 }
 
+Report = Callable[[VirtualServerKey, DestinationKey], DestinationHealth | None]
+"""Says what the checks of a destination say; None for one that has none."""
+
 _Wanted = tuple[VirtualServerKey, DestinationKey, Destination | None, bool]
 
 
 class Destinations:
-    """The destinations of this director's virtual servers."""
+    """The destinations of this director's virtual servers; report is asked of those whose server has a policy."""
 
-    def __init__(self, ipvs: Ipvs, state: State) -> None:
+    def __init__(self, ipvs: Ipvs, state: State, health: HealthRecords, report: Report | None = None) -> None:
         self._ipvs = ipvs
         self._state = state
+        self._health = health
+        self._report = report or self._health.report
 
     def get(self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False) -> DestinationStatus:
         """Return a destination; raises NotFoundError."""
@@ -77,7 +87,11 @@ class Destinations:
         records = self._state.list(_KIND, begin)
         statuses = self._ipvs.destinations(server, statistics=statistics)
         if records:
-            statuses = [_joined(status, records.get(f"{begin}{status.destination.key}")) for status in statuses]
+            health = self._health_in(server)
+            statuses = [
+                self._joined(status, records.get(f"{begin}{status.destination.key}"), health) for status in statuses
+            ]
+            statuses += self._absent(server, statuses, records, health)
         return sorted(statuses, key=lambda status: destination_order(status.destination.key))
 
     def plan_create(self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change]) -> Change:
@@ -121,7 +135,8 @@ class Destinations:
         if after.forwarding is not Forwarding.TUNNELING and "tunnel" not in fields:  # it goes with what it was for
             after = replace(after, tunnel=Tunnel())
         after = after.check(server)
-        change = destination_change(server, before, after, describe_update(server, before, after, fields))
+        standing = self._health.standing(server, wanted.key)
+        change = destination_change(server, before, after, describe_update(server, before, after, fields, standing))
         change.foreign = not current.managed
         if current.managed and not change.made and self._committed(server, wanted.key) != after:
             change.made = True
@@ -178,7 +193,12 @@ class Destinations:
         if current is None and not (has_server or self._has_server(server, ())):
             raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
         before = current.destination if current else None
-        return destination_change(server, before, wanted, describe_repair(server, current, wanted))
+        standing = self._health.standing(server, key)
+        action = describe_repair(server, current, wanted, standing)
+        change = destination_change(server, before, wanted, action)
+        if not is_exactly(current, wanted, standing):  # a weight set back by hand of one that is out is the operator's
+            change.made, change.actions[:] = True, [action]
+        return change
 
     def _is_left(self, server: VirtualServerKey, address: IpAddress) -> bool:
         return self._state.get(_LEFTOVER, f"{server} {address}") is not None
@@ -215,10 +235,11 @@ class Destinations:
         if change.adopted:
             self._disown(server, either)
             return Reverted(outcome=Outcome.REVERTED, details=(f"{either.key} in {server} is foreign again",))
-        if is_exactly(current, before):
+        standing = self._health.standing(server, either.key)
+        if is_exactly(current, before, standing):
             self._record(server, before, either.key, new=False)
             return Reverted(outcome=Outcome.NOTHING)
-        if not is_exactly(current, after) and not self._is_between(server, before, after):
+        if not is_exactly(current, after, standing) and not self._is_between(server, before, after):
             why = f"{either.key} of {server} stays: somebody changed it meanwhile"
             return Reverted(outcome=Outcome.KEPT, details=(why,))
         if before is not None and after is None and not self._has_server(server, ()):
@@ -232,6 +253,7 @@ class Destinations:
         """Drop the records of a virtual server's destinations, which are gone with it."""
         for name in self._state.list(_KIND, record_name(server, "")):
             self._state.delete(_KIND, name)
+        self._health.forget_all(server)
 
     def committed(self) -> dict[VirtualServerKey, list[Destination]]:
         """Return the destinations of ours that shall be there, by their virtual servers."""
@@ -240,6 +262,12 @@ class Destinations:
             if body["managed"]:
                 found.setdefault(parse_key(body["server"]), []).append(read_config(body["config"]))
         return found
+
+    def committed_in(self, server: VirtualServerKey) -> dict[DestinationKey, Destination]:
+        """Return the destinations of ours that shall be there in one virtual server."""
+        bodies = self._state.list(_KIND, record_name(server, "")).values()
+        found = [read_config(body["config"]) for body in bodies if body["managed"]]
+        return {each.key: each for each in found}
 
     def _committed(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
         body = self._state.get(_KIND, record_name(server, key))
@@ -259,22 +287,30 @@ class Destinations:
     ) -> None:
         if after is None:
             if before is not None:
-                self._ipvs.remove_destination(server, before.key)
+                if not self._health.standing(server, before.key).removed or self._in_kernel(server, before.key):
+                    self._ipvs.remove_destination(server, before.key)
                 self._record(server, None, before.key, new=False)
             return
+        if before is None and not foreign:
+            self.begin([(server, after.key)])
         self._record(server, after, after.key, new=before is None and not foreign)
-        if before is None:
-            self._ipvs.add_destination(server, effective(after))
+        standing = self._health.standing(server, after.key)
+        if standing.removed:
+            if self._in_kernel(server, after.key) is not None:
+                self._ipvs.remove_destination(server, after.key)
+        elif before is None:
+            self._ipvs.add_destination(server, effective(after, standing))
         else:
-            self._ipvs.edit_destination(server, effective(after))
-        if not is_exactly(self._find(server, after.key), after):
+            self._ipvs.edit_destination(server, effective(after, standing))
+        if not is_exactly(self._find(server, after.key), after, standing):
             raise ConflictError(
                 f"{after.key} of {server} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
             )
 
     def _adopt(self, server: VirtualServerKey, destination: Destination) -> None:
         """Record it as ours; raises ConflictError if it is not as it was planned any more."""
-        if not is_exactly(self._find(server, destination.key), destination):
+        standing = self._health.standing(server, destination.key)
+        if not is_exactly(self._find(server, destination.key), destination, standing):
             raise ConflictError(
                 f"{destination.key} of {server} is not as it was read: somebody changes it", Reason.CHANGED_MEANWHILE
             )
@@ -308,6 +344,7 @@ class Destinations:
     def set_records(self, wanted: Iterable[_Wanted]) -> None:
         """Do what set_record does to many: each with its virtual server, and whether this agent made it."""
         text = cache(str)  # thousands have the same virtual server
+        wanted = list(wanted) if self._health.policies() else wanted
         for is_kept, group in groupby(wanted, _is_kept):
             if is_kept:
                 self._state.put_all(
@@ -321,28 +358,117 @@ class Destinations:
             else:
                 for server, key, _, _ in group:
                     self._state.delete(_KIND, record_name(text(server), key))
+                    self._health.forget(server, key)
+        if self._health.policies():
+            for server in dict.fromkeys(server for server, _, _, _ in wanted):
+                self._health.touched(server)
 
     def _is_between(self, server: VirtualServerKey, before: Destination | None, after: Destination | None) -> bool:
         """Whether an agent died between record and kernel: each of the two is as before or as after."""
         if before is None or after is None:
             return False
-        there = next((each for each in self._ipvs.destinations(server) if each.destination.key == after.key), None)
+        there = self._in_kernel(server, after.key)
+        standing = self._health.standing(server, after.key)
         record = self._state.get(_KIND, record_name(server, after.key))
         recorded = read_intent(record) if record else None
         return any(
-            there is not None and there.destination == effective(side) for side in (before, after)
+            standing.removed if there is None else there.destination == effective(side, standing)
+            for side in (before, after)
         ) and recorded in [(side.weight, side.draining) for side in (before, after)]
 
     def _find(
         self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False
     ) -> DestinationStatus | None:
-        for status in self._ipvs.destinations(server, statistics=statistics):
-            if status.destination.key == key:
-                return self._with_record(server, status)
-        return None
+        status = self._in_kernel(server, key, statistics=statistics)
+        body = self._state.get(_KIND, record_name(server, key))
+        health = self._health_in(server)
+        if status is not None:
+            return self._joined(status, body, health)
+        records = {} if body is None else {record_name(server, key): body}
+        return next(iter(self._absent(server, (), records, health)), None)
 
-    def _with_record(self, server: VirtualServerKey, status: DestinationStatus) -> DestinationStatus:
-        return _joined(status, self._state.get(_KIND, record_name(server, status.destination.key)))
+    def _in_kernel(
+        self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False
+    ) -> DestinationStatus | None:
+        statuses = self._ipvs.destinations(server, statistics=statistics)
+        return next((each for each in statuses if each.destination.key == key), None)
+
+    def _health_in(self, server: VirtualServerKey) -> _Health:
+        stood = self._health.stood(server)
+        is_checked = self._health.policy(server) is not None
+        return _Health(stood=stood, report=(lambda key: self._report(server, key)) if is_checked else None)
+
+    def _joined(self, status: DestinationStatus, body: Body | None, health: _Health) -> DestinationStatus:
+        """Join what the kernel says with what is on record.
+
+        A drain that somebody ended by hand is over, and one that is out and got a weight by hand has that weight.
+        """
+        if body is None:
+            return status
+        destination = status.destination
+        weight, draining = read_intent(body)
+        standing = health.standing(destination.key) if health.stood else WHOLE
+        if draining or standing is not WHOLE:
+            meant = replace(destination, weight=weight, draining=draining)
+            if effective(meant, standing).weight == status.current_weight:
+                destination = meant
+        managed = bool(body["managed"])
+        return DestinationStatus(  # not `replace`, which takes twice as long: there are thousands
+            destination=destination,
+            current_weight=status.current_weight,
+            active=status.active,
+            inactive=status.inactive,
+            persistent=status.persistent,
+            managed=managed,
+            statistics=status.statistics,
+            health=health.report(destination.key) if managed and health.report is not None else None,
+        )
+
+    def _absent(
+        self,
+        server: VirtualServerKey,
+        there: Iterable[DestinationStatus],
+        records: Mapping[str, Body],
+        health: _Health,
+    ) -> list[DestinationStatus]:
+        """Return the destinations that are on record and not in the kernel, because they are out by removal."""
+        present = {status.destination.key for status in there}
+        missing = [key for key, each in health.stood.items() if each.standing.removed and key not in present]
+        return [
+            DestinationStatus(
+                destination=read_config(records[name]["config"]),
+                current_weight=0,
+                active=0,
+                inactive=0,
+                persistent=0,
+                managed=True,
+                health=health.report(key) if health.report is not None else None,
+                absent=True,
+            )
+            for key in missing
+            if (name := record_name(server, key)) in records
+        ]
+
+    def begin(self, wanted: Sequence[tuple[VirtualServerKey, DestinationKey]]) -> None:
+        """Say how destinations that are new stand until their checks have said enough."""
+        if not self._health.policies():
+            return
+        effects = cache(self._effect)
+        stood = [(server, key, self._health.first(server, key, effects(server))) for server, key in wanted]
+        self._health.set_standings(stood)
+
+    def begin_again(self) -> None:
+        """Say so of all that are in: the host was rebooted, and theirs may have been. Who is out stays out."""
+        names = ((server, each.key) for server, all_of_it in self.committed().items() for each in all_of_it)
+        self.begin([(server, key) for server, key in names if self._health.standing(server, key) == WHOLE])
+
+    def standing(self, server: VirtualServerKey, key: DestinationKey) -> Standing:
+        """Return how a destination stands by its checks."""
+        return self._health.standing(server, key)
+
+    def _effect(self, server: VirtualServerKey) -> Effect:
+        policy, there = self._health.policy(server), self._ipvs.virtual_server(server)
+        return policy.effect_under(there) if policy is not None and there is not None else Effect.WEIGHT_ZERO
 
     def _has_server(self, server: VirtualServerKey, earlier: Sequence[Change]) -> bool:
         planned = any(
@@ -354,25 +480,17 @@ class Destinations:
         return planned or self._ipvs.virtual_server(server) is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Health:
+    """How the destinations of one virtual server stand, and what says more; report None: nothing is checked there."""
+
+    stood: Mapping[DestinationKey, Stood]
+    report: Callable[[DestinationKey], DestinationHealth | None] | None
+
+    def standing(self, key: DestinationKey) -> Standing:
+        return self.stood[key].standing if key in self.stood else WHOLE
+
+
 def _is_kept(wanted: _Wanted) -> bool:
     _, _, destination, managed = wanted
     return destination is not None and (managed or destination.draining)
-
-
-def _joined(status: DestinationStatus, body: Body | None) -> DestinationStatus:
-    """Join what the kernel says with what is on record. A drain that somebody ended by hand is over."""
-    if body is None:
-        return status
-    destination = status.destination
-    weight, draining = read_intent(body)
-    if draining and status.current_weight == 0:
-        destination = replace(destination, weight=weight, draining=True)
-    return DestinationStatus(  # not `replace`, which takes twice as long: there are thousands
-        destination=destination,
-        current_weight=status.current_weight,
-        active=status.active,
-        inactive=status.inactive,
-        persistent=status.persistent,
-        managed=bool(body["managed"]),
-        statistics=status.statistics,
-    )

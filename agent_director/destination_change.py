@@ -8,16 +8,18 @@ from lvsagent.v1 import destination_pb2, operation_pb2
 
 from agent_common import wire
 from agent_common.destination import (
+    WHOLE,
     Destination,
     DestinationKey,
     DestinationStatus,
+    Standing,
     effective,
     forwarding_name,
 )
 from agent_common.errors import DiffersError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.virtual_server import VirtualServerKey
-from agent_director.drift import destination_differences
+from agent_director.drift import destination_differences, why_less
 
 
 def refuse_other(
@@ -33,9 +35,9 @@ def refuse_other(
         differences.append(
             f"forwarding method {forwarding_name(there.forwarding)}, not {forwarding_name(wanted.forwarding)}"
         )
-    if message.HasField("weight") and wanted.weight != current.current_weight:
-        differences.append(f"weight {current.current_weight}, not {wanted.weight}")
-    if not message.HasField("weight") and current.current_weight == 0:
+    if message.HasField("weight") and wanted.weight != there.weight:
+        differences.append(f"weight {there.weight}, not {wanted.weight}")
+    if not message.HasField("weight") and there.weight == 0:
         differences.append("weight 0")
     for field in ("upper_threshold", "lower_threshold", "tunnel"):
         if message.HasField(field) and getattr(wanted, field) != getattr(there, field):
@@ -46,33 +48,46 @@ def refuse_other(
         )
 
 
-def describe_update(server: VirtualServerKey, before: Destination, after: Destination, fields: Sequence[str]) -> str:
-    """Say what an update does."""
+def describe_update(
+    server: VirtualServerKey, before: Destination, after: Destination, fields: Sequence[str], standing: Standing
+) -> str:
+    """Say what an update does to one that stands so."""
     if before.draining != after.draining:
         verb = "drain" if after.draining else "end the drain of"
-        return f"{verb} {after.key} in {server}: weight {effective(before).weight} to {effective(after).weight}"
+        weights = f"{effective(before, standing).weight} to {effective(after, standing).weight}"
+        is_out = ", since its checks have it out" if standing.percent == 0 and not after.draining else ""
+        return f"{verb} {after.key} in {server}: weight {weights}{is_out}"
     if fields == ["weight"]:
         waits = ", kept until the drain ends" if after.draining else ""
+        if standing.percent == 0 and not after.draining:
+            waits = ", kept until its checks have it in again"
         return f"set weight of {after.key} in {server} from {before.weight} to {after.weight}{waits}"
     return f"change {', '.join(fields)} of {after.key} in {server}"
 
 
-def describe_repair(server: VirtualServerKey, current: DestinationStatus | None, wanted: Destination) -> str:
-    """Say what brings a destination back to what was committed."""
-    shall = effective(wanted)
-    drains = ", since it drains" if wanted.draining else ""
+def describe_repair(
+    server: VirtualServerKey, current: DestinationStatus | None, wanted: Destination, standing: Standing
+) -> str:
+    """Say what brings a destination back to what was committed, and how it stands."""
+    if standing.removed:
+        return f"take {wanted.key} out of {server}, since its checks have it out"
+    shall = effective(wanted, standing)
+    drains = why_less(wanted, standing)
     if current is None:
         return f"put back {wanted.key} in {server}, {forwarding_name(shall.forwarding)}, weight {shall.weight}{drains}"
     if current.current_weight != shall.weight:
         return f"set weight of {wanted.key} in {server} back from {current.current_weight} to {shall.weight}{drains}"
-    return f"set {', '.join(destination_differences(wanted, current.destination))} of {wanted.key} in {server} back"
+    fields = destination_differences(wanted, current.destination, standing)
+    return f"set {', '.join(fields)} of {wanted.key} in {server} back"
 
 
-def is_exactly(status: DestinationStatus | None, destination: Destination | None) -> bool:
-    """Whether the kernel and the record have exactly this destination, or none."""
+def is_exactly(status: DestinationStatus | None, destination: Destination | None, standing: Standing = WHOLE) -> bool:
+    """Whether the kernel and the record have exactly this destination, as it stands, or none."""
     if status is None or destination is None:
         return status is None and destination is None
-    return status.destination == destination and status.current_weight == effective(destination).weight
+    weight = effective(destination, standing).weight
+    is_there = status.absent == standing.removed
+    return status.destination == destination and status.current_weight == weight and is_there
 
 
 def destination_change(

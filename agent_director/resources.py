@@ -13,6 +13,7 @@ from agent_common.held_vip import HeldVips
 from agent_common.operation import Change, Operation
 from agent_common.virtual_server import FirewallMark, ServiceAddress
 from agent_director.destination import Destinations
+from agent_director.health import Healths
 from agent_director.ipvs_settings import IpvsSettings
 from agent_director.table import Tables
 from agent_director.virtual_server import VirtualServers
@@ -28,7 +29,9 @@ class DirectorResources:
         tables: Tables,
         vips: HeldVips,
         settings: IpvsSettings,
+        healths: Healths,
     ) -> None:
+        self._healths = healths
         self._virtual_servers = virtual_servers
         self._destinations = destinations
         self._tables = tables
@@ -46,12 +49,19 @@ class DirectorResources:
                 return self._tables.plan(operation.apply_table)
             case None:
                 raise InvalidInputError("operation", "operation: must be set")
+            case "set_health" | "delete_health":
+                return self._plan_health(operation)
             case name if name.endswith("_virtual_server"):
                 return self._plan_virtual_server(operation)
             case name if name.endswith("_destination"):
                 return self._plan_destination(operation, earlier)
             case name:
                 return self._plan_setting(operation, name)
+
+    def _plan_health(self, operation: Operation) -> Change:
+        if operation.WhichOneof("operation") == "set_health":
+            return self._healths.plan_set(operation.set_health)
+        return self._healths.plan_delete(operation.delete_health)
 
     def _plan_virtual_server(self, operation: Operation) -> Change:
         match operation.WhichOneof("operation"):
@@ -134,6 +144,8 @@ class DirectorResources:
                 self._settings.timeouts.write(change.timeouts)
             case "sync_daemon":
                 self._settings.sync_daemons.write(change.sync_daemon)
+            case "health":
+                self._healths.write(change.health)
             case other:
                 raise AssertionError(f"no change of a director: {other}")
 
@@ -152,5 +164,7 @@ class DirectorResources:
                 return self._settings.timeouts.revert(change.timeouts)
             case "sync_daemon":
                 return self._settings.sync_daemons.revert(change.sync_daemon)
+            case "health":
+                return self._healths.revert(change.health)
             case other:
                 raise AssertionError(f"no change of a director: {other}")

@@ -97,7 +97,9 @@ class DirectorRestore:
     def drift(self) -> list[Drift]:
         """Compare what was committed with the kernel."""
         table = {server.key: (server, self._ipvs.destinations(server.key)) for server in self._ipvs.virtual_servers()}
-        found = find_table_drift(self._virtual_servers.committed(), self._destinations.committed(), table)
+        found = find_table_drift(
+            self._virtual_servers.committed(), self._destinations.committed(), table, self._destinations.standing
+        )
         return [*self._settings.drift(), *found, *self._vips.drift()]
 
     async def _bring_back(
@@ -124,6 +126,8 @@ class DirectorRestore:
             return 0
         if there and not new_boot:
             return 0
+        if new_boot:
+            self._destinations.begin_again()
         committed = self._virtual_servers.committed()
         # Where the kernel lost its table, with the module, it lost what was set, too.
         settings = self._settings.restore(self._put_back) if new_boot or committed else 0
@@ -139,8 +143,12 @@ class DirectorRestore:
                 present = {status.destination.key for status in self._ipvs.destinations(key)}
             elif key not in coming:  # somebody removed it, and it was not ours
                 continue
-            missing = (each for each in wanted if each.key not in present)
-            steps += (DestinationStep(server=key, before=None, after=effective(each)) for each in missing)
+            stands = partial(self._destinations.standing, key)
+            steps += (
+                DestinationStep(server=key, before=None, after=effective(each, stands(each.key)))
+                for each in wanted
+                if each.key not in present and not stands(each.key).removed
+            )
         return len(steps) - self._carry_out(steps)
 
     def _carry_out(self, steps: Sequence[TableStep]) -> int:

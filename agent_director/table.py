@@ -13,6 +13,7 @@ from lvsagent.v1 import table_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
+from agent_common.destination import WHOLE, Standing
 from agent_common.drift import DestinationName
 from agent_common.errors import ConflictError, DiffersError, NotFoundError, Reason
 from agent_common.garbage import uncollected
@@ -20,8 +21,10 @@ from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.table import Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, verb_of
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
+from agent_common.wire_health import pack_policy, unpack_policy
 from agent_common.wire_table import pack_steps, unpack_steps, unpack_table
 from agent_director.destination import Destinations
+from agent_director.health_records import HealthRecords
 from agent_director.ipvs import Ipvs
 from agent_director.shadow import Shadow
 from agent_director.table_plan import Name, as_intended, steps_back, steps_between, taken_in
@@ -35,8 +38,15 @@ class Tables:
     """The table of this director as a whole."""
 
     def __init__(
-        self, ipvs: Ipvs, state: State, virtual_servers: VirtualServers, destinations: Destinations, shadow: Shadow
+        self,
+        ipvs: Ipvs,
+        state: State,
+        virtual_servers: VirtualServers,
+        destinations: Destinations,
+        shadow: Shadow,
+        health: HealthRecords,
     ) -> None:
+        self._health = health
         self._ipvs = ipvs
         self._state = state
         self._virtual_servers = virtual_servers
@@ -54,7 +64,7 @@ class Tables:
                 raise NotFoundError(
                     f"there is no virtual server {key}", Reason.VIRTUAL_SERVER_NOT_FOUND, virtual_server=str(key)
                 )
-        wanted = as_intended(current, wanted)
+        wanted = as_intended(current, wanted, self._health.standing)
         steps = list(steps_between(current, wanted, replace=request.replace))
         if request.replace:
             steps += taken_in(current, wanted, foreign)
@@ -67,6 +77,11 @@ class Tables:
             for step in steps
         ]
         change = _change(steps)
+        for step in steps:
+            if isinstance(step, ServerStep) and step.after is None:
+                policy = self._health.policy(step.key)
+                if policy is not None:
+                    change.table.removed_health.add(virtual_server=wire.pack_key(step.key), before=pack_policy(policy))
         self._planned = (change.table.steps, steps)
         return change
 
@@ -75,8 +90,9 @@ class Tables:
         """Record every step, have the kernel carry them out, and read the table back."""
         steps = self._steps(change)
         with self._state.transaction():
+            self._begin(steps)
+            wanted = [seen for step in steps if (seen := in_kernel(step, self._standing(step))) is not None]
             self._record([(step, True) for step in steps])
-        wanted = [in_kernel(step) for step in steps]
         self._take([step for step in wanted if verb_of(step) != "adopt"])
         current = self._in_kernel({step.server for step in steps})
         for step in wanted:
@@ -89,15 +105,28 @@ class Tables:
     def revert(self, change: table_pb2.TableChange) -> Reverted:
         """Take back each step that still is as it was left, the last first, and bring the records back."""
         steps = unpack_steps(change.steps)
-        back, kept = steps_back(steps, self._in_kernel({step.server for step in steps}))
+        undo = [opposite(step) for step in reversed(steps)]
         with self._state.transaction():
-            self._record([(opposite(step), step.was_managed) for step in reversed(steps)])
+            for each in change.removed_health:
+                self._health.set_policy(wire.unpack_key(each.virtual_server), unpack_policy(each.before))
+            self._begin([step for step in undo if step.was_managed])
+            back, kept = steps_back(steps, self._in_kernel({step.server for step in steps}), self._health.standing)
+            self._record([(step, step.was_managed) for step in undo])
         self._take(back)
         details = [f"{step} stays: somebody changed it meanwhile" for step in kept[:TOLD]]
         if back:
             details.append(f"put back {_count(len(back), 'thing')} of the table")
         outcome = Outcome.KEPT if kept else Outcome.REVERTED if back else Outcome.NOTHING
         return Reverted(outcome=outcome, details=tuple(details))
+
+    def _begin(self, steps: Sequence[TableStep]) -> None:
+        """Say how the destinations that come stand until they are checked."""
+        self._destinations.begin(
+            [(each.server, each.key) for each in steps if not isinstance(each, ServerStep) and each.before is None]
+        )
+
+    def _standing(self, step: TableStep) -> Standing:
+        return WHOLE if isinstance(step, ServerStep) else self._health.standing(step.server, step.key)
 
     def _steps(self, change: table_pb2.TableChange) -> Sequence[TableStep]:
         """Return the steps of a change; of the one that was planned last they need not be read again."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from agent_common.destination import Destination, DestinationKey, effective
+from agent_common.destination import WHOLE, Destination, DestinationKey, Standing, effective
 from agent_common.drift import DestinationName
 from agent_common.table import DestinationStep, Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, take
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
+from agent_director.drift import StandingOf
 
 Name = VirtualServerKey | DestinationName
+
+
+def _as_wanted(server: VirtualServerKey, key: DestinationKey) -> Standing:
+    """Stand as the operator wants."""
+    return WHOLE
 
 
 def steps_between(current: Table, wanted: Table, *, replace: bool) -> Iterator[TableStep]:
@@ -50,24 +56,28 @@ def _destination_steps(key: VirtualServerKey, there: Entry, wanted: Entry, *, re
                 yield DestinationStep(server=key, before=destination, after=None)
 
 
-def as_intended(current: Table, wanted: Table) -> Table:
+def as_intended(current: Table, wanted: Table, standing_of: StandingOf = _as_wanted) -> Table:
     """Return what is wanted, with the drains that go on: weight 0 is what a destination that drains has in the kernel.
 
-    Rules of ipvsadm cannot say that it drains, nor the weight that waits for the end of it.
+    Rules of ipvsadm cannot say that it drains, nor the weight that waits for the end of it; nor that its checks have it
+    out.
     """
     return {
         key: Entry(virtual_server=entry.virtual_server, destinations={**entry.destinations, **drains})
-        if (drains := _drains(current.get(key, Entry()), entry))
+        if (drains := _drains(key, current.get(key, Entry()), entry, standing_of))
         else entry
         for key, entry in wanted.items()
     }
 
 
-def _drains(there: Entry, wanted: Entry) -> dict[DestinationKey, Destination]:
+def _drains(
+    server: VirtualServerKey, there: Entry, wanted: Entry, standing_of: StandingOf
+) -> dict[DestinationKey, Destination]:
     return {
         each.key: each
         for each in there.destinations.values()
-        if each.draining and effective(each) == wanted.destinations.get(each.key)
+        if (each.draining or standing_of(server, each.key) != WHOLE)
+        and effective(each, standing_of(server, each.key)) == wanted.destinations.get(each.key)
     }
 
 
@@ -86,7 +96,9 @@ def taken_in(current: Table, wanted: Table, foreign: Iterable[Name]) -> Iterator
             yield ServerStep(before=there.virtual_server, after=there.virtual_server)
 
 
-def steps_back(steps: Sequence[TableStep], current: Table) -> tuple[list[TableStep], list[TableStep]]:
+def steps_back(
+    steps: Sequence[TableStep], current: Table, standing_of: StandingOf = _as_wanted
+) -> tuple[list[TableStep], list[TableStep]]:
     """Return what takes steps back, the last first, and those that cannot be: somebody changed those things meanwhile.
 
     What is as it was before needs nothing. A virtual server that has got other destinations stays.
@@ -98,7 +110,11 @@ def steps_back(steps: Sequence[TableStep], current: Table) -> tuple[list[TableSt
     back: list[TableStep] = []
     kept: list[TableStep] = []
     for step in reversed(steps):
-        undo = opposite(in_kernel(step))
+        standing = WHOLE if isinstance(step, ServerStep) else standing_of(step.server, step.key)
+        seen = in_kernel(step, standing)
+        if seen is None:
+            continue
+        undo = opposite(seen)
         there = find(now, undo)
         if there == undo.after:
             continue

@@ -16,8 +16,11 @@ from agent_common.records import from_record, to_record
 from agent_common.state import Body, State
 from agent_common.statistics import Statistics
 from agent_common.virtual_server import Persistence, VirtualServer, VirtualServerKey, key_order, parse_key
+from agent_common.wire_health import pack_policy, unpack_policy
+from agent_common.wire_status import unpack_destination_status
 from agent_director.destination import Destinations
 from agent_director.drift import server_differences
+from agent_director.health_records import HealthRecords
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 from agent_director.shadow import Shadow
@@ -33,7 +36,15 @@ _PATHS = (
 class VirtualServers:
     """The virtual servers of this director. Which of them this agent made is in the state."""
 
-    def __init__(self, ipvs: Ipvs, state: State, shadow: Shadow, destinations: Destinations) -> None:
+    def __init__(
+        self,
+        ipvs: Ipvs,
+        state: State,
+        shadow: Shadow,
+        destinations: Destinations,
+        health: HealthRecords,
+    ) -> None:
+        self._health = health
         self._ipvs = ipvs
         self._state = state
         self._shadow = shadow
@@ -100,6 +111,8 @@ class VirtualServers:
         whole = wire.pack_virtual_server(current)
         FieldMask(paths=mask).MergeMessage(request.virtual_server, whole, replace_message_field=True)
         after = wire.unpack_virtual_server(whole).check()
+        if (policy := self._health.policy(key)) is not None:
+            policy.validate_for(after, ())
         return _change(current, after, f"change {', '.join(mask)} of virtual server {key}")
 
     def plan_delete(self, request: virtual_server_pb2.DeleteVirtualServerRequest) -> Change:
@@ -126,6 +139,8 @@ class VirtualServers:
         change = _change(current, None, f"remove virtual server {key}")
         change.foreign = not self.is_managed(key)
         change.virtual_server.removed_destinations.extend(pack_destination_status(each) for each in statuses)
+        if (policy := self._health.policy(key)) is not None:
+            change.virtual_server.removed_health.CopyFrom(pack_policy(policy))
         return change
 
     def plan_adopt(self, request: virtual_server_pb2.AdoptVirtualServerRequest) -> Change:
@@ -180,8 +195,10 @@ class VirtualServers:
         if before is None and self._ipvs.destinations(key):
             return _kept(f"virtual server {key} stays: it has destinations by now")
         self._put(after, before, foreign=foreign)
+        if change.HasField("removed_health"):
+            self._health.set_policy(key, unpack_policy(change.removed_health))
         for status in change.removed_destinations:
-            self._destinations.put_back(key, wire.unpack_destination_status(status))
+            self._destinations.put_back(key, unpack_destination_status(status))
         done = f"removed virtual server {key}" if before is None else f"put back virtual server {key}"
         return Reverted(outcome=Outcome.REVERTED, details=(done,))
 
@@ -189,7 +206,7 @@ class VirtualServers:
         if after is None:
             if before is not None:
                 self._ipvs.remove_virtual_server(before.key)
-                self._state.delete(_KIND, str(before.key))
+                self.forget(before.key)
             return
         if self.is_managed(after.key) or (before is None and not foreign):
             self.record(after)
@@ -215,10 +232,12 @@ class VirtualServers:
     def record(self, server: VirtualServer) -> None:
         """Put on disk, before the kernel is touched, that this agent made it, and how it shall be."""
         self._state.put(_KIND, str(server.key), {"config": to_record(wire.pack_virtual_server(server))})
+        self._health.touched(server.key)
 
     def forget(self, key: VirtualServerKey) -> None:
-        """Take from disk that this agent made it."""
+        """Take from disk that this agent made it, and how it is checked."""
         self._state.delete(_KIND, str(key))
+        self._health.forget_all(key)
 
     def _settle_record(self, key: VirtualServerKey, before: VirtualServer | None) -> None:
         """Put the record right of what the kernel never got: it refused, or the agent died before."""

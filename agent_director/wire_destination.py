@@ -7,6 +7,7 @@ from lvsagent.v1 import destination_pb2
 from agent_common import wire
 from agent_common.destination import DestinationStatus
 from agent_common.etag import etag_of
+from agent_common.wire_status import pack_health
 from agent_director.wire_statistics import pack_statistics
 
 
@@ -22,4 +23,5 @@ def pack_destination_status(status: DestinationStatus) -> destination_pb2.Destin
         persistent_connections=status.persistent,
         etag=etag_of(packed),
         statistics=pack_statistics(status.statistics),
+        health=None if status.health is None else pack_health(status.health),
     )

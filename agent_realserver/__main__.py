@@ -20,7 +20,7 @@ from lvsagent.v1 import (
 from agent_common.access import Remembered
 from agent_common.agent import Beside, agent_id, run_agent, serve
 from agent_common.agent_settings import AgentSettings, read_settings
-from agent_common.audit_file import AuditFile
+from agent_common.audit_file import open_audit
 from agent_common.audit_log import AuditLog
 from agent_common.audit_service import AuditServicer
 from agent_common.boot import boot_id
@@ -175,7 +175,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         settled_fence=transactions.settled_fence,
         certificate_expires=lambda: expires(settings.tls),
     )
-    audit_file = AuditFile(settings.state_dir)
+    audit_file = open_audit(settings.state_dir)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),

@@ -11,6 +11,7 @@ from agent_common import wire
 from agent_common.destination import DestinationKey, DestinationStatus
 from agent_common.errors import NotFoundError
 from agent_common.virtual_server import Protocol, ServiceAddress, VirtualServerKey
+from agent_common.wire_status import unpack_destination_status
 from cli.client import AgentClient
 
 QUIET_SECONDS = 5.0
@@ -60,4 +61,4 @@ async def _read(client: AgentClient, server: VirtualServerKey, destination: Dest
         answer: ipvs_service_pb2.GetDestinationResponse = await client.ask(client.ipvs.GetDestination, request)
     except NotFoundError:
         return None
-    return wire.unpack_destination_status(answer.status)
+    return unpack_destination_status(answer.status)

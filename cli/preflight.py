@@ -9,6 +9,7 @@ from agent_common import wire, wire_vip
 from agent_common.errors import LvsError
 from agent_common.operation import Operation
 from agent_common.virtual_server import Family, IpAddress, ServiceAddress, VirtualServerKey
+from agent_common.wire_status import unpack_destination_status
 from cli.client import AgentClient
 from cli.errors import naming
 from cli.facts import DirectorFacts, RealServerFacts
@@ -28,7 +29,7 @@ async def read_director(
         vips = await _vips_of(client, key)
     if not host.HasField("virtual_server"):
         return DirectorFacts(agent=client.agent, host=host, vips=vips)
-    statuses = [wire.unpack_destination_status(each) for each in host.destinations]
+    statuses = [unpack_destination_status(each) for each in host.destinations]
     return DirectorFacts(
         agent=client.agent,
         host=host,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
 from agent_common.changes import Changes
+from agent_common.checker import Answer
 from agent_common.drift_watch import DriftWatch
 from agent_common.endpoint import Endpoint
 from agent_common.fake_address import FakeAddresses
+from agent_common.fake_checker import PASSED, FakeChecker
 from agent_common.fake_sockets import FakeSockets
 from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
@@ -27,10 +29,16 @@ from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
 from agent_director.destination import Destinations
 from agent_director.fake_ipvs import FakeIpvs
+from agent_director.health import Healths
+from agent_director.health_gate import HealthGate
+from agent_director.health_log import HealthLog
+from agent_director.health_records import HealthRecords
+from agent_director.health_watch import HealthWatch
 from agent_director.ipvs_settings import IpvsSettings
 from agent_director.resources import DirectorResources
 from agent_director.restore import DirectorRestore
 from agent_director.shadow import Shadow
+from agent_director.standing import Standings
 from agent_director.sync_daemon import SyncDaemons
 from agent_director.table import Tables
 from agent_director.timeouts import TimeoutSettings
@@ -123,13 +131,34 @@ class DirectorHost:
         )
         self.vips = parts.held_vips(self.addresses, self.state, policy)
         self.shadow = Shadow(self.addresses, self.sockets, tuple(own), self.vips.made)
-        self.destinations = parts.destinations(self.ipvs, self.state)
-        self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations)
-        self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
-        self.tables = Tables(self.ipvs, self.state, self.virtual_servers, self.destinations, self.shadow)
-        self.resources = DirectorResources(
-            self.virtual_servers, self.destinations, self.tables, self.vips, self.settings
+        self.health = HealthRecords(self.state)
+        self.destinations = parts.destinations(
+            self.ipvs,
+            self.state,
+            self.health,
+            lambda server, key: self.health_watch.report(server, key),  # noqa: PLW0108  # it is made below
         )
+        self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations, self.health)
+        self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
+        self.tables = Tables(self.ipvs, self.state, self.virtual_servers, self.destinations, self.shadow, self.health)
+        self.healths = Healths(self.health, self.virtual_servers, self.destinations, lambda argv: None)
+        self.resources = DirectorResources(
+            self.virtual_servers, self.destinations, self.tables, self.vips, self.settings, self.healths
+        )
+        self.checker = FakeChecker()
+        self.health_log = HealthLog()
+        self.health_watch = HealthWatch(
+            self.ipvs,
+            self.health,
+            self.destinations,
+            Standings(self.ipvs, self.state, self.health, self.destinations),
+            run,
+            self.checker,
+            self.health_log,
+            self.run_command,
+        )
+        self.health_gate = HealthGate(self.health, self.destinations, self.checker, run)
+        self.commands: list[tuple[str, ...]] = []
         self.neighbours = neighbours or NoNeighbours()
         locks = parts.locks()
         self.changes = Changes(self.resources, self.state, run, self.neighbours, locks)
@@ -150,6 +179,11 @@ class DirectorHost:
         )
         self.repairs = Repairs(self.resources, self.changes, self.neighbours, locks, run)
         self.watch = DriftWatch(if_intact(self.state, self.restore.drift), self.restore.mend, run)
+
+    async def run_command(self, argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Answer:
+        """Note a command that the agent would run."""
+        self.commands.append(tuple(argv))
+        return PASSED
 
     def identify(self, agent_id: str) -> None:
         """Be the agent of this name."""

@@ -13,6 +13,7 @@ from lvsagent.v1 import (
     audit_service_pb2,
     change_service_pb2,
     drift_service_pb2,
+    health_service_pb2,
     host_service_pb2,
     ipvs_service_pb2,
     ipvs_settings_service_pb2,
@@ -21,7 +22,7 @@ from lvsagent.v1 import (
 )
 
 from agent_common.access import Access, Callers, Everybody, Remembered
-from agent_common.audit_file import AuditFile
+from agent_common.audit_file import AuditFile, open_audit
 from agent_common.audit_service import AuditServicer
 from agent_common.change_service import ChangeServicer
 from agent_common.drift_service import DriftServicer
@@ -31,6 +32,7 @@ from agent_common.host_service import HostServicer, Identity
 from agent_common.identity import Role
 from agent_common.transaction_service import TransactionServicer
 from agent_common.vip_service import VipServicer
+from agent_director.health_service import HealthServicer
 from agent_director.ipvs_service import IpvsServicer, pack_server
 from agent_director.ipvs_settings_service import IpvsSettingsServicer
 from agent_realserver.arp_service import ArpServicer
@@ -50,7 +52,7 @@ def services(host: Host, agent_id: str = "id", audit: AuditFile | None = None) -
         vip_service_pb2: VipServicer(host.vips, host.changes, run),
         change_service_pb2: ChangeServicer(host.changes),
         transaction_service_pb2: TransactionServicer(host.transactions),
-        audit_service_pb2: AuditServicer(audit or AuditFile(Path("/nonexistent"))),
+        audit_service_pb2: AuditServicer(audit or open_audit(Path("/nonexistent"))),
         drift_service_pb2: DriftServicer(host.watch, host.repairs, host.state.check_intact),
     }
     if isinstance(host, DirectorHost):
@@ -59,6 +61,15 @@ def services(host: Host, agent_id: str = "id", audit: AuditFile | None = None) -
             **common,
             ipvs_service_pb2: IpvsServicer(host.ipvs, host.virtual_servers, host.destinations, host.changes, run),
             ipvs_settings_service_pb2: IpvsSettingsServicer(host.settings, host.changes, run),
+            health_service_pb2: HealthServicer(
+                host.healths,
+                host.destinations,
+                host.health_watch,
+                host.health_gate,
+                host.health_log,
+                host.changes,
+                run,
+            ),
             host_service_pb2: HostServicer(
                 identity,
                 host.addresses,

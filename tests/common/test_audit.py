@@ -16,7 +16,7 @@ from lvsagent.v1.transaction_service_pb2_grpc import TransactionServiceStub
 
 from agent_common.access import Access, Caller, Everybody
 from agent_common.audit import MAX_REQUEST, AuditRecord, Ended, audit_record, matches
-from agent_common.audit_file import AuditFile
+from agent_common.audit_file import open_audit
 from agent_common.audit_log import AuditLog
 from agent_common.errors import ConflictError, InvalidInputError, Reason
 from agent_common.grpc_errors import from_rpc_error
@@ -33,7 +33,7 @@ ADA = Caller(name="spiffe://example.org/lvs/admin/ada", role=Role.ADMIN)
 @pytest.fixture
 async def channel(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """A director with an audit in a folder, called by Ada."""
-    file = AuditFile(tmp_path)
+    file = open_audit(tmp_path)
     handlers = Handlers(AuditLog(file).record)
     everybody = Everybody(name=ADA.name, role=ADA.role)
     server = handlers.make_server(Access(everybody), services(asking.director(), audit=file))
@@ -104,7 +104,7 @@ async def test_what_fails_is_recorded_with_its_reason_and_what_only_validates_is
 
 async def test_records_come_in_pages_the_newest_first(channel: grpc.aio.Channel, tmp_path: Path) -> None:
     for number in range(5):
-        AuditFile(tmp_path).append(AuditRecord(method=f"m{number}", caller="ada" if number % 2 else "bob"))
+        open_audit(tmp_path).append(AuditRecord(method=f"m{number}", caller="ada" if number % 2 else "bob"))
     stub = audit_service_pb2_grpc.AuditServiceStub(channel)
     seen, token = [], ""
     while True:
@@ -162,7 +162,7 @@ class TestFile:
     """audit.jsonl and what was before it."""
 
     def test_its_size_is_bounded_and_the_newest_are_kept(self, tmp_path: Path) -> None:
-        file = AuditFile(tmp_path, max_bytes=10_000)
+        file = open_audit(tmp_path, max_bytes=10_000)
         for number in range(1000):
             file.append(AuditRecord(method=f"m{number}"))
         sizes = [each.stat().st_size for each in tmp_path.iterdir()]
@@ -173,17 +173,17 @@ class TestFile:
         assert len(kept) > 100
 
     def test_it_is_for_its_owner_alone(self, tmp_path: Path) -> None:
-        AuditFile(tmp_path).append(AuditRecord())
+        open_audit(tmp_path).append(AuditRecord())
         assert stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode) == 0o600
 
     def test_a_line_that_a_crash_has_cut_off_costs_only_itself(self, tmp_path: Path) -> None:
         """And numbers go on after those that are there."""
-        file = AuditFile(tmp_path)
+        file = open_audit(tmp_path)
         for number in range(3):
             file.append(AuditRecord(method=f"m{number}"))
         path = tmp_path / "audit.jsonl"
         path.write_bytes(path.read_bytes()[:-10])
-        again = AuditFile(tmp_path)
+        again = open_audit(tmp_path)
         again.append(AuditRecord(method="m3"))
         assert [record.method for _, record in again.newest_first()] == ["m3", "m1", "m0"]
 
@@ -192,7 +192,7 @@ class TestFile:
     )
     def test_junk_in_it_is_left_out(self, tmp_path: Path, junk: bytes) -> None:
         (tmp_path / "audit.jsonl").write_bytes(junk + b"\n")
-        file = AuditFile(tmp_path)
+        file = open_audit(tmp_path)
         file.append(AuditRecord(method="m"))
         assert [record.method for _, record in file.newest_first()] == ["m"]
 
@@ -200,7 +200,7 @@ class TestFile:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "audit.jsonl").mkdir()
-        AuditFile(tmp_path / "gone").append(AuditRecord(method="m"))
+        open_audit(tmp_path / "gone").append(AuditRecord(method="m"))
         assert "cannot write the audit record of m" in caplog.text
 
 

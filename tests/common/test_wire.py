@@ -25,6 +25,7 @@ from agent_common.errors import InvalidInputError
 from agent_common.etag import etag_of
 from agent_common.vip import Holder, Vip, VipMode
 from agent_common.virtual_server import Family, Protocol, VirtualServer, VirtualServerKey
+from agent_common.wire_status import unpack_destination_status
 from agent_director.wire_destination import pack_destination_status
 from tests.common.test_keys import addresses, holders, keys
 from tests.director import strategies
@@ -94,7 +95,7 @@ def test_every_status_of_a_destination_comes_back(
         persistent=persistent,
         managed=managed,
     )
-    assert wire.unpack_destination_status(pack_destination_status(status)) == status
+    assert unpack_destination_status(pack_destination_status(status)) == status
 
 
 @given(holders)

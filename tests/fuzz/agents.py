@@ -22,7 +22,7 @@ from lvsagent.v1 import connection_service_pb2
 
 from agent_common import limits
 from agent_common.access import Access, Everybody, Remembered
-from agent_common.audit_file import AuditFile
+from agent_common.audit_file import open_audit
 from agent_common.audit_log import AuditLog
 from agent_common.errors import UNFINISHED
 from agent_common.grpc_errors import DOMAIN
@@ -96,7 +96,7 @@ class Ended:
 
 def offered(host: Host, kind: Kind, folder: Path) -> list[Service]:
     """Return all services of an agent."""
-    found = services(host, audit=AuditFile(folder))
+    found = services(host, audit=open_audit(folder))
     if kind is Kind.DIRECTOR:
         (folder / "ip_vs_conn").write_text("Pro FromIP FPrt ToIP TPrt DestIP DPrt State Expires\n" + CONNECTION * 3)
         servicer = ConnectionServicer(ProcfsConnections(folder), run)
@@ -117,7 +117,7 @@ async def serving(
     options: Sequence[tuple[str, int]] = limits.OPTIONS,
 ) -> AsyncIterator[str]:
     """Serve an agent with health and reflection, behind its limits; where it is served."""
-    handlers = Handlers(AuditLog(AuditFile(folder)).record, seconds)
+    handlers = Handlers(AuditLog(open_audit(folder)).record, seconds)
     remembered = Remembered(operations=host.transactions.operations_of, changes=host.changes.remembered)
     access = access or Access(Everybody(name="a test", role=Role.ADMIN), remembered)
     found = offered(host, kind, folder)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from agent_common.agent_settings import read_settings
 from agent_common.audit import AuditRecord
-from agent_common.audit_file import AuditFile
+from agent_common.audit_file import open_audit
 from agent_common.certificate import check_key_fits, read_certificate
 from agent_common.deny_list import DenyList
 from agent_common.endpoint import TlsFiles
@@ -145,9 +145,9 @@ def test_the_audits_files(fuzz: Fuzz, tmp_path: Path) -> None:
 
     def check(text: bytes, more: bytes) -> None:
         file.write_bytes(text + more)
-        audit = AuditFile(tmp_path)
+        audit = open_audit(tmp_path)
         audit.append(AuditRecord(caller="eve"))
-        (_, newest), *_ = AuditFile(tmp_path).newest_first()
+        (_, newest), *_ = open_audit(tmp_path).newest_first()
         assert newest.caller == "eve"
 
     fuzz(check, spoilt(lines), odd | st.just(b""), examples=200)

@@ -117,6 +117,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """PERMISSION_DENIED: the caller may change only some VIPs, and this is not one of them; the metadata names it."""
     REASON_TOO_MANY_CALLS: _Reason.ValueType  # 45
     """RESOURCE_EXHAUSTED: the caller has as many calls under way as one may have; try again."""
+    REASON_HEALTH_NOT_FOUND: _Reason.ValueType  # 46
+    """The virtual server has no health checks."""
+    REASON_SCRIPT_NOT_ALLOWED: _Reason.ValueType  # 47
+    """The agent's settings do not allow a program to be run: script_dir."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -213,6 +217,10 @@ REASON_VIP_NOT_ALLOWED: Reason.ValueType  # 44
 """PERMISSION_DENIED: the caller may change only some VIPs, and this is not one of them; the metadata names it."""
 REASON_TOO_MANY_CALLS: Reason.ValueType  # 45
 """RESOURCE_EXHAUSTED: the caller has as many calls under way as one may have; try again."""
+REASON_HEALTH_NOT_FOUND: Reason.ValueType  # 46
+"""The virtual server has no health checks."""
+REASON_SCRIPT_NOT_ALLOWED: Reason.ValueType  # 47
+"""The agent's settings do not allow a program to be run: script_dir."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -351,6 +351,42 @@ class HealthPolicy(_message.Message):
 Global___HealthPolicy: _TypeAlias = HealthPolicy  # noqa: Y015
 
 @_typing.final
+class HealthChange(_message.Message):
+    """The policy of a virtual server's health checks before and after; not set means that there is none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
+        """Of which."""
+
+    @_builtins.property
+    def before(self) -> Global___HealthPolicy:
+        """Before the change."""
+
+    @_builtins.property
+    def after(self) -> Global___HealthPolicy:
+        """After it."""
+
+    def __init__(
+        self,
+        *,
+        virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
+        before: Global___HealthPolicy | None = ...,
+        after: Global___HealthPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthChange: _TypeAlias = HealthChange  # noqa: Y015
+
+@_typing.final
 class VirtualServerHealth(_message.Message):
     """The health of a virtual server as a whole."""
 

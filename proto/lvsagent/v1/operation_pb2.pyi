@@ -459,42 +459,6 @@ class SyncDaemonChange(_message.Message):
 Global___SyncDaemonChange: _TypeAlias = SyncDaemonChange  # noqa: Y015
 
 @_typing.final
-class HealthChange(_message.Message):
-    """The policy of a virtual server's health checks before and after; not set means that there is none."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
-    BEFORE_FIELD_NUMBER: _builtins.int
-    AFTER_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def virtual_server(self) -> _virtual_server_pb2.VirtualServerKey:
-        """Of which."""
-
-    @_builtins.property
-    def before(self) -> _health_pb2.HealthPolicy:
-        """Before the change."""
-
-    @_builtins.property
-    def after(self) -> _health_pb2.HealthPolicy:
-        """After it."""
-
-    def __init__(
-        self,
-        *,
-        virtual_server: _virtual_server_pb2.VirtualServerKey | None = ...,
-        before: _health_pb2.HealthPolicy | None = ...,
-        after: _health_pb2.HealthPolicy | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "virtual_server", b"virtual_server"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___HealthChange: _TypeAlias = HealthChange  # noqa: Y015
-
-@_typing.final
 class Change(_message.Message):
     """What one operation did to a host, or would do."""
 
@@ -553,7 +517,7 @@ class Change(_message.Message):
         """A whole table."""
 
     @_builtins.property
-    def health(self) -> Global___HealthChange:
+    def health(self) -> _health_pb2.HealthChange:
         """The policy of health checks."""
 
     @_builtins.property
@@ -577,7 +541,7 @@ class Change(_message.Message):
         timeouts: Global___TimeoutsChange | None = ...,
         sync_daemon: Global___SyncDaemonChange | None = ...,
         table: _table_pb2.TableChange | None = ...,
-        health: Global___HealthChange | None = ...,
+        health: _health_pb2.HealthChange | None = ...,
         actions: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         gone: _builtins.bool = ...,

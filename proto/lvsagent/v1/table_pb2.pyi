@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from lvsagent.v1 import destination_pb2 as _destination_pb2
+from lvsagent.v1 import health_pb2 as _health_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -236,6 +237,7 @@ class TableChange(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
     VIRTUAL_SERVERS_FIELD_NUMBER: _builtins.int
+    REMOVED_HEALTH_FIELD_NUMBER: _builtins.int
     steps: _builtins.bytes
     """A TableSteps message, serialized: there may be tens of thousands."""
     added: _builtins.int
@@ -250,6 +252,10 @@ class TableChange(_message.Message):
     def virtual_servers(self) -> _containers.RepeatedCompositeFieldContainer[_virtual_server_pb2.VirtualServerKey]:
         """The virtual servers of which something was changed."""
 
+    @_builtins.property
+    def removed_health(self) -> _containers.RepeatedCompositeFieldContainer[_health_pb2.HealthChange]:
+        """The policies of health checks that went with virtual servers."""
+
     def __init__(
         self,
         *,
@@ -259,10 +265,11 @@ class TableChange(_message.Message):
         removed: _builtins.int = ...,
         adopted: _builtins.int = ...,
         virtual_servers: _abc.Iterable[_virtual_server_pb2.VirtualServerKey] | None = ...,
+        removed_health: _abc.Iterable[_health_pb2.HealthChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "adopted", b"adopted", "edited", b"edited", "removed", b"removed", "steps", b"steps", "virtual_servers", b"virtual_servers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "adopted", b"adopted", "edited", b"edited", "removed", b"removed", "removed_health", b"removed_health", "steps", b"steps", "virtual_servers", b"virtual_servers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

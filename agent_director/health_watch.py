@@ -1,0 +1,326 @@
+"""Checks the destinations of virtual servers that have a policy, and has them stand in the kernel as that says.
+
+Everything here runs on the event loop; what reads or writes kernel and journal is handed to the worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from lvsagent.v1 import health_pb2
+
+from agent_common.check import Check
+from agent_common.checker import Answer, Checker
+from agent_common.destination import WHOLE, Destination, DestinationHealth, DestinationKey
+from agent_common.errors import LvsError
+from agent_common.health import Effect, HealthPolicy
+from agent_common.virtual_server import VirtualServerKey
+from agent_common.worker import Run, to_its_end
+from agent_director.check_pace import Pace
+from agent_director.checked import Checked, CheckedServer
+from agent_director.destination import Destinations
+from agent_director.health_gate import target_of
+from agent_director.health_log import EventKind, HealthLog
+from agent_director.health_records import HealthRecords, Stood
+from agent_director.ipvs import Ipvs
+from agent_director.judge import Judge
+from agent_director.standing import Name, Standings
+
+COMMAND_SECONDS = 60.0
+"""So long a command of a quorum may run."""
+
+_RETRY_SECONDS = 1.0
+"""After a failure of the kernel or the journal."""
+
+_log = logging.getLogger(__name__)
+
+RunCommand = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Answer]]
+"""Runs a program with an environment, for so many seconds at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What the journal has of a virtual server that is to be watched; policy None: it has none any more."""
+
+    policy: HealthPolicy | None
+    effect: Effect
+    destinations: Mapping[DestinationKey, Destination]
+    stood: Mapping[DestinationKey, Stood]
+    has_quorum: bool
+
+
+class HealthWatch:
+    """Watches every virtual server with a policy, and follows every change of policies and destinations.
+
+    run hands to the worker thread, ahead of others: what is dead must not wait for a long list.
+    """
+
+    def __init__(
+        self,
+        ipvs: Ipvs,
+        records: HealthRecords,
+        destinations: Destinations,
+        standings: Standings,
+        run: Run,
+        checker: Checker,
+        log: HealthLog,
+        run_command: RunCommand,
+        pace: Pace | None = None,
+    ) -> None:
+        self._ipvs = ipvs
+        self._records = records
+        self._destinations = destinations
+        self._standings = standings
+        self._run = run
+        self._checker = checker
+        self._log = log
+        self._run_command = run_command
+        self._pace = pace or Pace()
+        self._servers: dict[VirtualServerKey, CheckedServer] = {}
+        self._touched: dict[VirtualServerKey, None] = {}
+        self._undecided: dict[VirtualServerKey, None] = {}
+        self._timers: dict[VirtualServerKey, asyncio.TimerHandle] = {}
+        self._wanted: dict[Name, Stood] = {}
+        self._quorums: dict[VirtualServerKey, bool] = {}
+        self._woken = asyncio.Event()
+        self._commands: set[asyncio.Task[None]] = set()
+
+    async def follow(self) -> None:
+        """Check until cancelled; then what is written is finished, and the kernel stays as it is."""
+        loop = asyncio.get_running_loop()
+        self._records.touched = lambda server: _threadsafe(loop, self.touch, server)
+        for server in await self._run(self._known):
+            self.touch(server)
+        try:
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                try:
+                    await to_its_end(self._work())
+                except Exception as error:  # whatever it is: dead servers must go on being taken out
+                    self._say(error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    self._woken.set()
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            await self._pace.close()
+
+    def touch(self, server: VirtualServerKey) -> None:
+        """Read a virtual server again: its policy or its destinations may have changed."""
+        self._touched[server] = None
+        self._woken.set()
+
+    def report(self, server: VirtualServerKey, key: DestinationKey) -> DestinationHealth | None:
+        """Return what the checks of a destination say; from any thread."""
+        watched = self._servers.get(server)
+        checked = watched.members.get(key) if watched is not None else None
+        return self._records.report(server, key) if checked is None else checked.health()
+
+    def server(self, key: VirtualServerKey) -> CheckedServer | None:
+        """Return a virtual server as it is watched; None if it is not yet, or has no policy. From any thread."""
+        return self._servers.get(key)
+
+    def _known(self) -> list[VirtualServerKey]:
+        return list(dict.fromkeys((*self._records.policies(), *self._records.servers_with_standings())))
+
+    async def _work(self) -> None:
+        """Read what was touched, decide what is undecided, write what is wanted."""
+        touched, self._touched = self._touched, {}
+        try:
+            for server in list(touched):
+                self._take_in(server, await self._run(partial(self._read, server)))
+                del touched[server]
+        finally:
+            self._touched = {**touched, **self._touched}
+        undecided, self._undecided = self._undecided, {}
+        for server in undecided:
+            if server in self._servers:
+                self._decide(self._servers[server])
+        if self._wanted or self._quorums:
+            await self._write()
+
+    def _read(self, server: VirtualServerKey) -> _Reading:
+        policy, there = self._records.policy(server), self._ipvs.virtual_server(server)
+        effect = Effect.WEIGHT_ZERO if policy is None or there is None else policy.effect_under(there)
+        return _Reading(
+            policy=policy,
+            effect=effect,
+            destinations=self._destinations.committed_in(server),
+            stood=dict(self._records.stood(server)),
+            has_quorum=self._records.has_quorum(server),
+        )
+
+    def _take_in(self, key: VirtualServerKey, reading: _Reading) -> None:
+        """Watch a virtual server as it is now; one without a policy no more."""
+        watched = self._servers.get(key)
+        if reading.policy is None:
+            self._drop(key, reading)
+            return
+        if watched is None:
+            watched = self._servers[key] = CheckedServer(
+                key=key,
+                policy=reading.policy,
+                effect=reading.effect,
+                has_quorum=reading.has_quorum,
+                since=time.time(),
+            )
+        watched.policy, watched.effect = reading.policy, reading.effect
+        for gone in watched.members.keys() - reading.destinations.keys():
+            self._end(watched.members.pop(gone))
+        for destination in reading.destinations.values():
+            self._watch(watched, destination, reading.stood.get(destination.key, Stood(standing=WHOLE)))
+        self._undecided[key] = None
+
+    def _drop(self, key: VirtualServerKey, reading: _Reading) -> None:
+        """Watch it no more, and give its destinations back the weights that the operator wants."""
+        watched = self._servers.pop(key, None)
+        for each in watched.members.values() if watched is not None else ():
+            self._end(each)
+        for name in [name for name in self._wanted if name[0] == key]:
+            del self._wanted[name]
+        for destination in reading.stood.keys() & reading.destinations.keys():
+            self._wanted[key, destination] = Stood(standing=WHOLE)
+        if not reading.has_quorum:
+            self._quorums[key] = True
+
+    def _end(self, checked: Checked) -> None:
+        if checked.paced is not None:
+            self._pace.remove(checked.paced)
+
+    def _watch(self, server: CheckedServer, destination: Destination, stood: Stood) -> None:
+        """Watch a destination as it is now; what is known of it stays known."""
+        check = server.policy.check_of(destination.key)
+        checked = server.members.get(destination.key)
+        if checked is None:
+            judge = Judge(
+                is_up=not stood.is_down, since=stood.since or time.time(), turned=time.monotonic(), detail=stood.why
+            )
+            checked = Checked(destination=destination, check=None, judge=judge, stood=stood)
+            server.members[destination.key] = checked
+        checked.destination, checked.refused = destination, ""
+        if (server.key, destination.key) not in self._wanted:
+            checked.stood = stood  # somebody may have removed and added it
+        if check == checked.check and (check is None or checked.paced is not None):
+            return
+        self._end(checked)
+        checked.check, checked.paced = check, None
+        if check is not None:
+            checked.paced = self._pace.add(partial(self._make, server, checked, check), check.interval)
+
+    async def _make(self, server: CheckedServer, checked: Checked, check: Check) -> None:
+        """Make one check, and take what it says."""
+        begun = time.monotonic()
+        target = target_of(server.key, server.policy, checked.destination, check)
+        answer = await self._checker(check.kind, target, check.timeout)
+        now = time.monotonic()
+        if checked.check is not check or server.members.get(checked.destination.key) is not checked:
+            return
+        was_up, judge = checked.judge.is_up, checked.judge
+        news = judge.take(answer, check, took=now - begun, now=now, wall=time.time())
+        if judge.is_up != was_up:
+            kind = health_pb2.HEALTH_EVENT_KIND_UP if judge.is_up else health_pb2.HEALTH_EVENT_KIND_DOWN
+            self._tell(kind, server.key, checked.destination.key, answer.detail)
+        if server.policy.dynamic_weight is not None and answer.passed:
+            news |= judge.weigh(answer.percent)
+        if news or not server.is_settled:
+            self._decide_soon(server.key)
+
+    def _decide_soon(self, key: VirtualServerKey) -> None:
+        self._undecided[key] = None
+        self._woken.set()
+
+    def _decide(self, server: CheckedServer) -> None:
+        """Have destinations stand as their verdicts say."""
+        verdicts = server.decide(time.monotonic(), time.time())
+        for kind, detail in verdicts.news:
+            self._tell(kind, server.key, None, detail)
+            self._follow_quorum(server, kind)
+        for key, stood in verdicts.wanted:
+            self._wanted[server.key, key] = stood
+        if (timer := self._timers.pop(server.key, None)) is not None:
+            timer.cancel()
+        if verdicts.again is not None:
+            loop = asyncio.get_running_loop()
+            self._timers[server.key] = loop.call_later(verdicts.again, self._decide_soon, server.key)
+
+    def _follow_quorum(self, server: CheckedServer, kind: EventKind.ValueType) -> None:
+        """Keep that the quorum was lost or regained, and run the command for it."""
+        commands = {
+            health_pb2.HEALTH_EVENT_KIND_QUORUM_LOST: server.policy.down_command,
+            health_pb2.HEALTH_EVENT_KIND_QUORUM_REGAINED: server.policy.up_command,
+        }
+        if kind not in commands:
+            return
+        self._quorums[server.key] = server.has_quorum
+        if commands[kind]:
+            task = asyncio.ensure_future(self._command(commands[kind], server.key, has_quorum=server.has_quorum))
+            self._commands.add(task)
+            task.add_done_callback(self._commands.discard)
+
+    async def _command(self, argv: Sequence[str], key: VirtualServerKey, *, has_quorum: bool) -> None:
+        environment = {"LVS_VIRTUAL_SERVER": str(key), "LVS_QUORUM": "up" if has_quorum else "down"}
+        answer = await self._run_command(argv, environment, COMMAND_SECONDS)
+        if not answer.passed:
+            _log.warning("health: command %s of %s failed: %s", argv[0], key, answer.detail)
+
+    async def _write(self) -> None:
+        """Bring what is wanted into the kernel, all of it at once, and tell what came of it."""
+        wanted, self._wanted = self._wanted, {}
+        quorums, self._quorums = self._quorums, {}
+
+        def write() -> dict[Name, str]:
+            failed = self._standings.apply([(server, key, stood) for (server, key), stood in wanted.items()])
+            for server, has_quorum in quorums.items():
+                self._records.set_quorum(server, has_quorum=has_quorum)
+            return failed
+
+        try:
+            failed = await self._run(write)
+        except LvsError as error:
+            failed = dict.fromkeys(wanted, error.message)
+            self._quorums = {**quorums, **self._quorums}
+        for name, stood in wanted.items():
+            self._stand(name, stood, failed.get(name, ""))
+
+    def _stand(self, name: Name, stood: Stood, refused: str) -> None:
+        """Note how a destination stands now, or why it does not."""
+        server = self._servers.get(name[0])
+        checked = server.members.get(name[1]) if server is not None else None
+        if checked is None:
+            return
+        if refused:
+            if refused != checked.refused:
+                _log.warning("health: cannot change %s in %s: %s", name[1], name[0], refused)
+            checked.refused = refused
+            return
+        was_out, checked.stood, checked.refused = checked.is_out, stood, ""
+        if was_out and not checked.is_out:
+            checked.came_in = time.monotonic()
+            self._tell(health_pb2.HEALTH_EVENT_KIND_IN, *name, stood.why)
+        elif checked.is_out and not was_out:
+            self._tell(health_pb2.HEALTH_EVENT_KIND_OUT, *name, stood.why)
+
+    def _tell(
+        self, kind: EventKind.ValueType, server: VirtualServerKey, key: DestinationKey | None, detail: str
+    ) -> None:
+        self._log.tell(kind, server, key, detail, time.time())
+
+    def _say(self, error: Exception) -> None:
+        if isinstance(error, LvsError):
+            _log.warning("cannot follow health checks: %s", error.message)
+        else:
+            _log.error("unexpected failure in health checks; they go on all the same", exc_info=error)
+
+
+def _threadsafe(
+    loop: asyncio.AbstractEventLoop, touch: Callable[[VirtualServerKey], None], server: VirtualServerKey
+) -> None:
+    """Tell the event loop of a virtual server, from the worker thread; a loop that has ended need not know."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(touch, server)
