@@ -63,6 +63,10 @@ class Authority:
         self.file = folder / "ca.crt"
         self.file.write_bytes(self.certificate.public_bytes(Encoding.PEM))
 
+    def write_key(self, file: Path) -> None:
+        """Write the CA's own key, for a server that proves itself with what is no server's certificate."""
+        file.write_bytes(self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
     def issue(
         self,
         name: str,
