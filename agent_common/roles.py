@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from lvsagent.v1 import (
     change_service_pb2,
     drift_service_pb2,
+    health_service_pb2,
     ipvs_service_pb2,
     transaction_service_pb2,
     vip_pb2,
@@ -53,7 +54,7 @@ _READS = (
 _BACKENDS = (
     "/lvsagent.v1.ChangeService/RevertChange",
     "/lvsagent.v1.DriftService/RepairDrift",
-    "/lvsagent.v1.HealthService/CheckDestination",
+    "/lvsagent.v1.HealthService/ProbeDestination",
     "/lvsagent.v1.IpvsService/AdoptDestination",
     "/lvsagent.v1.IpvsService/BatchApply",
     "/lvsagent.v1.IpvsService/CreateDestination",
@@ -134,6 +135,8 @@ def touched(request: Message) -> Iterator[str]:
     match request:
         case drift_service_pb2.RepairDriftRequest():
             yield from (_drifted(each.drift) for each in request.repairs)
+        case health_service_pb2.ProbeDestinationRequest():
+            yield _key(request.virtual_server)
         case ipvs_service_pb2.ZeroCountersRequest():
             yield _key(request.key) if request.HasField("key") else ANYTHING
         case change_service_pb2.RevertChangeRequest():

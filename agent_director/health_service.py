@@ -104,9 +104,9 @@ class HealthServicer(health_service_pb2_grpc.HealthServiceServicer):
         )
         return health_service_pb2.DeleteHealthResponse(change=change)
 
-    async def CheckDestination(
-        self, request: health_service_pb2.CheckDestinationRequest, context: Context
-    ) -> health_service_pb2.CheckDestinationResponse:
+    async def ProbeDestination(
+        self, request: health_service_pb2.ProbeDestinationRequest, context: Context
+    ) -> health_service_pb2.ProbeDestinationResponse:
         """Check a destination, until it has passed or the time is over."""
         wait = seconds_of(request, "wait", -1.0) if request.HasField("wait") else None
         if wait is not None and not 0 <= wait <= MAX_WAIT_SECONDS:
@@ -118,7 +118,7 @@ class HealthServicer(health_service_pb2_grpc.HealthServiceServicer):
             wire.unpack_enum(wire.FORWARDINGS, method, "forwarding_method") if method else None,
             wait,
         )
-        return health_service_pb2.CheckDestinationResponse(
+        return health_service_pb2.ProbeDestinationResponse(
             passed=passage.passed, detail=passage.detail, checks=passage.checks
         )
 

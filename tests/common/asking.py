@@ -38,6 +38,8 @@ DIRECTOR = {
     "IpvsService/CreateDestination": f"virtual_server {{ {_MADE} }} destination {{ {_RS} weight: 1 }}",
     "IpvsService/UpdateDestination": f"""
         virtual_server {{ {_MADE} }} destination {{ {_RS} weight: 7 }} update_mask {{ paths: "weight" }}""",
+    "HealthService/SetHealth": f"virtual_server {{ {_MADE} }} policy {{ check {{ tcp {{}} }} }}",
+    "HealthService/DeleteHealth": f"virtual_server {{ {_MADE} }}",
     "IpvsService/DeleteDestination": f"virtual_server {{ {_MADE} }} destination {{ {_RS_KEY} }}",
     "IpvsService/DeleteVirtualServer": f"key {{ {_MADE} }}",
     "IpvsService/AdoptVirtualServer": f"key {{ {_FOREIGN} }}",
@@ -55,6 +57,7 @@ REAL_SERVER = {
 }
 HARMLESS = {
     "DriftService/RepairDrift",
+    "HealthService/ProbeDestination",
     "IpvsService/ApplyTable",
     "IpvsService/ZeroCounters",
     "TransactionService/CommitTransaction",

@@ -65,6 +65,7 @@ DIRECTOR_SERVICES = {
     "VipService",
     "ChangeService",
     "DriftService",
+    "HealthService",
     "TransactionService",
     "HostService",
 }

@@ -118,9 +118,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TOO_MANY_CALLS: _Reason.ValueType  # 45
     """RESOURCE_EXHAUSTED: the caller has as many calls under way as one may have; try again."""
     REASON_HEALTH_NOT_FOUND: _Reason.ValueType  # 46
-    """The virtual server has no health checks."""
+    """NOT_FOUND: the virtual server has no health checks."""
     REASON_SCRIPT_NOT_ALLOWED: _Reason.ValueType  # 47
-    """The agent's settings do not allow a program to be run: script_dir."""
+    """FAILED_PRECONDITION: the agent's settings do not allow a program to be run; script_dir says where programs may be."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -218,9 +218,9 @@ REASON_VIP_NOT_ALLOWED: Reason.ValueType  # 44
 REASON_TOO_MANY_CALLS: Reason.ValueType  # 45
 """RESOURCE_EXHAUSTED: the caller has as many calls under way as one may have; try again."""
 REASON_HEALTH_NOT_FOUND: Reason.ValueType  # 46
-"""The virtual server has no health checks."""
+"""NOT_FOUND: the virtual server has no health checks."""
 REASON_SCRIPT_NOT_ALLOWED: Reason.ValueType  # 47
-"""The agent's settings do not allow a program to be run: script_dir."""
+"""FAILED_PRECONDITION: the agent's settings do not allow a program to be run; script_dir says where programs may be."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

@@ -234,7 +234,7 @@ class DeleteHealthResponse(_message.Message):
 Global___DeleteHealthResponse: _TypeAlias = DeleteHealthResponse  # noqa: Y015
 
 @_typing.final
-class CheckDestinationRequest(_message.Message):
+class ProbeDestinationRequest(_message.Message):
     """Asks for a destination to be checked."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -273,10 +273,10 @@ class CheckDestinationRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckDestinationRequest: _TypeAlias = CheckDestinationRequest  # noqa: Y015
+Global___ProbeDestinationRequest: _TypeAlias = ProbeDestinationRequest  # noqa: Y015
 
 @_typing.final
-class CheckDestinationResponse(_message.Message):
+class ProbeDestinationResponse(_message.Message):
     """Whether it passed."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -303,4 +303,4 @@ class CheckDestinationResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckDestinationResponse: _TypeAlias = CheckDestinationResponse  # noqa: Y015
+Global___ProbeDestinationResponse: _TypeAlias = ProbeDestinationResponse  # noqa: Y015

@@ -61,10 +61,10 @@ class HealthServiceStub(object):
                 request_serializer=lvsagent_dot_v1_dot_health__pb2.DeleteHealthRequest.SerializeToString,
                 response_deserializer=lvsagent_dot_v1_dot_health__service__pb2.DeleteHealthResponse.FromString,
                 _registered_method=True)
-        self.CheckDestination = channel.unary_unary(
-                '/lvsagent.v1.HealthService/CheckDestination',
-                request_serializer=lvsagent_dot_v1_dot_health__service__pb2.CheckDestinationRequest.SerializeToString,
-                response_deserializer=lvsagent_dot_v1_dot_health__service__pb2.CheckDestinationResponse.FromString,
+        self.ProbeDestination = channel.unary_unary(
+                '/lvsagent.v1.HealthService/ProbeDestination',
+                request_serializer=lvsagent_dot_v1_dot_health__service__pb2.ProbeDestinationRequest.SerializeToString,
+                response_deserializer=lvsagent_dot_v1_dot_health__service__pb2.ProbeDestinationResponse.FromString,
                 _registered_method=True)
 
 
@@ -111,7 +111,7 @@ class HealthServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CheckDestination(self, request, context):
+    def ProbeDestination(self, request, context):
         """Carries out the check that a destination has or would have, until it has passed rise times in a row or the time is over. One that
         has passed begins as up if it is added within the next five minutes. Changes nothing. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND
         (virtual server, or it has no policy), RESOURCE_EXHAUSTED (too many wait).
@@ -148,10 +148,10 @@ def add_HealthServiceServicer_to_server(servicer, server):
                     request_deserializer=lvsagent_dot_v1_dot_health__pb2.DeleteHealthRequest.FromString,
                     response_serializer=lvsagent_dot_v1_dot_health__service__pb2.DeleteHealthResponse.SerializeToString,
             ),
-            'CheckDestination': grpc.unary_unary_rpc_method_handler(
-                    servicer.CheckDestination,
-                    request_deserializer=lvsagent_dot_v1_dot_health__service__pb2.CheckDestinationRequest.FromString,
-                    response_serializer=lvsagent_dot_v1_dot_health__service__pb2.CheckDestinationResponse.SerializeToString,
+            'ProbeDestination': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProbeDestination,
+                    request_deserializer=lvsagent_dot_v1_dot_health__service__pb2.ProbeDestinationRequest.FromString,
+                    response_serializer=lvsagent_dot_v1_dot_health__service__pb2.ProbeDestinationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -301,7 +301,7 @@ class HealthService(object):
             _registered_method=True)
 
     @staticmethod
-    def CheckDestination(request,
+    def ProbeDestination(request,
             target,
             options=(),
             channel_credentials=None,
@@ -314,9 +314,9 @@ class HealthService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/lvsagent.v1.HealthService/CheckDestination',
-            lvsagent_dot_v1_dot_health__service__pb2.CheckDestinationRequest.SerializeToString,
-            lvsagent_dot_v1_dot_health__service__pb2.CheckDestinationResponse.FromString,
+            '/lvsagent.v1.HealthService/ProbeDestination',
+            lvsagent_dot_v1_dot_health__service__pb2.ProbeDestinationRequest.SerializeToString,
+            lvsagent_dot_v1_dot_health__service__pb2.ProbeDestinationResponse.FromString,
             options,
             channel_credentials,
             insecure,

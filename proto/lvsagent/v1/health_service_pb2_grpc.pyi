@@ -52,7 +52,7 @@ class HealthServiceStub:
     """Ends the checks of a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED
     (etag).
     """
-    CheckDestination: _grpc.UnaryUnaryMultiCallable[_health_service_pb2.CheckDestinationRequest, _health_service_pb2.CheckDestinationResponse]
+    ProbeDestination: _grpc.UnaryUnaryMultiCallable[_health_service_pb2.ProbeDestinationRequest, _health_service_pb2.ProbeDestinationResponse]
     """Carries out the check that a destination has or would have, until it has passed rise times in a row or the time is over. One that
     has passed begins as up if it is added within the next five minutes. Changes nothing. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND
     (virtual server, or it has no policy), RESOURCE_EXHAUSTED (too many wait).
@@ -81,7 +81,7 @@ class HealthServiceAsyncStub(HealthServiceStub):
     """Ends the checks of a virtual server. Idempotent with allow_missing. Role: admin. Errors: INVALID_ARGUMENT, NOT_FOUND, ABORTED
     (etag).
     """
-    CheckDestination: _aio.UnaryUnaryMultiCallable[_health_service_pb2.CheckDestinationRequest, _health_service_pb2.CheckDestinationResponse]  # type: ignore[assignment]
+    ProbeDestination: _aio.UnaryUnaryMultiCallable[_health_service_pb2.ProbeDestinationRequest, _health_service_pb2.ProbeDestinationResponse]  # type: ignore[assignment]
     """Carries out the check that a destination has or would have, until it has passed rise times in a row or the time is over. One that
     has passed begins as up if it is added within the next five minutes. Changes nothing. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND
     (virtual server, or it has no policy), RESOURCE_EXHAUSTED (too many wait).
@@ -139,11 +139,11 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def CheckDestination(
+    def ProbeDestination(
         self,
-        request: _health_service_pb2.CheckDestinationRequest,
+        request: _health_service_pb2.ProbeDestinationRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_health_service_pb2.CheckDestinationResponse, _abc.Awaitable[_health_service_pb2.CheckDestinationResponse]]:
+    ) -> _typing.Union[_health_service_pb2.ProbeDestinationResponse, _abc.Awaitable[_health_service_pb2.ProbeDestinationResponse]]:
         """Carries out the check that a destination has or would have, until it has passed rise times in a row or the time is over. One that
         has passed begins as up if it is added within the next five minutes. Changes nothing. Role: operator. Errors: INVALID_ARGUMENT, NOT_FOUND
         (virtual server, or it has no policy), RESOURCE_EXHAUSTED (too many wait).
