@@ -80,10 +80,22 @@ class Host:
         stdout: Stream = subprocess.PIPE,
         stderr: Stream = subprocess.STDOUT,
         env: Mapping[str, str] | None = None,
+        process_group: int | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a command here; its pid is the command's own. The site kills it at its end."""
+        """Start a command here; its pid is the command's own. The site kills it at its end.
+
+        `process_group` 0 makes it the leader of a group of its own.
+        """
         return self.inside(
-            lambda: subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, env=_environment(env), text=True)
+            lambda: subprocess.Popen(
+                argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=_environment(env),
+                text=True,
+                process_group=process_group,
+            )
         )
 
     def enter_command(self) -> tuple[str, ...]:
