@@ -274,6 +274,13 @@ def check_host_name(name: str, field: str) -> str:
     return name
 
 
+def name_in(host: str) -> str:
+    """Return the name or address in a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
 def check_seconds(field: str, seconds: float, least: float, most: float) -> None:
     """Raise InvalidInputError for a time that is out of range."""
     if not least <= seconds <= most:

@@ -22,6 +22,7 @@ from agent_common.check import (
     TcpCheck,
     Tls,
     UdpCheck,
+    name_in,
 )
 from agent_common.errors import InvalidInputError
 
@@ -114,7 +115,7 @@ def _unpack_http(asked: check_pb2.HttpCheck) -> HttpCheck:
 def _unpack_tls(asked: Message, tls: check_pb2.CheckTls, host: str = "") -> Tls | None:
     if not asked.HasField("tls"):
         return None
-    name = tls.server_name or host.partition(":")[0]
+    name = tls.server_name or name_in(host)
     return Tls(server_name=name, verify=not tls.skip_verification, ca_file=tls.ca_file)
 
 
