@@ -16,6 +16,8 @@ from google.protobuf.message import Message
 from lvsagent.v1 import (
     change_service_pb2,
     change_service_pb2_grpc,
+    health_service_pb2,
+    health_service_pb2_grpc,
     host_service_pb2,
     host_service_pb2_grpc,
     ipvs_service_pb2,
@@ -88,8 +90,10 @@ class AgentClient:
         ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self._channel)
         vip = vip_service_pb2_grpc.VipServiceStub(self._channel)
         settings = ipvs_settings_service_pb2_grpc.IpvsSettingsServiceStub(self._channel)
+        health = health_service_pb2_grpc.HealthServiceStub(self._channel)
         self.ipvs = ipvs
         self.vip = vip
+        self.health = health
         self._host = host_service_pb2_grpc.HostServiceStub(self._channel)
         self._changes = change_service_pb2_grpc.ChangeServiceStub(self._channel)
         self._operations: dict[str, Any] = {
@@ -106,6 +110,8 @@ class AgentClient:
             "update_timeouts": settings.UpdateTimeouts,
             "start_sync_daemon": settings.StartSyncDaemon,
             "stop_sync_daemon": settings.StopSyncDaemon,
+            "set_health": health.SetHealth,
+            "delete_health": health.DeleteHealth,
         }
 
     @property
@@ -150,6 +156,17 @@ class AgentClient:
         method = self._host.CheckListener
         request.wait.FromTimedelta(timedelta(seconds=min(wait, 60.0)))
         response: host_service_pb2.CheckListenerResponse = await self._call(
+            _name(method), lambda: method(request, timeout=self._timeout + wait)
+        )
+        return response
+
+    async def check_destination(
+        self, request: health_service_pb2.CheckDestinationRequest, wait: float
+    ) -> health_service_pb2.CheckDestinationResponse:
+        """Have a director check a destination; it waits so many seconds (at most 60) for it to pass."""
+        method = self.health.CheckDestination
+        request.wait.FromTimedelta(timedelta(seconds=min(wait, 60.0)))
+        response: health_service_pb2.CheckDestinationResponse = await self._call(
             _name(method), lambda: method(request, timeout=self._timeout + wait)
         )
         return response
@@ -330,7 +347,8 @@ class AgentClient:
             case _:
                 why = f"{self._endpoint} answered {error.code().name}: {error.details()}"
         is_lost = error.code() is grpc.StatusCode.UNAVAILABLE
-        return NoAnswerError(str(self.agent), why, sent=True, lost=is_lost)
+        is_unknown = error.code() is grpc.StatusCode.UNIMPLEMENTED
+        return NoAnswerError(str(self.agent), why, sent=True, lost=is_lost, unknown=is_unknown)
 
 
 class Clients:

@@ -27,15 +27,16 @@ class ExitStatus(enum.IntEnum):
 class NoAnswerError(Exception):
     """An agent did not answer. sent says whether the question may have reached it: then nobody knows what it did.
 
-    lost: the connection ended, so that another may have an answer at once.
+    lost: the connection ended, so that another may have an answer at once. unknown: it does not know what it was asked.
     """
 
-    def __init__(self, agent: str, why: str, *, sent: bool, lost: bool = False) -> None:
+    def __init__(self, agent: str, why: str, *, sent: bool, lost: bool = False, unknown: bool = False) -> None:
         super().__init__(f"{agent}: {why}")
         self.agent = agent
         self.why = why
         self.sent = sent
         self.lost = lost
+        self.unknown = unknown
 
 
 class Interrupted(Exception):  # noqa: N818  # it is no error, but the operator's wish

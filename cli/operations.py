@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-from lvsagent.v1 import destination_pb2, sync_daemon_pb2, table_pb2, timeouts_pb2, vip_pb2, virtual_server_pb2
+from lvsagent.v1 import (
+    destination_pb2,
+    health_pb2,
+    sync_daemon_pb2,
+    table_pb2,
+    timeouts_pb2,
+    vip_pb2,
+    virtual_server_pb2,
+)
 
-from agent_common import wire, wire_settings, wire_vip
+from agent_common import wire, wire_health, wire_settings, wire_vip
 from agent_common.destination import Destination, DestinationKey, Forwarding, Tunnel
+from agent_common.health import HealthPolicy
 from agent_common.operation import Operation
 from agent_common.sync_daemon import SyncDaemon, SyncRole
 from agent_common.table import Table
@@ -227,6 +236,21 @@ def stop_sync_daemon(role: SyncRole) -> Operation:
     """Stop a sync daemon, if one runs."""
     packed = wire_settings.pack_sync_role(role)
     return Operation(stop_sync_daemon=sync_daemon_pb2.StopSyncDaemonRequest(role=packed, allow_missing=True))
+
+
+def set_health(key: VirtualServerKey, policy: HealthPolicy, etag: str) -> Operation:
+    """Set the policy of health checks, if the one that is there still has that etag ("none": if there is none)."""
+    packed = wire_health.pack_policy(policy)
+    return Operation(
+        set_health=health_pb2.SetHealthRequest(virtual_server=wire.pack_key(key), policy=packed, etag=etag)
+    )
+
+
+def delete_health(key: VirtualServerKey) -> Operation:
+    """Remove the policy of health checks, if there is one."""
+    return Operation(
+        delete_health=health_pb2.DeleteHealthRequest(virtual_server=wire.pack_key(key), allow_missing=True)
+    )
 
 
 def _copy_fields(whole: Message, into: Message, fields: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent_common.errors import TAKEN_BACK, LvsError
 from agent_common.operation import Change, Operation
@@ -32,29 +32,31 @@ async def change_each(
     confirm is asked first whether the plan shall be carried out. Returns the outcome with its exit status; raises
     nothing that an operator could be told.
     """
-    return await until_undisturbed(run, lambda run: _attempt(title, operation, agents, run, warnings, confirm))
+    asked = dict.fromkeys(agents, operation)
+    return await until_undisturbed(run, lambda run: attempt(title, asked, run, warnings=warnings, confirm=confirm))
 
 
-async def _attempt(
+async def attempt(
     title: str,
-    operation: Operation,
-    agents: Sequence[AgentName],
+    operations: Mapping[AgentName, Operation],
     run: Run,
-    warnings: Sequence[str],
-    confirm: Confirm | None,
+    *,
+    warnings: Sequence[str] = (),
+    confirm: Confirm | None = None,
 ) -> Outcome:
+    """Try once what change_each does, with an operation for each agent."""
     outcome = Outcome(transaction=run.transaction)
-    if operation.HasField("apply_table") and len(agents) == 1 and confirm is None and not run.dry_run:
-        return await _apply_at_once(Step(agent=agents[0], title=title, operations=(operation,)), run, outcome, warnings)
-    copies = [_copy(operation) for _ in agents]
-    checks = (_check(run.clients[agent], copy) for agent, copy in zip(agents, copies, strict=True))
+    agents, wanted = list(operations), list(operations.values())
+    if wanted[0].HasField("apply_table") and len(agents) == 1 and confirm is None and not run.dry_run:
+        return await _apply_at_once(Step(agent=agents[0], title=title, operations=(wanted[0],)), run, outcome, warnings)
+    checks = (_check(run.clients[agent], _copy(each)) for agent, each in operations.items())
     try:
         changes = await run.interrupt.during(together(checks))
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(outcome, error)
     steps = tuple(
-        Step(agent=agent, title=title, operations=(_copy(operation),), details=_details(change, run))
-        for agent, change in zip(agents, changes, strict=True)
+        Step(agent=agent, title=title, operations=(_copy(each),), details=_details(change, run))
+        for agent, each, change in zip(agents, wanted, changes, strict=True)
         if change.made
     )
     notes = [f"{agent}: {line}" for agent, each in zip(agents, changes, strict=True) for line in each.warnings]
