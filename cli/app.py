@@ -30,6 +30,7 @@ COMMANDS = {
     "restore": "cmd_restore.restore",
     "timeouts": "cmd_timeouts.timeouts",
     "sync": "cmd_sync.app",
+    "health": "cmd_health.app",
     "status": "cmd_status.status",
     "drift": "cmd_drift.drift",
     "reconcile": "cmd_reconcile.reconcile",

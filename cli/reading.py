@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from lvsagent.v1 import (
@@ -12,6 +12,7 @@ from lvsagent.v1 import (
     destination_pb2,
     drift_service_pb2,
     drift_service_pb2_grpc,
+    health_pb2,
     host_service_pb2,
     ipvs_service_pb2,
     ipvs_settings_service_pb2,
@@ -53,12 +54,16 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorState:
-    """A director: itself, its virtual servers with their destinations, its VIPs, and what differs from its journal."""
+    """A director: itself, its virtual servers with their destinations, its VIPs, and what differs from its journal.
+
+    health is what its checks say, where that was asked for.
+    """
 
     host: host_service_pb2.GetHostResponse
     virtual_servers: list[ipvs_service_pb2.GetVirtualServerResponse]
     vips: list[vip_pb2.Vip]
     drift: list[drift_service_pb2.Drift]
+    health: list[health_pb2.HealthStatus] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -41,6 +42,11 @@ class Terminal:
         self._debug = debug
         self._warned: set[str] = set()
         self._colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+    @property
+    def width(self) -> int:
+        """How many columns data may have; 0: any number, off a terminal."""
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
     def data(self, text: str) -> None:
         """Print data."""
