@@ -75,13 +75,20 @@ def title(info: ipvs_service_pb2.GetIpvsResponse) -> str:
 def table_lines(
     servers: Sequence[Server], view: View, *, exact: bool = False, naming: Naming = numeric
 ) -> Iterator[str]:
-    """Return the lines below the title, in ipvsadm's order; exact: no number is cut."""
+    """Return the lines below the title, in ipvsadm's order; exact: no number is cut.
+
+    What its checks have out of the kernel is not in ipvsadm's table, and not in this one.
+    """
     yield from _head(view)
     configured = {id(each): wire.unpack_virtual_server(each.status.virtual_server) for each in servers}
     for each in sorted(servers, key=lambda each: server_order(configured[id(each)].key)):
         server = configured[id(each)]
         yield _server_line(server, each.status.statistics, view, exact, naming)
-        unpacked = [(wire.unpack_destination_key(status.destination.key), status) for status in each.destinations]
+        unpacked = [
+            (wire.unpack_destination_key(status.destination.key), status)
+            for status in each.destinations
+            if not status.health.removed
+        ]
         protocol = _protocol(server.key)
         for key, status in sorted(unpacked, key=lambda pair: destination_order(pair[0])):
             yield f"  -> {naming(str(key.address), key.port, protocol):<28}{_row(status, view, exact)}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cli import session, tables
 from cli.client import AgentClient, Clients
 from cli.errors import ExitStatus, status_of, text_of
+from cli.health_reading import read_checked
 from cli.interrupt import Interrupt
 from cli.reading import (
     DirectorState,
@@ -55,12 +56,15 @@ def run_status(site: Site, terminal: Terminal) -> int:
     The exit status is that of the first that did not answer and should: a foreign destination need not have an agent.
     """
 
-    directors, real_servers = session.run(site, terminal, _read_site)
+    directors, real_servers = session.run(site, terminal, lambda clients, _: _read_site(clients, read_checked))
     by_address = {each.agent.name: each for each in real_servers}
     if terminal.json:
         _document(terminal, agents=directors, real_servers=real_servers)
     else:
-        _lines(terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address), names=False)
+        now = datetime.datetime.now(datetime.UTC)
+        _lines(
+            terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address, now), names=False
+        )
     _warn_of_expiry(site, terminal, [*directors, *real_servers])
     return _worst([*directors, *_missed(terminal, directors, real_servers)])
 
@@ -76,6 +80,8 @@ def run_save(site: Site, terminal: Terminal) -> int:
     if found.answer is None:
         return _print(terminal, [found], lambda agent, answer: ())
     table = table_of(found.answer)
+    if any(status.HasField("health") for each in found.answer for status in each.destinations):
+        terminal.say("lvs: how destinations are checked is in no table; lvs health show --output json has it")
     if terminal.json:
         terminal.document(write_table(table))
         return 0
@@ -136,7 +142,7 @@ def run_connections(
 
 def run_drift(site: Site, terminal: Terminal) -> int:
     """Read every director and the real servers that they send clients to; print what differs from their journals."""
-    directors, real_servers = session.run(site, terminal, _read_site)
+    directors, real_servers = session.run(site, terminal, lambda clients, _: _read_site(clients, read_director))
     found: list[Reading[Any]] = [*directors]
     found += real_servers
     if terminal.json:
@@ -176,9 +182,9 @@ def run_transactions(site: Site, terminal: Terminal, name: str, *, decided: bool
 
 
 async def _read_site(
-    clients: Clients, interrupt: Interrupt
+    clients: Clients, read: Callable[[AgentClient], Awaitable[DirectorState]]
 ) -> tuple[list[Reading[DirectorState]], list[Reading[RealServerState]]]:
-    directors = await read_all(clients, clients.site.director_names(), read_director)
+    directors = await read_all(clients, clients.site.director_names(), read)
     states = [each.answer for each in directors if each.answer is not None]
     return directors, await read_all(clients, real_servers_of(states), read_real_server)
 

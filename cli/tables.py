@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,13 +18,15 @@ from lvsagent.v1 import (
 )
 
 from agent_common import wire, wire_vip
-from agent_common.destination import Forwarding, forwarding_name
+from agent_common.destination import Forwarding
 from agent_common.drift import Drift, DriftKind
 from agent_common.scheduler import flag_names
 from agent_common.vip import held_for
 from agent_common.virtual_server import ServiceAddress
 from agent_common.wire_drift import unpack_drift
+from cli.destination_table import destination_table
 from cli.errors import text_of
+from cli.health_tables import alarming
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
 from cli.text_table import table
@@ -93,29 +96,12 @@ def service_lines(_: AgentName, server: ipvs_service_pb2.GetVirtualServerRespons
 
 def destination_lines(_: AgentName, statuses: Sequence[destination_pb2.DestinationStatus]) -> list[str]:
     """Return what lvs destination list prints of a director."""
-    return table(DESTINATION_HEAD, map(destination_row, statuses)).splitlines()
+    return destination_table(statuses, datetime.datetime.now(datetime.UTC))
 
 
 def vip_lines(_: AgentName, vips: Sequence[vip_pb2.Vip]) -> list[str]:
     """Return what lvs vip list prints of an agent."""
     return table(VIP_HEAD, map(vip_row, vips)).splitlines()
-
-
-DESTINATION_HEAD = ("DESTINATION", "FORWARD", "WEIGHT", "ACTIVE", "INACTIVE", "STATE", "ORIGIN")
-
-
-def destination_row(status: destination_pb2.DestinationStatus) -> tuple[str, ...]:
-    """Return a destination as a row."""
-    destination = status.destination
-    return (
-        str(wire.unpack_destination_key(destination.key)),
-        forwarding_name(_forwarding(destination)),
-        str(destination.weight),
-        str(status.active_connections),
-        str(status.inactive_connections),
-        "draining" if destination.draining else "serving" if status.current_weight else "weight 0",
-        _origin(status.managed),
-    )
 
 
 VIP_HEAD = ("VIP", "DEVICE", "MODE", "ADDRESS", "HELD FOR")
@@ -135,11 +121,17 @@ def vip_row(vip: vip_pb2.Vip) -> tuple[str, ...]:
 
 
 def status_lines(
-    agent: AgentName, state: DirectorState, real_servers: Mapping[str, Reading[RealServerState]]
+    agent: AgentName,
+    state: DirectorState,
+    real_servers: Mapping[str, Reading[RealServerState]],
+    now: datetime.datetime,
 ) -> list[str]:
     """Return a director's part of lvs status; real_servers are by address."""
     ipvs = f"IPVS {state.host.ipvs_version}" if state.host.ipvs_version else "NO IPVS IN THIS KERNEL"
     lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}, {ipvs}"]
+    lines += [
+        f"  ALARM: {wire.unpack_key(each.virtual_server)}: {each.health.alarm}" for each in alarming(state.health)
+    ]
     lines += _problems(state.host, state.drift)
     if state.vips:
         lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2)
@@ -149,8 +141,8 @@ def status_lines(
         persistent = "" if row[2] == "-" else f", persistent {row[2]}"
         lines.append(f"  {row[0]}  {row[1]}{persistent}" + ("" if row[4] == "lvs" else f", {row[4]}"))
         vips = _vips_of(server.status.virtual_server.key, state.vips)
-        rows = [(*destination_row(each), _ready(each.destination, vips, real_servers)) for each in server.destinations]
-        lines += _indent(table((*DESTINATION_HEAD, "REAL SERVER"), rows), 4)
+        ready = [_ready(each.destination, vips, real_servers) for each in server.destinations]
+        lines += _indented(destination_table(server.destinations, now, ready), 4)
     for leftover in state.host.leftovers:
         key = wire.unpack_key(leftover.virtual_server)
         lines.append(f"  left behind: real server {leftover.real_server} may still hold the VIP of {key}; finish with:")
@@ -266,4 +258,8 @@ def _origin(managed: bool) -> str:
 
 
 def _indent(text: str, columns: int) -> list[str]:
-    return [" " * columns + line for line in text.splitlines()]
+    return _indented(text.splitlines(), columns)
+
+
+def _indented(lines: Iterable[str], columns: int) -> list[str]:
+    return [" " * columns + line for line in lines]

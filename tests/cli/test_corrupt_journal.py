@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -99,7 +100,7 @@ async def test_the_kernel_is_shown_as_foreign_and_the_agents_as_degraded(site: S
     clients = (await site.run()).clients
     (director,) = clients.site.director_names()
     state = await reading.read_director(clients[director])
-    text = "\n".join(tables.status_lines(director, state, {}))
+    text = "\n".join(tables.status_lines(director, state, {}, datetime.datetime.now(datetime.UTC)))
     assert f"DEGRADED: the journal is corrupt ({BROKEN})" in text
     assert f"tcp/{VIP}:80  wlc, foreign" in text
     assert state.virtual_servers[0].destinations[0].destination.key.address == RS1
