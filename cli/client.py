@@ -161,12 +161,12 @@ class AgentClient:
         return response
 
     async def check_destination(
-        self, request: health_service_pb2.CheckDestinationRequest, wait: float
-    ) -> health_service_pb2.CheckDestinationResponse:
+        self, request: health_service_pb2.ProbeDestinationRequest, wait: float
+    ) -> health_service_pb2.ProbeDestinationResponse:
         """Have a director check a destination; it waits so many seconds (at most 60) for it to pass."""
-        method = self.health.CheckDestination
+        method = self.health.ProbeDestination
         request.wait.FromTimedelta(timedelta(seconds=min(wait, 60.0)))
-        response: health_service_pb2.CheckDestinationResponse = await self._call(
+        response: health_service_pb2.ProbeDestinationResponse = await self._call(
             _name(method), lambda: method(request, timeout=self._timeout + wait)
         )
         return response

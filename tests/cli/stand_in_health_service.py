@@ -105,15 +105,15 @@ class StandIn(health_service_pb2_grpc.HealthServiceServicer):
             self.policies.pop(key, None)
         return health_service_pb2.DeleteHealthResponse(change=_change(request.change_id, made, f"check {key} no more"))
 
-    async def CheckDestination(
-        self, request: health_service_pb2.CheckDestinationRequest, context: Context
-    ) -> health_service_pb2.CheckDestinationResponse:
+    async def ProbeDestination(
+        self, request: health_service_pb2.ProbeDestinationRequest, context: Context
+    ) -> health_service_pb2.ProbeDestinationResponse:
         """Say what a test wants to be said."""
         key = wire.unpack_destination_key(request.destination)
         self.checks.append(key)
         self.waits.append(request.wait.ToTimedelta().total_seconds())
         passed, detail = self.answer(key)
-        return health_service_pb2.CheckDestinationResponse(passed=passed, detail=detail, checks=2)
+        return health_service_pb2.ProbeDestinationResponse(passed=passed, detail=detail, checks=2)
 
 
 def _change(name: str, made: bool, action: str) -> Change:
