@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -120,14 +120,7 @@ async def served(path: Path, offered: Sequence[Service], access: Access = ADMINS
 class Served:
     """A site whose agents run in this process: hosts by name, servers by name, and clients that reach them."""
 
-    def __init__(
-        self,
-        folder: Path,
-        stack: AsyncExitStack,
-        callers: Callers | None = None,
-        further: Callable[[str], Sequence[Service]] = lambda name: (),
-    ) -> None:
-        self._further = further
+    def __init__(self, folder: Path, stack: AsyncExitStack, callers: Callers | None = None) -> None:
         self._callers = callers
         self._folder = folder
         self._stack = stack
@@ -143,7 +136,7 @@ class Served:
         host.identify(f"id-of-{name}")
         remembered = Remembered(operations=host.transactions.operations_of, changes=host.changes.remembered)
         access = ADMINS if self._callers is None else Access(self._callers, remembered)
-        offered = [*services(host, host.agent_id), *self._further(name)]
+        offered = services(host, host.agent_id)
         self._servers[name] = await self._stack.enter_async_context(served(path, offered, access))
         endpoint = Endpoint(path=str(path))
         if isinstance(host, RealServerHost):

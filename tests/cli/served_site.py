@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from agent_common.access import Callers
-from agent_common.handlers import Service
 from cli.add_backend import add_backend
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome, StepReport
@@ -84,20 +83,14 @@ class Site:
 
 
 @asynccontextmanager
-async def serving_site(
-    folder: Path,
-    *,
-    directors: int = 1,
-    callers: Callers | None = None,
-    further: Callable[[str], Sequence[Service]] = lambda name: (),
-) -> AsyncIterator[Site]:
+async def serving_site(folder: Path, *, directors: int = 1, callers: Callers | None = None) -> AsyncIterator[Site]:
     """Serve so many directors, and two real servers; whoever calls may do everything, unless callers say who it is."""
     hosts: dict[str, DirectorHost | RealServerHost] = {
         f"d{number}": DirectorHost(address=f"192.168.0.{9 + number}") for number in range(1, directors + 1)
     }
     hosts.update({address: RealServerHost(address=address) for address in (RS1, RS2)})
     async with AsyncExitStack() as stack:
-        served = Served(folder, stack, callers, further)
+        served = Served(folder, stack, callers)
         for name, host in hosts.items():
             await served.start(name, host)
         yield Site(served, hosts)
