@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 MAX_IN_FLIGHT = 1000
 """Checks at a time; the one beyond waits for its turn. Each takes a socket or two."""
 
-FIRST_WITHIN = 1.0
-"""Seconds within which the first check of something new is begun, if its interval is longer."""
+FIRST_GAP = 0.001
+"""Seconds between the first checks of many that are new: they do not wait for the grid, nor come all at once."""
 
 _GRAIN = 0.002
 """Seconds between two looks at what is due, at least."""
@@ -27,10 +28,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Paced:
-    """Something that is done again and again; interval and due are in seconds, due by the loop's clock."""
+    """Something that is done again and again, at its own phase of the interval; due is by the loop's clock.
+
+    All of them are in seconds.
+    """
 
     work: Callable[[], Awaitable[None]]
     interval: float
+    phase: float
     due: float
     is_running: bool = False
     is_over: bool = False
@@ -59,18 +64,21 @@ class Pace:
         self._most = most
         self._begun = begun
         self._slots = itertools.count(1)
+        self._first = float("-inf")
         self._queue = _Queue()
         self._waiting: deque[tuple[float, Paced]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def add(self, work: Callable[[], Awaitable[None]], interval: float, *, soon: bool = True) -> Paced:
-        """Have work done at every interval of so many seconds, the first time soon, or where the grid says."""
+    def add(self, work: Callable[[], Awaitable[None]], interval: float) -> Paced:
+        """Have work done at every interval of so many seconds, the first time as soon as may be."""
         slot = next(self._slots) * _GOLDEN % 1
         now = asyncio.get_running_loop().time()
-        first = slot * (min(interval, FIRST_WITHIN) if soon else interval)
-        paced = Paced(work=work, interval=interval, due=now + first)
+        phase = slot * interval
+        self._first = max(now, self._first + FIRST_GAP)
+        due = min(now + (phase - now) % interval, self._first)
+        paced = Paced(work=work, interval=interval, phase=phase, due=due)
         self._queue.put(paced)
         self._arm(now)
         return paced
@@ -110,8 +118,7 @@ class Pace:
                 continue
             if not paced.is_running:
                 self._begin(due, paced, now)
-            missed = int((now - paced.due) / paced.interval)
-            paced.due += (missed + 1) * paced.interval
+            paced.due = paced.phase + (math.floor((now - paced.phase) / paced.interval + 1e-6) + 1) * paced.interval
             self._queue.put(paced)
         self._arm(now)
 

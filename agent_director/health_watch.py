@@ -122,6 +122,10 @@ class HealthWatch:
         checked = watched.members.get(key) if watched is not None else None
         return self._records.report(server, key) if checked is None else checked.health()
 
+    def servers(self) -> list[CheckedServer]:
+        """Return all virtual servers that are watched."""
+        return list(self._servers.values())
+
     def server(self, key: VirtualServerKey) -> CheckedServer | None:
         """Return a virtual server as it is watched; None if it is not yet, or has no policy. From any thread."""
         return self._servers.get(key)

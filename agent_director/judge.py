@@ -39,12 +39,12 @@ class Judge:
         return self.streak if self.passed != self.is_up else 0
 
     def take(self, answer: Answer, check: Check, *, took: float, now: float, wall: float) -> bool:
-        """Take what a check came to; return whether the verdict has changed, or is proven now."""
+        """Take what a check came to; return whether something follows: a verdict, or a proof that it is down."""
         self.streak = self.streak + 1 if answer.passed == self.passed else 1
         self.passed, self.detail, self.took, self.checked = answer.passed, answer.detail, took, wall
         if self.streak < (check.rise if answer.passed else check.fall):
             return False
-        news = not self.proven or self.is_up != answer.passed
+        news = self.is_up != answer.passed or not (self.proven or answer.passed)
         self.proven = True
         if self.is_up != answer.passed:
             self.is_up, self.since, self.turned = answer.passed, wall, now

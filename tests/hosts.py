@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
 from agent_common.changes import Changes
-from agent_common.checker import Answer
+from agent_common.checker import Answer, Checker
 from agent_common.drift_watch import DriftWatch
 from agent_common.endpoint import Endpoint
 from agent_common.fake_address import FakeAddresses
@@ -27,6 +27,7 @@ from agent_common.transaction_records import TransactionRecords
 from agent_common.transactions import Member, Transactions
 from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress, VirtualServerKey, parse_key
+from agent_director.check_pace import Pace
 from agent_director.destination import Destinations
 from agent_director.fake_ipvs import FakeIpvs
 from agent_director.health import Healths
@@ -147,16 +148,7 @@ class DirectorHost:
         )
         self.checker = FakeChecker()
         self.health_log = HealthLog()
-        self.health_watch = HealthWatch(
-            self.ipvs,
-            self.health,
-            self.destinations,
-            Standings(self.ipvs, self.state, self.health, self.destinations),
-            run,
-            self.checker,
-            self.health_log,
-            self.run_command,
-        )
+        self.health_watch = self.watch_with(self.checker)
         self.health_gate = HealthGate(self.health, self.destinations, self.checker, run)
         self.commands: list[tuple[str, ...]] = []
         self.neighbours = neighbours or NoNeighbours()
@@ -179,6 +171,21 @@ class DirectorHost:
         )
         self.repairs = Repairs(self.resources, self.changes, self.neighbours, locks, run)
         self.watch = DriftWatch(if_intact(self.state, self.restore.drift), self.restore.mend, run)
+
+    def watch_with(self, checker: Checker, pace: Pace | None = None) -> HealthWatch:
+        """Return what checks the destinations, by other means than the fake ones."""
+        standings = Standings(self.ipvs, self.state, self.health, self.destinations)
+        return HealthWatch(
+            self.ipvs,
+            self.health,
+            self.destinations,
+            standings,
+            run,
+            checker,
+            self.health_log,
+            self.run_command,
+            pace,
+        )
 
     async def run_command(self, argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Answer:
         """Note a command that the agent would run."""

@@ -48,9 +48,15 @@ def test_it_comes_up_with_the_last_of_rise_passes_in_a_row() -> None:
     assert one.is_up
 
 
-def test_what_was_assumed_is_news_once_it_is_proven_and_never_again() -> None:
+def test_that_it_is_down_is_news_once_it_is_proven_and_never_again() -> None:
+    one = judge(is_up=False)
+    assert hear(one, [False] * 5) == [False, False, True, False, False]
+    assert one.proven
+
+
+def test_that_it_is_up_as_was_assumed_is_none() -> None:
     one = judge(is_up=True)
-    assert hear(one, [True, True, True]) == [False, True, False]
+    assert hear(one, [True] * 3) == [False] * 3
     assert one.proven
 
 
