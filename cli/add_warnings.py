@@ -10,7 +10,17 @@ from agent_common import wire
 from agent_common.destination import Forwarding
 from agent_common.scheduler import DEFAULT_SCHEDULER
 from agent_common.virtual_server import IpAddress, ServiceAddress, VirtualServerKey, family_of
-from cli.facts import DirectorFacts, RealServerFacts, destination_of, method_of, needs_vip, vips_of, without_vip
+from cli.facts import (
+    DirectorFacts,
+    RealServerFacts,
+    change_of,
+    destination_of,
+    method_of,
+    needs_vip,
+    vips_of,
+    without_vip,
+)
+from cli.out import is_awaited, out_warnings, unproven_warnings
 from cli.request import AddBackend, Backend
 from cli.typed import NextCommand, target
 
@@ -32,6 +42,7 @@ def warnings(
         others = set(facts.destinations) - set(request.backend.real_servers)
         if scheduler in _NEWCOMER_FIRST and others:
             yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
+    yield from _health_warnings(request, directors)
     for facts, other, vip in without_vip(request, directors):
         yield f"{facts.agent}: {other} is not known to have VIP {vip}: clients that come for it may get no answer there"
     for destination in request.backend.real_servers:
@@ -39,8 +50,13 @@ def warnings(
         if any(facts.route(address).local for facts in directors):
             yield f"{address} is the director itself: nothing is prepared there"
         elif address not in real_servers:
-            yield f"{address}: its agent is not asked (--no-rs-agent); VIP, ARP and application are not checked"
-        elif request.backend.takes_every_port and request.ready_timeout is not None:
+            what = "VIP and ARP" if is_awaited(request, directors, destination) else "VIP, ARP and application"
+            yield f"{address}: its agent is not asked (--no-rs-agent); {what} are not checked"
+        elif (
+            request.backend.takes_every_port
+            and request.ready_timeout is not None
+            and not is_awaited(request, directors, destination)
+        ):
             what = (
                 "port 0 means every port" if isinstance(request.backend.key, ServiceAddress) else "a mark has no port"
             )
@@ -49,6 +65,15 @@ def warnings(
             if not vips_of(request.backend, directors) and needs_vip(request, directors, address):
                 yield f"{address}: no VIP is known for {request.backend.key}, so none is prepared there"
             yield from _host_warnings(request, directors, address, real_servers[address])
+
+
+def _health_warnings(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[str]:
+    """Say what gets no connections though it is there, or will be."""
+    for facts in directors:
+        yield from out_warnings(facts, request.backend.real_servers)
+        for key in request.backend.real_servers if request.ready_timeout is None else ():
+            if change_of(request, facts, key).made:
+                yield from unproven_warnings(facts, key)
 
 
 def _host_warnings(

@@ -47,6 +47,9 @@ RECONNECT_SECONDS = 1.5
 SECONDS_A_CHUNK = 1.0
 """So much longer than any other an answer to a table may take, for each thousand things in it."""
 
+LONGEST_CHECK = 60.0
+"""Seconds that a destination may be checked for where nobody says how long."""
+
 LARGEST_TABLE = 50
 """Thousands of things: where a table is replaced, as much may be there and go, however little comes."""
 
@@ -163,11 +166,16 @@ class AgentClient:
     async def check_destination(
         self, request: health_service_pb2.ProbeDestinationRequest, wait: float
     ) -> health_service_pb2.ProbeDestinationResponse:
-        """Have a director check a destination; it waits so many seconds (at most 60) for it to pass."""
+        """Have a director check a destination; it waits so many seconds (at most 60) for it to pass.
+
+        Without any it is checked as often as has to pass in a row.
+        """
         method = self.health.ProbeDestination
-        request.wait.FromTimedelta(timedelta(seconds=min(wait, 60.0)))
+        if wait:
+            request.wait.FromTimedelta(timedelta(seconds=wait))
+        seconds = self._timeout + (wait or LONGEST_CHECK)
         response: health_service_pb2.ProbeDestinationResponse = await self._call(
-            _name(method), lambda: method(request, timeout=self._timeout + wait)
+            _name(method), lambda: method(request, timeout=seconds)
         )
         return response
 

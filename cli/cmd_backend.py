@@ -38,8 +38,10 @@ def add_backend(
     vip_device: Annotated[str, typer.Option(metavar="DEV", help="Interface of the VIP on the director.")] = "",
     no_create: Annotated[bool, typer.Option("--no-create", help="Refuse if there is no virtual server.")] = False,
     no_rs_agent: options.NoRsAgent = False,
-    ready_timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Wait so long for the application.")] = 10.0,
-    no_ready_check: Annotated[bool, typer.Option("--no-ready-check", help="Do not wait for the application.")] = False,
+    ready_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait so long for the application, or its check.")
+    ] = 10.0,
+    no_ready_check: Annotated[bool, typer.Option("--no-ready-check", help="Do not wait for it.")] = False,
     lease: options.Lease = 60,
     force: options.ForceOption = False,
     dry_run: options.DryRun = False,
@@ -60,7 +62,7 @@ def add_backend(
         vip_device=vip_device,
         create=not no_create,
         ask_real_servers=not no_rs_agent,
-        ready_timeout=None if no_ready_check or no_rs_agent else ready_timeout,
+        ready_timeout=None if no_ready_check else ready_timeout,
         force=force,
     )
     site, terminal = options.settings(context, director, timeout, output)

@@ -110,7 +110,10 @@ class Coordinator:
         return TransactionClient(self._clients[member.agent])
 
     async def _prepare_all(self, plan: Plan) -> Failed | None:
-        """Prepare real servers, each with its application awaited, then directors; then the real servers are READY."""
+        """Prepare real servers, each with its application awaited, then directors; then the real servers are READY.
+
+        What directors check has to pass before they are prepared.
+        """
         steps = [step for step in plan.steps if step.agent.role is Role.REAL_SERVER]
         for step in steps:
             member = self._members.get(step.agent)
@@ -120,6 +123,9 @@ class Coordinator:
                 failed = await self._attempt(step, lambda step=step: self._wait(step))  # type: ignore[misc]
             if failed is not None:
                 return failed
+        failed = await self._pass_gates(plan)
+        if failed is not None:
+            return failed
         for member in self._directors:
             step = member.steps[0] if member.steps else Step(agent=member.agent, title=f"decide to {self._purpose}")
             failed = await self._attempt(step, lambda member=member: self._prepare(member), member)  # type: ignore[misc]
@@ -130,6 +136,12 @@ class Coordinator:
             if failed is not None:
                 return failed
         return None
+
+    async def _pass_gates(self, plan: Plan) -> Failed | None:
+        """Have directors check what they are to send clients to: all at once, since each may take its time."""
+        gates = [step for step in plan.steps if step.check is not None]
+        ended = await asyncio.gather(*(self._attempt(step, lambda step=step: self._wait(step)) for step in gates))  # type: ignore[misc]
+        return next((each for each in ended if each is not None), None)
 
     async def _attempt(
         self, step: Step, work: Callable[[], Awaitable[None]], member: Member | None = None

@@ -9,6 +9,7 @@ from lvsagent.v1 import host_service_pb2, operation_pb2
 
 from agent_common.destination import Destination, DestinationKey, DestinationStatus, Forwarding
 from agent_common.errors import LvsError, Reason, RefusedError
+from agent_common.health import HealthPolicy
 from agent_common.operation import Change
 from agent_common.tunnel import TunnelEnd, ends_for, joined
 from agent_common.vip import Vip
@@ -22,7 +23,7 @@ from cli.site import AgentName
 class DirectorFacts:
     """A director: itself, the virtual server as it is there, and what it says to the operations that are planned.
 
-    vips are those that it holds for the virtual server.
+    vips are those that it holds for the virtual server, policy is how it checks its destinations, where that was asked.
     """
 
     agent: AgentName
@@ -30,6 +31,7 @@ class DirectorFacts:
     server: VirtualServer | None = None
     managed: bool = False
     vips: tuple[IpAddress, ...] = ()
+    policy: HealthPolicy | None = None
     destinations: Mapping[DestinationKey, DestinationStatus] = field(default_factory=dict)
     changes: tuple[operation_pb2.Change, ...] = ()
     error: LvsError | None = None

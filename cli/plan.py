@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lvsagent.v1 import host_service_pb2
+from lvsagent.v1 import health_service_pb2, host_service_pb2
 
 from agent_common import wire
 from agent_common.destination import DestinationKey
@@ -20,7 +20,8 @@ from cli.typed import NextCommand
 class Step:
     """Something that one agent is asked to do.
 
-    Operations (all or none of them), or to wait until something listens or a destination has no connections left.
+    Operations (all or none of them), or to wait until something listens, a check passes, or a destination has no
+    connections left.
 
     title says what it does, undo what takes it back; planned are the changes that its operations will make, if the
     agent was asked.
@@ -33,6 +34,7 @@ class Step:
     operations: tuple[Operation, ...] = ()
     planned: tuple[Change, ...] = ()
     listener: host_service_pb2.CheckListenerRequest | None = None
+    check: health_service_pb2.ProbeDestinationRequest | None = None
     seconds: float = 0.0
     wildcard_warning: str = ""
     details: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The plan of add-backend: a pure function of the request and of what preflight has read.
 
-The order is that of DESIGN.md section 3: the real servers first, then that something listens there, then the directors,
-and in the end the destinations, each once and with its final weight.
+The order is that of DESIGN.md section 3: the real servers first, then that something listens there or passes its check,
+then the directors, and in the end the destinations, each once and with its final weight.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from lvsagent.v1 import host_service_pb2
+from lvsagent.v1 import health_service_pb2, host_service_pb2
 
 from agent_common import wire
 from agent_common.destination import (
@@ -24,6 +24,7 @@ from cli import operations
 from cli.add_refusals import check_director, check_vips
 from cli.add_warnings import leftover_commands, warnings
 from cli.facts import DirectorFacts, RealServerFacts, change_of, destination_of, ends_at, method_of, needs_vip, vips_of
+from cli.out import is_awaited, is_checked
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import AddBackend
@@ -121,6 +122,7 @@ def plan(
         | {each.agent: each.host.agent_id for each in real_servers.values()},
         steps=(
             *_real_server_steps(request, directors, real_servers),
+            *_gate_steps(request, directors),
             *_director_steps(request, directors),
             *destinations[:1],
         ),
@@ -145,13 +147,16 @@ def _real_server_steps(
 
 
 def _ready_steps(request: AddBackend, directors: Sequence[DirectorFacts], address: IpAddress) -> Iterator[Step]:
-    """Wait for the application, before a destination that is not there yet gets connections."""
+    """Wait for the application, before a destination that is not there yet gets connections.
+
+    Where directors check it, they ask: whether something listens says less than its check.
+    """
     key = request.backend.key
     if request.ready_timeout is None or not isinstance(key, ServiceAddress) or key.port == 0:
         return
     for destination in request.backend.real_servers:
         new = any(change_of(request, facts, destination).made for facts in directors)
-        if destination.address != address or not new:
+        if destination.address != address or not new or is_awaited(request, directors, destination):
             continue
         translated = method_of(request, directors, address) is Forwarding.MASQUERADING
         where = destination if translated else DestinationKey(address=key.address, port=key.port)
@@ -165,6 +170,27 @@ def _ready_steps(request: AddBackend, directors: Sequence[DirectorFacts], addres
             seconds=request.ready_timeout,
             wildcard_warning=_wildcard_warning(request, directors, address),
         )
+
+
+def _gate_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:
+    """Have every director that checks a new destination do so before it is added: one that has passed begins as up."""
+    if request.ready_timeout is None:
+        return
+    for facts in directors:
+        for destination in request.backend.real_servers:
+            if not (is_checked(facts, destination) and change_of(request, facts, destination).made):
+                continue
+            method = method_of(request, directors, destination.address)
+            yield Step(
+                agent=facts.agent,
+                title=f"wait until the check of {destination} passes",
+                check=health_service_pb2.ProbeDestinationRequest(
+                    virtual_server=wire.pack_key(request.backend.key),
+                    destination=wire.pack_destination_key(destination),
+                    forwarding_method=wire.pack_enum(wire.FORWARDINGS, method),
+                ),
+                seconds=request.ready_timeout,
+            )
 
 
 def _director_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[Step]:

@@ -17,6 +17,7 @@ from agent_common.vip import VirtualServerHolder
 from agent_common.virtual_server import IpAddress
 from cli import operations
 from cli.facts import DirectorFacts, RealServerFacts, vips_of
+from cli.out import others_out
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.plan_weight import check_zero, last_destination, persistence_warning
@@ -144,8 +145,8 @@ def _check(request: RemoveBackend, facts: DirectorFacts) -> None:
         return
     if not (request.prune or request.force) and last_destination(facts, ours):
         raise RefusedError(
-            f"{facts.agent}: {request.backend.key} would have no destination left that takes connections; "
-            "use --prune to remove it too, or --force",
+            f"{facts.agent}: {request.backend.key} would have no destination left that takes connections"
+            f"{others_out(facts, ours)}; use --prune to remove it too, or --force",
             Reason.LAST_DESTINATION,
         )
     if request.drain_timeout is not None:

@@ -15,6 +15,7 @@ from agent_common.virtual_server import IpAddress, ServiceAddress
 from cli import operations
 from cli.add_warnings import leftover_commands, leftover_warnings
 from cli.facts import DirectorFacts, RealServerFacts, ends_at, vips_of
+from cli.out import is_wanted, others_out, out_warnings, takes_connections
 from cli.outcome import StepReport, StepResult
 from cli.plan import Plan, Step
 from cli.request import Backend, SetWeight
@@ -77,7 +78,7 @@ def raises_from_zero(request: SetWeight, directors: Sequence[DirectorFacts], add
     if any(facts.route(address).local for facts in directors):
         return False
     return any(
-        status.current_weight == 0 and not _stays_at_zero(request, status.destination.draining)
+        not is_wanted(status) and not _stays_at_zero(request, status.destination.draining)
         for facts in directors
         for key in request.backend.real_servers
         if key.address == address and (status := facts.destinations.get(key)) is not None
@@ -97,8 +98,11 @@ def real_server_operations(
 
 
 def last_destination(facts: DirectorFacts, keys: Sequence[DestinationKey]) -> bool:
-    """Whether the virtual server would be left without a destination that takes connections, and has one now."""
-    taking = {key for key, status in facts.destinations.items() if status.current_weight > 0}
+    """Whether the virtual server would be left without a destination that takes connections, and has one now.
+
+    One that its checks have out takes none, whatever weight the operator wants.
+    """
+    taking = {key for key, status in facts.destinations.items() if takes_connections(status)}
     return bool(taking) and taking <= set(keys)
 
 
@@ -135,11 +139,13 @@ def _check(request: SetWeight, facts: DirectorFacts) -> None:
             raise NotFoundError(
                 f"{facts.agent}: there is no destination {destination} in {key}", Reason.DESTINATION_NOT_FOUND
             )
-    if is_zero(request) and any(facts.destinations[each].current_weight for each in request.backend.real_servers):
+    keys = request.backend.real_servers
+    if is_zero(request) and any(is_wanted(facts.destinations[each]) for each in keys):
         check_zero(facts, request.backend)
-        if not request.force and last_destination(facts, request.backend.real_servers):
+        if not request.force and last_destination(facts, keys):
             raise RefusedError(
-                f"{facts.agent}: {key} would have no destination left that takes connections; use --force",
+                f"{facts.agent}: {key} would have no destination left that takes connections"
+                f"{others_out(facts, keys)}; use --force",
                 Reason.LAST_DESTINATION,
             )
     facts.check_answer()
@@ -199,6 +205,8 @@ def _warnings(request: SetWeight, facts: DirectorFacts) -> Iterator[str]:
     yield from leftover_warnings(facts, request.backend)
     if is_zero(request):
         yield from persistence_warning(facts)
+    else:
+        yield from out_warnings(facts, request.backend.real_servers)
 
 
 def _unprepared(request: SetWeight, directors: Sequence[DirectorFacts], asked: Iterable[IpAddress]) -> Iterator[str]:

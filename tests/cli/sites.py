@@ -122,6 +122,7 @@ class SiteInMemory:
             else tuple(vip.address for vip in host.vips.list_held_for(key)),
             server=host.ipvs.virtual_server(key),
             managed=host.virtual_servers.is_managed(key),
+            policy=host.health.policy(key),
             destinations={status.destination.key: status for status in host.destinations.list_all(key)},
         )
 
