@@ -113,9 +113,9 @@ def state(status: destination_pb2.DestinationStatus) -> str:
 
 def check_text(status: destination_pb2.DestinationStatus, now: datetime.datetime) -> str:
     """Return all of what a check sees in one cell: verdict, since when, and of what is not simply up why."""
-    if not is_checked(status):
-        return NOT_CHECKED
     health = status.health
+    if not is_checked(status):
+        return ": ".join(filter(None, (NOT_CHECKED, _note(health))))
     text = f"{state(status)} {age(health.since, now)}"
     is_up = health.verdict == destination_pb2.VERDICT_UP
     why = health.detail if not is_up or health.against else ""
@@ -137,7 +137,7 @@ def _note(health: destination_pb2.DestinationHealth) -> str:
 def _notes(health: destination_pb2.DestinationHealth) -> Iterator[str]:
     if health.note:
         yield health.note
-    if health.verdict and 0 < health.percent != 100:
+    elif health.verdict and 0 < health.percent != 100:
         yield f"{health.percent} % of its weight"
     if health.against:
         did = "failed" if health.verdict == destination_pb2.VERDICT_UP else "passed"

@@ -38,8 +38,10 @@ def out_warnings(facts: DirectorFacts, keys: Iterable[DestinationKey]) -> Iterat
     for key in keys:
         status = facts.destinations.get(key)
         if status is not None and status.is_out:
-            kernel = "is not in the kernel" if status.health and status.health.removed else "keeps weight 0"
-            yield f"{facts.agent}: {key} {kernel} until its checks have it in again: {why_out(status)}"
+            is_down = status.health is not None and status.health.verdict is Verdict.DOWN
+            kernel = "does not have it" if status.health and status.health.removed else "keeps it at weight 0"
+            until = " until its check passes" if is_down else ""
+            yield f"{facts.agent}: {key} is out, and the kernel {kernel}{until}: {why_out(status)}"
 
 
 def others_out(facts: DirectorFacts, keys: Iterable[DestinationKey]) -> str:
@@ -59,11 +61,7 @@ def why_out(status: DestinationStatus) -> str:
     health = status.health
     if health is None:
         return "it is not checked"
-    if health.note:
-        return health.note
-    if health.verdict is Verdict.DOWN and not health.proven:
-        return "they have not passed yet"
-    return health.detail or "they have failed"
+    return health.note or health.detail or "no answer yet"
 
 
 def unproven_warnings(facts: DirectorFacts, key: DestinationKey) -> Iterator[str]:

@@ -67,7 +67,7 @@ EVERY_STATE = [
     destination(106, **DOWN, percent=100, note="kept in: 1 of 3 must stay"),
     destination(107, **{**UP, "proven": False}, checked=None),
     destination(108, current=0, **DOWN, removed=True),
-    destination(109, current=1, **{**UP, "percent": 20}, detail="200", against=2),
+    destination(109, current=1, **{**UP, "percent": 20}, detail="200", against=2, note="slow start: 20 %"),
     destination(110),
 ]
 
@@ -101,7 +101,7 @@ tcp/192.168.0.200:80  ALARM: 3 of 6 destinations are down, 1 of them is kept in
   192.168.0.106:80  5       5       down         12s    connection refused (3 ms)  kept in: 1 of 3 must stay
   192.168.0.107:80  5       5       up?          3m12s  none yet
   192.168.0.108:80  5       -       down         12s    connection refused (3 ms)
-  192.168.0.109:80  5       1       up           3m12s  200 (3 ms)                 20 % of its weight, failed 2 in a row
+  192.168.0.109:80  5       1       up           3m12s  200 (3 ms)                 slow start: 20 %, failed 2 in a row
   192.168.0.110:80  5       5       not checked  -      -
 """
 
@@ -117,7 +117,7 @@ tcp/192.168.0.200:80  ALARM: 3 of 6 destinations are down, 1 of them is kept in
   192.168.0.107:80  5       5       up?          3m12s  none yet
   192.168.0.108:80  5       -       down         12s    connection refused (3 ms)
   192.168.0.109:80  5       1       up           3m12s  200 (3 ms)
-                                                        20 % of its weight, failed 2 in a row
+                                                        slow start: 20 %, failed 2 in a row
   192.168.0.110:80  5       5       not checked  -      -
 """
 
@@ -134,7 +134,7 @@ def test_a_status_with_checks_has_the_kernels_weight_and_what_they_see() -> None
     simple = [each for each in EVERY_STATE if each not in (kept, slow)]
     assert destination_table(simple, NOW) == STATUS.splitlines()
     assert check_text(kept, NOW) == "down 12s: connection refused; kept in: 1 of 3 must stay"
-    assert check_text(slow, NOW) == "up 3m12s: 200; 20 % of its weight, failed 2 in a row"
+    assert check_text(slow, NOW) == "up 3m12s: 200; slow start: 20 %, failed 2 in a row"
 
 
 STATUS = """\
