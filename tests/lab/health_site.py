@@ -43,7 +43,7 @@ class HealthSite:
         """The real servers."""
         return self.operator.site.real_servers
 
-    def set(self, *options: str, status: int = 0) -> str:
+    def check(self, *options: str, status: int = 0) -> str:
         """lvs health set, with the usual times; what it prints."""
         done = self.operator.lvs("health", "set", KEY, *CHECK, *options, status=status)
         return done.stdout + done.stderr

@@ -5,6 +5,7 @@ The kernel is read in /proc/net/ip_vs, and clients fetch through the VIP all the
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,22 @@ from lab.servers import nginx
 from lab.site import VIP, Site
 from tests.lab.clients import fetching
 from tests.lab.conftest import UsualSite
-from tests.lab.health_site import BOUND, FALL, INTERVAL, KEY, RISE, WRITE, HealthSite, moment, serve, unplug
+from tests.lab.health_site import (
+    BOUND,
+    FALL,
+    INTERVAL,
+    KEY,
+    RISE,
+    TIMEOUT,
+    WRITE,
+    HealthSite,
+    moment,
+    serve,
+    unplug,
+)
 from tests.lab.operator import PORT, Operator
+
+ONE_THIRD = True
 
 ALL = {"rs1", "rs2", "rs3"}
 
@@ -65,38 +80,189 @@ FAULTS: dict[str, tuple[Callable[[HealthSite, str], Callable[[], None]], str]] =
     "it says that it is ill": (fall_ill, "503"),
 }
 
+HTTP = ("--check", "http", "--path", "/health", "--damping-hold", "0")
+FIND_AGAIN = 1.1
+"""Seconds until a host that was unplugged is looked for again by ARP."""
+
+
+@pytest.fixture
+def checked(health: HealthSite) -> Iterator[HealthSite]:
+    """The site, with everybody in; and so it is handed on."""
+    health.check(*HTTP)
+    moment(lambda: health.serving() == ALL, 10)
+    yield health
+    health.operator.lvs("health", "remove", KEY)
+    moment(lambda: health.serving() == ALL, 10)
+
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_found_in_time_and_clients_notice_it_no_longer(health: HealthSite, fault: str) -> None:
+def test_a_fault_is_found_in_time_and_clients_notice_it_no_longer(checked: HealthSite, fault: str) -> None:
     """Out within interval x fall + timeout of the fault, in again within interval x rise + timeout of its end."""
     make, why = FAULTS[fault]
-    health.set("--check", "http", "--path", "/health", "--damping-hold", "0")
-    moment(lambda: health.serving() == ALL, 5)
-    with fetching(health.operator.site.client, VIP, PORT) as clients:
+    with fetching(checked.operator.site.client, VIP, PORT) as clients:
         time.sleep(1)
         begun = time.monotonic()
-        mend = make(health, "rs2")
+        mend = make(checked, "rs2")
         made = time.monotonic()
-        out = moment(lambda: health.weights()["rs2"] == 0, 10)
-        assert health.serving() == ALL - {"rs2"}
-        (shown,) = [
-            line
-            for line in health.operator.lvs("health", "show", KEY).stdout.splitlines()
-            if "104" in line or "105" in line
-        ][1:]
-        assert "down" in shown
-        assert why in shown
+        out = moment(lambda: checked.weights()["rs2"] == 0, 10)
+        assert checked.serving() == ALL - {"rs2"}
+        assert re.search(rf"105:10000 .*down.*{why}", checked.operator.lvs("health", "show", KEY).stdout)
         time.sleep(1.5)
         mend()
         mended = time.monotonic()
-        back = moment(lambda: health.weights()["rs2"] > 0, 10)
+        back = moment(lambda: checked.weights()["rs2"] > 0, 10)
         time.sleep(1)
     assert out - made <= BOUND + WRITE
-    assert (
-        back - mended <= INTERVAL * RISE + BOUND - INTERVAL * FALL + WRITE + 1.1
-    )  # the host itself must be found again
-    assert clients.outside(begun, begun + BOUND + 1 + (made - begun)) == []
+    assert back - mended <= INTERVAL * RISE + TIMEOUT + WRITE + FIND_AGAIN
+    assert clients.outside(begun, made + BOUND + 1) == []
     assert set(clients.answers) == ALL
-    print(
-        f"counted: health: {fault}: out {out - made:.2f} s, back {back - mended:.2f} s, {len(clients.failures)} failed of {clients.answers.total()}"
-    )
+    lost = f"{len(clients.failures)} failed of {clients.answers.total()}"
+    print(f"counted: health: {fault}: out {out - made:.2f} s, back {back - mended:.2f} s, {lost}")
+
+
+def test_when_all_fail_at_once_one_stays_in_and_it_is_said(checked: HealthSite) -> None:
+    for server in checked.servers.values():
+        server.kill()
+    moment(lambda: len(checked.serving()) == 1, BOUND + WRITE)
+    time.sleep(2 * BOUND)
+    assert len(checked.serving()) == 1
+    status = checked.operator.lvs("status")
+    assert "all destinations are down" in status.stdout + status.stderr
+    log = checked.operator.lvs("health", "log", KEY).stdout
+    assert log.count(" down") >= 3
+    for server in checked.servers.values():
+        server.start()
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def test_when_most_fail_the_others_serve_all(checked: HealthSite) -> None:
+    with fetching(checked.operator.site.client, VIP, PORT) as clients:
+        begun = time.monotonic()
+        for name in ("rs1", "rs3"):
+            checked.servers[name].kill()
+        made = time.monotonic()
+        moment(lambda: checked.serving() == {"rs2"}, BOUND + WRITE)
+        time.sleep(1.5)
+        for name in ("rs1", "rs3"):
+            checked.servers[name].start()
+        moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+    assert clients.outside(begun, made + BOUND + 1) == []
+
+
+def test_when_the_directors_own_link_fails_not_all_are_taken_out_and_they_come_back_with_it(
+    checked: HealthSite,
+) -> None:
+    checked.check("--floor", "60%")
+    unplug(checked.director)
+    try:
+        moment(lambda: len(checked.serving()) == 2, BOUND + WRITE)
+        time.sleep(2 * BOUND)
+        assert len(checked.serving()) == 2
+    finally:
+        unplug(checked.director, back=True)
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE + FIND_AGAIN)
+
+
+@pytest.mark.parametrize("period", [0.3, 0.6, 1.2, 2.4])
+def test_what_flaps_is_held_out_and_comes_back_when_it_has_calmed_down(checked: HealthSite, period: float) -> None:
+    """Whatever the period: its weight changes no more often than damping lets it."""
+    checked.check("--damping-falls", "2", "--damping-window", "60", "--damping-hold", "6")
+    host, server = checked.operator.site.host("rs2"), checked.servers["rs2"]
+    changes, last, is_ill = 0, 1, False
+    end = time.monotonic() + 8
+    while time.monotonic() < end:
+        is_ill = not is_ill
+        nginx.change(server, serve(host, status=503 if is_ill else 200))
+        turn = time.monotonic() + period
+        while time.monotonic() < turn:
+            weight = checked.weights()["rs2"]
+            changes, last = changes + (weight != last), weight
+            time.sleep(0.02)
+    nginx.change(server, serve(host))
+    assert changes <= 3  # out, in, and out for as long as it flaps
+    moment(lambda: checked.serving() == ALL, 6 + INTERVAL * RISE + TIMEOUT + WRITE)
+    print(f"counted: health: flapping every {period:g} s: {changes} changes of its weight")
+
+
+def end_agent(health: HealthSite) -> None:
+    """Kill the director's agent and start another, on the same kernel and journal."""
+    agent = health.operator.agents["lb1"]
+    agent.kill()
+    before = health.weights()
+    agent.start()
+    assert health.weights() == before
+    time.sleep(INTERVAL * max(RISE, FALL) + TIMEOUT)
+
+
+def test_an_agent_that_dies_while_all_are_up_leaves_them_in(checked: HealthSite) -> None:
+    end_agent(checked)
+    assert checked.serving() == ALL
+
+
+@pytest.mark.parametrize("effect", ["weight-zero", "remove"])
+def test_an_agent_that_dies_neither_leaves_one_out_nor_puts_a_dead_one_back(checked: HealthSite, effect: str) -> None:
+    checked.check("--effect", effect)
+    checked.servers["rs2"].kill()
+    moment(lambda: checked.serving() == ALL - {"rs2"}, BOUND + WRITE)
+    assert ("rs2" in checked.weights()) == (effect == "weight-zero")
+    end_agent(checked)
+    assert checked.serving() == ALL - {"rs2"}
+    assert "rs2" not in checked.operator.lvs("drift").stdout
+    checked.servers["rs2"].start()
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def test_one_that_recovers_while_no_agent_runs_comes_back_with_the_next(checked: HealthSite) -> None:
+    checked.servers["rs2"].kill()
+    moment(lambda: checked.serving() == ALL - {"rs2"}, BOUND + WRITE)
+    agent = checked.operator.agents["lb1"]
+    agent.kill()
+    checked.servers["rs2"].start()
+    agent.start()
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def test_one_that_dies_while_no_agent_runs_is_taken_out_by_the_next(checked: HealthSite) -> None:
+    agent = checked.operator.agents["lb1"]
+    agent.kill()
+    checked.servers["rs2"].kill()
+    agent.start()
+    moment(lambda: checked.serving() == ALL - {"rs2"}, BOUND + WRITE)
+    checked.servers["rs2"].start()
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def test_a_slow_start_goes_on_through_an_agents_death_and_ends_with_the_whole_weight(checked: HealthSite) -> None:
+    checked.operator.lvs("service", "edit", KEY, "--scheduler", "wrr")
+    checked.operator.lvs("weight", "--vip", f"{VIP}:{PORT}", "--rs", checked.operator.site.host("rs2").ipv4, "40")
+    checked.check("--slow-start", "5")
+    checked.servers["rs2"].kill()
+    moment(lambda: checked.weights()["rs2"] == 0, BOUND + WRITE)
+    checked.servers["rs2"].start()
+    moment(lambda: 0 < checked.weights()["rs2"] < 20, 5)
+    end_agent(checked)
+    assert 0 < checked.weights()["rs2"] <= 40
+    moment(lambda: checked.weights()["rs2"] == 40, 6)
+    assert "rs2" not in checked.operator.lvs("drift").stdout
+
+
+def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_death(checked: HealthSite) -> None:
+    checked.check("--sorry", checked.operator.site.host("rs3").ipv4, "--floor", "0")
+    moment(lambda: checked.serving() == {"rs1", "rs2"}, 2)
+    for name in ("rs1", "rs2"):
+        checked.servers[name].kill()
+    moment(lambda: checked.serving() == {"rs3"}, BOUND + WRITE)
+    assert checked.operator.curl(f"{VIP}:{PORT}/who") != ""
+    end_agent(checked)
+    assert checked.serving() == {"rs3"}
+    for name in ("rs1", "rs2"):
+        checked.servers[name].start()
+    moment(lambda: checked.serving() == {"rs1", "rs2"}, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def test_nothing_is_drift_that_checks_have_done(checked: HealthSite) -> None:
+    checked.servers["rs2"].kill()
+    moment(lambda: checked.serving() == ALL - {"rs2"}, BOUND + WRITE)
+    assert "nothing differs" in checked.operator.lvs("drift").stdout
+    checked.servers["rs2"].start()
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
