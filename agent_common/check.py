@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from agent_common.check_input import (
+    MAX_TEXT,
+    check_header,
+    check_host_name,
+    check_number,
+    check_text,
+    ip_version,
+    is_name,
+    octets,
+)
 from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import check_port
 
 REAL_SERVER_PORT = 9711
 """Where a real server's agent listens, unless a check says otherwise."""
-
-MAX_ITEMS = 20
-"""Of headers, ranges of status codes, expected DNS records, and words of a command."""
-
-MAX_TEXT = 1024
-"""Octets of any text or payload."""
 
 BODY_BYTES = 64 * 1024
 """Octets of an answer's body that are looked at."""
@@ -23,9 +27,13 @@ BODY_BYTES = 64 * 1024
 MAX_COUNT = 100
 """Of checks in a row that pass or fail."""
 
-_HEADERS_OF_OUR_OWN = {"host", "content-length", "transfer-encoding", "connection"}
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+RECORD_TYPES = (
+    *("A", "AAAA", "CAA", "CNAME", "DNSKEY", "DS", "HTTPS", "MX", "NAPTR", "NS", "PTR", "SOA", "SRV", "SSHFP", "SVCB"),
+    *("TLSA", "TXT"),
+)
+"""Of DNS, that can be asked for."""
+
+_ADDRESS_RECORDS = {"A": 4, "AAAA": 6}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,25 +79,30 @@ class HttpCheck:
 
     def check(self, field: str) -> None:
         """Raise InvalidInputError for a request that cannot be sent, or an answer that cannot come."""
-        if not re.fullmatch(r"[A-Za-z]{1,20}", self.method):
-            raise InvalidInputError(f"{field}.method", f"{field}.method: {self.method!r} is no method")
+        if not re.fullmatch(r"[A-Z]{1,20}", self.method):
+            raise InvalidInputError(
+                f"{field}.method",
+                f"{field}.method: {self.method[:80]!r} is no method in capitals, such as GET",
+            )
+        if self.method == "CONNECT":
+            raise InvalidInputError(f"{field}.method", f"{field}.method: CONNECT asks for a tunnel, not for a path")
         if not re.fullmatch(r"/[!-~]*", self.path) or len(self.path) > MAX_TEXT:
             raise InvalidInputError(
                 f"{field}.path", f"{field}.path: {self.path[:80]!r} must begin with / and have no blanks, as in a URL"
             )
         if self.host and not re.fullmatch(r"[!-.0-~]{1,255}", self.host):
             raise InvalidInputError(f"{field}.host", f"{field}.host: {self.host[:80]!r} is no host")
-        _check_number(f"{field}.headers", len(self.headers))
+        check_number(f"{field}.headers", len(self.headers))
         for name, value in self.headers:
-            _check_header(f"{field}.headers", name, value)
-        _check_number(f"{field}.statuses", len(self.statuses))
+            check_header(f"{field}.headers", name, value)
+        check_number(f"{field}.statuses", len(self.statuses))
         for first, last in self.statuses:
-            if not 100 <= first <= last <= 599:
+            if not 200 <= first <= last <= 599:
                 raise InvalidInputError(
-                    f"{field}.statuses", f"{field}.statuses: {first}-{last} is no range of status codes (100 to 599)"
+                    f"{field}.statuses", f"{field}.statuses: {first}-{last} is no range of status codes (200 to 599)"
                 )
-        _check_text(f"{field}.body", self.body.encode())
-        if self.body and self.method.upper() == "HEAD":
+        check_text(f"{field}.body", octets(f"{field}.body", self.body))
+        if self.body and self.method == "HEAD":
             raise InvalidInputError(f"{field}.body", f"{field}.body: an answer to HEAD has none")
         if self.tls is not None:
             self.tls.check(f"{field}.tls")
@@ -104,8 +117,11 @@ class GrpcCheck:
 
     def check(self, field: str) -> None:
         """Raise InvalidInputError for what cannot be asked."""
-        _check_text(f"{field}.service", self.service.encode())
+        check_text(f"{field}.service", octets(f"{field}.service", self.service))
         if self.tls is not None:
+            if not self.tls.verify:
+                name = f"{field}.tls.skip_verification"
+                raise InvalidInputError(name, f"{name}: grpcio always verifies; give a server_name and a ca_file")
             self.tls.check(f"{field}.tls")
 
 
@@ -120,14 +136,21 @@ class DnsCheck:
 
     def check(self, field: str) -> None:
         """Raise InvalidInputError for what is no question."""
-        labels = self.name.removesuffix(".").split(".") if self.name != "." else []
-        if not self.name or len(self.name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        if self.name != "." and not is_name(self.name):
             raise InvalidInputError(f"{field}.name", f"{field}.name: {self.name[:80]!r} is no name to ask for")
-        if not re.fullmatch(r"[A-Z][A-Z0-9]{0,9}", self.type):
-            raise InvalidInputError(f"{field}.type", f"{field}.type: {self.type[:80]!r} is no type, such as A or SOA")
-        _check_number(f"{field}.answers", len(self.answers))
+        if self.type not in RECORD_TYPES:
+            known = ", ".join(RECORD_TYPES)
+            raise InvalidInputError(f"{field}.type", f"{field}.type: {self.type[:80]!r} is not one of {known}")
+        check_number(f"{field}.answers", len(self.answers))
         for each in self.answers:
-            _check_text(f"{field}.answers", each.encode(), empty=False)
+            check_text(f"{field}.answers", octets(f"{field}.answers", each), empty=False)
+            self._check_answer(f"{field}.answers", each)
+
+    def _check_answer(self, field: str, text: str) -> None:
+        """Raise InvalidInputError for an address that is none; other records are for the agent to read."""
+        version = _ADDRESS_RECORDS.get(self.type)
+        if version is not None and ip_version(text) != version:
+            raise InvalidInputError(field, f"{field}: {text[:80]!r} is no IPv{version} address, as {self.type} has")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +162,8 @@ class UdpCheck:
 
     def check(self, field: str) -> None:
         """Raise InvalidInputError for too much."""
-        _check_text(f"{field}.payload", self.payload)
-        _check_text(f"{field}.reply", self.reply or b"")
+        check_text(f"{field}.payload", self.payload)
+        check_text(f"{field}.reply", self.reply or b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +185,7 @@ class SmtpCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptCheck:
-    """A program ends with status 0."""
+    """A program ends with status 0; with a dynamic weight others pass, too."""
 
     argv: tuple[str, ...]
 
@@ -262,16 +285,9 @@ def check_argv(argv: tuple[str, ...], field: str) -> None:
         raise InvalidInputError(field, f"{field}: must begin with a program's whole path; no shell looks for it")
     if any("\0" in word for word in argv):
         raise InvalidInputError(field, f"{field}: a word has a NUL in it")
-    _check_number(field, len(argv))
+    check_number(field, len(argv))
     for word in argv:
-        _check_text(field, word.encode())
-
-
-def check_host_name(name: str, field: str) -> str:
-    """Return a host's name, or an address; raises InvalidInputError."""
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,253}", name):
-        raise InvalidInputError(field, f"{field}: {name[:80]!r} is no host name")
-    return name
+        check_text(field, octets(field, word))
 
 
 def name_in(host: str) -> str:
@@ -285,22 +301,3 @@ def check_seconds(field: str, seconds: float, least: float, most: float) -> None
     """Raise InvalidInputError for a time that is out of range."""
     if not least <= seconds <= most:
         raise InvalidInputError(field, f"{field}: {seconds:g} s is out of range ({least:g} s to {most:g} s)")
-
-
-def _check_number(field: str, number: int) -> None:
-    if number > MAX_ITEMS:
-        raise InvalidInputError(field, f"{field}: {number} are more than {MAX_ITEMS}")
-
-
-def _check_text(field: str, text: bytes, *, empty: bool = True) -> None:
-    if len(text) > MAX_TEXT or not (text or empty):
-        raise InvalidInputError(field, f"{field}: {len(text)} octets are not {0 if empty else 1} to {MAX_TEXT}")
-
-
-def _check_header(field: str, name: str, value: str) -> None:
-    if not _TOKEN.fullmatch(name):
-        raise InvalidInputError(field, f"{field}: {name[:80]!r} is no name of a header")
-    if name.lower() in _HEADERS_OF_OUR_OWN:
-        raise InvalidInputError(field, f"{field}: {name} is set by the check itself")
-    if not re.fullmatch(r"[ -~]*", value) or len(value) > MAX_TEXT:
-        raise InvalidInputError(field, f"{field}: the value of {name} must be printable ASCII, {MAX_TEXT} at most")

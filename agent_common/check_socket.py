@@ -25,6 +25,9 @@ RECEIVE_BYTES = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends a reset, and neither side keeps the connection in TIME_WAIT (socket(7))."""
 
+_RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
+"""IP_RECVERR and IPV6_RECVERR (include/uapi/linux/in.h, in6.h): without it only some ICMP errors are heard of."""
+
 _PLAIN_ERRORS = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
 """What says of itself that there is no connection."""
 
@@ -48,9 +51,12 @@ class CheckSocket:
         self._loop = asyncio.get_running_loop()
         self._address = address
         self._seconds = seconds
+        self._is_stream = kind == socket.SOCK_STREAM
         self.socket = socket.socket(family_of(address), kind | socket.SOCK_NONBLOCK, protocol)
-        if kind == socket.SOCK_STREAM:
+        if self._is_stream:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        else:
+            self.socket.setsockopt(*_RECVERR[address.version], 1)
         self._waiter: asyncio.Future[None] | None = None
         self._is_over = False
         self._timer = self._loop.call_later(seconds, self._end)
@@ -119,8 +125,8 @@ class CheckSocket:
 
     def failure(self, error: OSError) -> str:
         """Say what went wrong on a connection that was made."""
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
-        return f"connected, but no {self.awaits}: {why}" if self.awaits else why
+        is_closed = not self._is_stream and error.errno == errno.ECONNREFUSED  # ICMP has said so
+        return f"{self._missing()}: {'port unreachable' if is_closed else _words(error)}"
 
     async def _until_readable(self) -> None:
         file = self.socket.fileno()
@@ -153,8 +159,11 @@ class CheckSocket:
             self._waiter.set_exception(self._late())
 
     def _late(self) -> LateError:
-        connected = f"connected, but no {self.awaits}" if self.awaits else "no answer"
-        return LateError(f"{connected} within {self._seconds:g} s")
+        return LateError(f"{self._missing()} within {self._seconds:g} s")
+
+    def _missing(self) -> str:
+        lead = "connected, but " if self.awaits and self._is_stream else ""
+        return f"{lead}no {self.awaits or 'answer'}"
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -162,19 +171,37 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-async def over_tcp(target: Target, seconds: float, talk: Callable[[CheckSocket], Awaitable[Answer]]) -> Answer:
+Talk = Callable[[CheckSocket], Awaitable[Answer]]
+"""What is done on a socket that is connected."""
+
+
+async def over_tcp(target: Target, seconds: float, talk: Talk) -> Answer:
     """Connect, and return what a talk over the connection comes to; whatever fails on the way is a failed check."""
+    return await over(lambda: CheckSocket(target.address, seconds), target.port, talk)
+
+
+async def over_udp(target: Target, seconds: float, talk: Talk) -> Answer:
+    """Return what a talk by datagrams comes to; whatever fails on the way, an ICMP error too, is a failed check."""
+    return await over(lambda: CheckSocket(target.address, seconds, socket.SOCK_DGRAM), target.port, talk)
+
+
+async def over(make: Callable[[], CheckSocket], port: int, talk: Talk) -> Answer:
+    """Return what a talk over a socket comes to; whatever fails on the way is a failed check."""
     try:
-        with CheckSocket(target.address, seconds) as connection:
+        with make() as opened:
             try:
-                await connection.connect(target.port)
-                return await talk(connection)
+                await opened.connect(port)
+                return await talk(opened)
             except OSError as error:
-                return Answer(passed=False, detail=connection.failure(error))
+                return Answer(passed=False, detail=opened.failure(error))
     except FailedError as error:
         return Answer(passed=False, detail=str(error))
-    except OSError as error:  # no socket to be had: this host's own trouble
-        return Answer(passed=False, detail=f"cannot open a socket: {os.strerror(error.errno or 0).lower()}")
+    except OSError as error:  # none to be had: this host's own trouble
+        return Answer(passed=False, detail=f"cannot open a socket: {_words(error)}")
+
+
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 def shown(text: str | bytes, longest: int = 120) -> str:

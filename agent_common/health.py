@@ -16,6 +16,7 @@ from agent_common.check import (
     check_seconds,
     kind_name,
 )
+from agent_common.check_input import check_header_name
 from agent_common.destination import MAX_WEIGHT, Destination, DestinationKey, Forwarding
 from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import FirewallMark, VirtualServer
@@ -225,6 +226,11 @@ def _check_dynamic(policy: HealthPolicy) -> None:
         )
     if dynamic.source is WeightSource.HTTP_HEADER and not dynamic.header:
         raise InvalidInputError(f"{name}.http_header", f"{name}.http_header: must be set")
+    if dynamic.header:
+        check_header_name(f"{name}.http_header", dynamic.header)
+    for each in policy.checks():
+        if dynamic.source is WeightSource.HTTP_BODY and isinstance(each.kind, HttpCheck) and each.kind.method == "HEAD":
+            raise InvalidInputError(f"{name}.http_body", f"{name}.http_body: an answer to HEAD has none")
     if not 1 <= dynamic.min_percent <= dynamic.max_percent <= MAX_PERCENT:
         raise InvalidInputError(
             f"{name}.min_percent",

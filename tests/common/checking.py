@@ -51,7 +51,7 @@ async def ask(
     while (open_files() - files or asyncio.all_tasks() - tasks) and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.005)  # the server, in the same process, ends a turn later
     assert not open_files() - files
-    assert not asyncio.all_tasks() - tasks
+    assert not asyncio.all_tasks() - tasks, asyncio.all_tasks() - tasks
     return answer
 
 

@@ -75,7 +75,7 @@ class StatusRange(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     first: _builtins.int
-    """The first, 100 to 599."""
+    """The first, 200 to 599."""
     last: _builtins.int
     """The last, not below the first."""
     def __init__(
@@ -132,7 +132,7 @@ class HttpCheck(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     TLS_FIELD_NUMBER: _builtins.int
     method: _builtins.str
-    """Method: letters only. Empty: GET."""
+    """Method, in capitals; not CONNECT. Empty: GET."""
     path: _builtins.str
     """Path with its query; begins with a slash. Empty: "/"."""
     host: _builtins.str
@@ -182,7 +182,7 @@ class GrpcCheck(_message.Message):
     """Service that is asked about. Empty: the server as a whole."""
     @_builtins.property
     def tls(self) -> Global___CheckTls:
-        """With TLS. Not set: plaintext."""
+        """With TLS; skip_verification cannot be set here, and server_name must be. Not set: plaintext."""
 
     def __init__(
         self,
@@ -211,7 +211,7 @@ class DnsCheck(_message.Message):
     name: _builtins.str
     """Name that is asked for."""
     type: _builtins.str
-    """Type of the record, such as A, AAAA, SOA or TXT. Empty: A."""
+    """Type of the record: A, AAAA, CAA, CNAME, DNSKEY, DS, HTTPS, MX, NAPTR, NS, PTR, SOA, SRV, SSHFP, SVCB, TLSA or TXT. Empty: A."""
     tcp: _builtins.bool
     """Ask over TCP."""
     @_builtins.property

@@ -169,7 +169,9 @@ class DynamicWeight(_message.Message):
     http_body: _builtins.bool
     """http: the body, which is a whole number."""
     script_status: _builtins.bool
-    """script: exit status 2 to 255 passes, and means as many percent, less 2."""
+    """script: exit status 2 to 255 passes, and means as many percent, less 2; but 126 and 127, which say that a program
+    could not be run, fail. 0 passes, and says nothing of the weight.
+    """
     min_percent: _builtins.int
     """The least, 1 to 1000 percent. 0: 10."""
     max_percent: _builtins.int
