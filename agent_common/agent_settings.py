@@ -18,12 +18,16 @@ from agent_common.settings import Value, load, named_file
 from agent_common.version import VERSION
 from agent_common.virtual_server import FirewallMark, parse_key, parse_unicast
 
+DIRECTOR = "lvs-director"
+"""The program that has settings beside those of both."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """Where an agent listens and keeps its state; no TLS files mean plaintext. enforce: repair drift without asking.
 
     groups may open the local sockets of their roles. operator_vips: operators who may change some VIPs only.
+    script_dir: where programs lie that checks may run; a director's.
     """
 
     listen: tuple[Endpoint, ...]
@@ -34,6 +38,7 @@ class AgentSettings:
     deny_list: DenyList = field(default_factory=lambda: DenyList(None))
     operator_vips: Mapping[str, frozenset[str]] = field(default_factory=dict)
     enforce: bool = False
+    script_dir: Path | None = None
     failpoints: bool = False
 
     def failpoints_of(self, agent: str) -> Failpoints:
@@ -58,6 +63,8 @@ def read_settings(program: str, default_port: int, arguments: Sequence[str]) -> 
         "socket_group": (),
         "operator_vips": (),
     }
+    if program == DIRECTOR:
+        defaults["script_dir"] = ""
     flags = {key: getattr(given, key) for key in defaults}
     for key in ("listen", "socket_group", "operator_vips"):
         flags[key] = tuple(flags[key]) if flags[key] else None
@@ -109,6 +116,10 @@ def make_parser(program: str, default_port: int) -> argparse.ArgumentParser:
         metavar="NAME=VIP[,VIP]",
         help="repeatable: the operator of this name may change these VIPs only (addresses, or fwmark/N)",
     )
+    if program == DIRECTOR:
+        parser.add_argument(
+            "--script-dir", metavar="DIR", help="folder whose programs health checks may run; default: none"
+        )
     parser.add_argument("--failpoints", action="store_true", help="for tests: die where DIR/failpoint says")
     parser.add_argument("--version", action="version", version=f"{program} {VERSION}")
     return parser
@@ -129,7 +140,15 @@ def _check(values: dict[str, Value], default_port: int) -> AgentSettings:
         deny_list=DenyList(Path(str(values["deny_serials"])) if values["deny_serials"] else None),
         operator_vips=_operator_vips(_texts(values, "operator_vips"), "operator_vips"),
         enforce=bool(values["enforce"]),
+        script_dir=_script_dir(str(values.get("script_dir", ""))),
     )
+
+
+def _script_dir(text: str) -> Path | None:
+    """Return the folder, if one is set; whether it is there is asked whenever a program of it is to run."""
+    if text and not text.startswith("/"):
+        raise InvalidInputError("script_dir", f"script_dir: {text!r} is not a whole path")
+    return Path(text) if text else None
 
 
 def _texts(values: Mapping[str, Value], key: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_common.check import Kind
-from agent_common.checker import Answer, Checker, Target
+from agent_common.checker import Answer, Target
 from agent_common.checks import NetworkChecks
 from agent_common.virtual_server import parse_key
 
@@ -30,6 +30,9 @@ PLENTY = 5.0
 GRACE = 0.5
 """A check ends so long after its time at the latest, on a busy machine; a few milliseconds on an idle one."""
 
+Made = Callable[[Any, Target, float], Awaitable[Answer]]
+"""A checker, or one that makes but one kind of check."""
+
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -39,7 +42,7 @@ def target(port: int, address: str = "127.0.0.1", **more: Any) -> Target:
 
 
 async def ask(
-    kind: Kind, where: int | Target, seconds: float = PLENTY, checker: Checker | None = None, **more: Any
+    kind: Kind, where: int | Target, seconds: float = PLENTY, checker: Made | None = None, **more: Any
 ) -> Answer:
     """Make one check; fail if it takes too long, or leaves a file or a task behind."""
     asked = where if isinstance(where, Target) else target(where, **more)

@@ -20,7 +20,7 @@ needs_raw = pytest.mark.skipif(not is_root(), reason="needs root: a raw socket, 
 
 
 async def ping(address: str, seconds: float = 5.0) -> Answer:
-    return await ask(ICMP, target(0, address), seconds, check_icmp)  # type: ignore[arg-type]  # of one kind
+    return await ask(ICMP, target(0, address), seconds, check_icmp)
 
 
 @needs_raw
