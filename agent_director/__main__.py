@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from agent_common.audit_service import AuditServicer
 from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
-from agent_common.checker import Answer
+from agent_common.check_script import Scripts
 from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
@@ -271,14 +271,6 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     )
 
 
-def _no_scripts(argv: Sequence[str]) -> None:
-    raise RefusedError(f"cannot run {argv[0]}: programs are off (script_dir)", Reason.SCRIPT_NOT_ALLOWED)
-
-
-async def _no_command(argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Answer:
-    return Answer(passed=False, detail="programs are off (script_dir)")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """What checks destinations, and what is served of it."""
@@ -297,12 +289,12 @@ def _wire_health(
     virtual_servers: VirtualServers,
     destinations: Destinations,
 ) -> Health:
-    checker = NetworkChecks()
+    checker, scripts = NetworkChecks(), Scripts(settings.script_dir)
     log = HealthLog(open_events(settings.state_dir))
     standings = Standings(kernel.ipvs, kernel.state, records, destinations)
     return Health(
-        healths=Healths(records, virtual_servers, destinations, _no_scripts),
-        watch=HealthWatch(kernel.ipvs, records, destinations, standings, worker.ahead, checker, log, _no_command),
+        healths=Healths(records, virtual_servers, destinations, scripts.allowed),
+        watch=HealthWatch(kernel.ipvs, records, destinations, standings, worker.ahead, checker, log, scripts.run),
         gate=HealthGate(records, destinations, checker, worker),
         log=log,
     )

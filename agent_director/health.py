@@ -25,8 +25,8 @@ from agent_director.virtual_server import VirtualServers
 NONE = "none"
 """The etag of a policy that is not there."""
 
-Allowed = Callable[[Sequence[str]], None]
-"""Raises RefusedError for a command that may not be run."""
+Allowed = Callable[[Sequence[str], str], None]
+"""Raises RefusedError, which names the field, for a command that may not be run."""
 
 
 class Healths:
@@ -65,8 +65,8 @@ class Healths:
             )
         statuses = self._destinations.list_all(key)
         wanted.validate_for(server, [each.destination for each in statuses if each.managed])
-        for _, argv in wanted.commands():
-            self._allowed(argv)
+        for field, argv in wanted.commands():
+            self._allowed(argv, field)
         current = self._records.policy(key)
         _check_etag(request.etag, current, key)
         change = _change(key, current, wanted, f"check {key} by {kind_name(wanted.check.kind)}")

@@ -15,10 +15,11 @@ from functools import partial
 from lvsagent.v1 import health_pb2
 
 from agent_common.check import Check
-from agent_common.checker import Answer, Checker
+from agent_common.checker import Checker
 from agent_common.destination import WHOLE, Destination, DestinationHealth, DestinationKey
 from agent_common.errors import LvsError
 from agent_common.health import Effect, HealthPolicy
+from agent_common.program import Ran
 from agent_common.virtual_server import VirtualServerKey
 from agent_common.worker import Run, to_its_end
 from agent_director.check_pace import Pace
@@ -39,8 +40,8 @@ _RETRY_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
-RunCommand = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Answer]]
-"""Runs a program with an environment, for so many seconds at most."""
+RunCommand = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Ran]]
+"""Runs a program with an environment, for so many seconds at most; raises RefusedError for one that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,9 +270,14 @@ class HealthWatch:
 
     async def _command(self, argv: Sequence[str], key: VirtualServerKey, *, has_quorum: bool) -> None:
         environment = {"LVS_VIRTUAL_SERVER": str(key), "LVS_QUORUM": "up" if has_quorum else "down"}
-        answer = await self._run_command(argv, environment, COMMAND_SECONDS)
-        if not answer.passed:
-            _log.warning("health: command %s of %s failed: %s", argv[0], key, answer.detail)
+        try:
+            ran = await self._run_command(argv, environment, COMMAND_SECONDS)
+        except LvsError as error:
+            _log.warning("health: %s: %s", key, error.message)
+            return
+        if ran.status != 0:
+            said = ran.line if ran.status is None else f"status {ran.status}: {ran.line}"
+            _log.warning("health: command %s of %s failed: %s", argv[0], key, said)
 
     async def _write(self) -> None:
         """Bring what is wanted into the kernel, all of it at once, and tell what came of it."""

@@ -10,16 +10,17 @@ from typing import TypeVar
 
 from agent_common.address import InterfaceAddress
 from agent_common.changes import Changes
-from agent_common.checker import Answer, Checker
+from agent_common.checker import Checker
 from agent_common.drift_watch import DriftWatch
 from agent_common.endpoint import Endpoint
 from agent_common.fake_address import FakeAddresses
-from agent_common.fake_checker import PASSED, FakeChecker
+from agent_common.fake_checker import FakeChecker
 from agent_common.fake_sockets import FakeSockets
 from agent_common.fake_state import FakeState
 from agent_common.held_vip import HeldVips
 from agent_common.locks import Locks
 from agent_common.neighbours import Neighbours, NoNeighbours
+from agent_common.program import Ran
 from agent_common.repair import Repairs
 from agent_common.restore import Problems
 from agent_common.state import if_intact
@@ -142,7 +143,7 @@ class DirectorHost:
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations, self.health)
         self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
         self.tables = Tables(self.ipvs, self.state, self.virtual_servers, self.destinations, self.shadow, self.health)
-        self.healths = Healths(self.health, self.virtual_servers, self.destinations, lambda argv: None)
+        self.healths = Healths(self.health, self.virtual_servers, self.destinations, lambda argv, field: None)
         self.resources = DirectorResources(
             self.virtual_servers, self.destinations, self.tables, self.vips, self.settings, self.healths
         )
@@ -187,10 +188,10 @@ class DirectorHost:
             pace,
         )
 
-    async def run_command(self, argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Answer:
+    async def run_command(self, argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ran:
         """Note a command that the agent would run."""
         self.commands.append(tuple(argv))
-        return PASSED
+        return Ran(status=0)
 
     def identify(self, agent_id: str) -> None:
         """Be the agent of this name."""
