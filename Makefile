@@ -57,11 +57,13 @@ $(GEN)/ready: constraints-gen.txt
 	$(GEN)/bin/pip install --quiet --disable-pip-version-check --requirement constraints-gen.txt
 	touch $@
 
-bench: setup ## how long lvs takes to start, what one add-backend costs, and a whole table beside ipvsadm -R
+bench: setup ## start, one add-backend, a whole table beside ipvsadm -R, and health checks beside keepalived
 	$(BIN)/python -m bench.start_up
 	$(BIN)/python -m bench.journal
 	$(GUEST) --timeout 240 -- python -m bench.add_backend
 	$(GUEST) --timeout 600 -- python -m bench.table
+	$(BIN)/python -m bench.health
+	$(GUEST) --timeout 600 -- python -m bench.health_beside
 
 deb: setup ## dist/lvs-agents_VERSION_ARCH.deb, for the distribution on which it is built; without root
 	packaging/deb/build $(BIN)/python dist
