@@ -6,8 +6,8 @@ Whether a destination drains, and the weight that waits for its end, are in the 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 
@@ -18,20 +18,18 @@ from agent_common.changes import Outcome, Reverted
 from agent_common.destination import (
     WHOLE,
     Destination,
-    DestinationHealth,
     DestinationKey,
     DestinationStatus,
     Forwarding,
     Standing,
     Tunnel,
-    destination_order,
     effective,
     forwarding_name,
 )
 from agent_common.errors import ConflictError, InvalidInputError, NotFoundError, Reason
 from agent_common.health import Effect
 from agent_common.operation import Change
-from agent_common.state import Body, State
+from agent_common.state import State
 from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
     describe_repair,
@@ -43,12 +41,12 @@ from agent_director.destination_change import (
     sides,
     taking_connections,
 )
-from agent_director.destination_record import read_config, read_intent, record_body, record_name
-from agent_director.health_records import HealthRecords, Stood
+from agent_director.destination_record import KIND, read_config, read_intent, record_body, record_name
+from agent_director.destination_view import DestinationView, Report
+from agent_director.health_records import HealthRecords
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 
-_KIND = "destination"
 _LEFTOVER = "leftover"
 _FIELDS = {
     "forwarding_method": "forwarding",
@@ -58,9 +56,6 @@ _FIELDS = {
     "lower_threshold": "lower_threshold",
     "tunnel": "tunnel",
 }
-
-Report = Callable[[VirtualServerKey, DestinationKey], DestinationHealth | None]
-"""Says what the checks of a destination say; None for one that has none."""
 
 _Wanted = tuple[VirtualServerKey, DestinationKey, Destination | None, bool]
 
@@ -72,27 +67,18 @@ class Destinations:
         self._ipvs = ipvs
         self._state = state
         self._health = health
-        self._report = report or self._health.report
+        self._view = DestinationView(ipvs, state, health, report or health.report)
 
     def get(self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False) -> DestinationStatus:
         """Return a destination; raises NotFoundError."""
-        status = self._find(server, key, statistics=statistics)
+        status = self._view.find(server, key, statistics=statistics)
         if status is None:
             raise missing_destination(server, key)
         return status
 
     def list_all(self, server: VirtualServerKey, *, statistics: bool = False) -> list[DestinationStatus]:
         """Return the destinations of a virtual server in the order of their keys, or with their counters."""
-        begin = record_name(server, "")
-        records = self._state.list(_KIND, begin)
-        statuses = self._ipvs.destinations(server, statistics=statistics)
-        if records:
-            health = self._health_in(server)
-            statuses = [
-                self._joined(status, records.get(f"{begin}{status.destination.key}"), health) for status in statuses
-            ]
-            statuses += self._absent(server, statuses, records, health)
-        return sorted(statuses, key=lambda status: destination_order(status.destination.key))
+        return self._view.list_all(server, statistics=statistics)
 
     def plan_create(self, request: destination_pb2.CreateDestinationRequest, earlier: Sequence[Change]) -> Change:
         """Plan to add it, or nothing if it is there and equal in what is set."""
@@ -100,7 +86,7 @@ class Destinations:
         wanted = wire.unpack_destination(request.destination).check(server)
         if wanted.draining:
             raise InvalidInputError("draining", "draining: a new destination cannot drain")
-        current = self._find(server, wanted.key)
+        current = self._view.find(server, wanted.key)
         if current is None:
             check_unicast(wanted.key.address, "destination.key.address")
             if not self._has_server(server, earlier):
@@ -120,7 +106,7 @@ class Destinations:
         server = wire.unpack_key(request.virtual_server, "virtual_server")
         wanted = wire.unpack_destination(request.destination)
         mask = check_mask(request.update_mask.paths, tuple(_FIELDS))
-        current = self._find(server, wanted.key)
+        current = self._view.find(server, wanted.key)
         if current is None:
             if not request.allow_missing:
                 raise missing_destination(server, wanted.key)
@@ -147,7 +133,7 @@ class Destinations:
         """Plan to remove it."""
         server = wire.unpack_key(request.virtual_server, "virtual_server")
         key = wire.unpack_destination_key(request.destination, "destination")
-        current = self._find(server, key)
+        current = self._view.find(server, key)
         if current is None and not request.allow_missing:
             raise missing_destination(server, key)
         before = current.destination if current else None
@@ -189,7 +175,7 @@ class Destinations:
         wanted = self._committed(server, key)
         if wanted is None:
             raise missing_destination(server, key)
-        current = self._find(server, key)
+        current = self._view.find(server, key)
         if current is None and not (has_server or self._has_server(server, ())):
             raise NotFoundError(f"there is no virtual server {server}", Reason.VIRTUAL_SERVER_NOT_FOUND)
         before = current.destination if current else None
@@ -231,7 +217,7 @@ class Destinations:
         either = after or before
         if either is None:
             return Reverted(outcome=Outcome.NOTHING)
-        current = self._find(server, either.key)
+        current = self._view.find(server, either.key)
         if change.adopted:
             self._disown(server, either)
             return Reverted(outcome=Outcome.REVERTED, details=(f"{either.key} in {server} is foreign again",))
@@ -251,26 +237,26 @@ class Destinations:
 
     def forget_all(self, server: VirtualServerKey) -> None:
         """Drop the records of a virtual server's destinations, which are gone with it."""
-        for name in self._state.list(_KIND, record_name(server, "")):
-            self._state.delete(_KIND, name)
+        for name in self._state.list(KIND, record_name(server, "")):
+            self._state.delete(KIND, name)
         self._health.forget_all(server)
 
     def committed(self) -> dict[VirtualServerKey, list[Destination]]:
         """Return the destinations of ours that shall be there, by their virtual servers."""
         found: dict[VirtualServerKey, list[Destination]] = {}
-        for body in self._state.bodies(_KIND):
+        for body in self._state.bodies(KIND):
             if body["managed"]:
                 found.setdefault(parse_key(body["server"]), []).append(read_config(body["config"]))
         return found
 
     def committed_in(self, server: VirtualServerKey) -> dict[DestinationKey, Destination]:
         """Return the destinations of ours that shall be there in one virtual server."""
-        bodies = self._state.list(_KIND, record_name(server, "")).values()
+        bodies = self._state.list(KIND, record_name(server, "")).values()
         found = [read_config(body["config"]) for body in bodies if body["managed"]]
         return {each.key: each for each in found}
 
     def _committed(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
-        body = self._state.get(_KIND, record_name(server, key))
+        body = self._state.get(KIND, record_name(server, key))
         return read_config(body["config"]) if body is not None and body["managed"] else None
 
     def put_back(self, server: VirtualServerKey, status: DestinationStatus) -> None:
@@ -287,7 +273,7 @@ class Destinations:
     ) -> None:
         if after is None:
             if before is not None:
-                if not self._health.standing(server, before.key).removed or self._in_kernel(server, before.key):
+                if not self._health.standing(server, before.key).removed or self._view.in_kernel(server, before.key):
                     self._ipvs.remove_destination(server, before.key)
                 self._record(server, None, before.key, new=False)
             return
@@ -296,13 +282,13 @@ class Destinations:
         self._record(server, after, after.key, new=before is None and not foreign)
         standing = self._health.standing(server, after.key)
         if standing.removed:
-            if self._in_kernel(server, after.key) is not None:
+            if self._view.in_kernel(server, after.key) is not None:
                 self._ipvs.remove_destination(server, after.key)
         elif before is None:
             self._ipvs.add_destination(server, effective(after, standing))
         else:
             self._ipvs.edit_destination(server, effective(after, standing))
-        if not is_exactly(self._find(server, after.key), after, standing):
+        if not is_exactly(self._view.find(server, after.key), after, standing):
             raise ConflictError(
                 f"{after.key} of {server} is not as it was written: somebody changes it too", Reason.CHANGED_MEANWHILE
             )
@@ -310,7 +296,7 @@ class Destinations:
     def _adopt(self, server: VirtualServerKey, destination: Destination) -> None:
         """Record it as ours; raises ConflictError if it is not as it was planned any more."""
         standing = self._health.standing(server, destination.key)
-        if not is_exactly(self._find(server, destination.key), destination, standing):
+        if not is_exactly(self._view.find(server, destination.key), destination, standing):
             raise ConflictError(
                 f"{destination.key} of {server} is not as it was read: somebody changes it", Reason.CHANGED_MEANWHILE
             )
@@ -318,7 +304,7 @@ class Destinations:
 
     def _disown(self, server: VirtualServerKey, destination: Destination) -> None:
         """Make it foreign again; the weight that waits for the end of its drain stays known."""
-        self._state.delete(_KIND, record_name(server, destination.key))
+        self._state.delete(KIND, record_name(server, destination.key))
         self._record(server, destination, destination.key, new=False)
 
     def _note(self, server: VirtualServerKey, address: str, *, left: bool) -> None:
@@ -332,7 +318,7 @@ class Destinations:
         self, server: VirtualServerKey, destination: Destination | None, key: DestinationKey, *, new: bool
     ) -> None:
         """Put on disk, before the kernel is touched, who made it and the weight that waits for the end of a drain."""
-        record = self._state.get(_KIND, record_name(server, key))
+        record = self._state.get(KIND, record_name(server, key))
         self.set_record(server, key, destination, managed=new or bool(record and record["managed"]))
 
     def set_record(
@@ -348,7 +334,7 @@ class Destinations:
         for is_kept, group in groupby(wanted, _is_kept):
             if is_kept:
                 self._state.put_all(
-                    _KIND,
+                    KIND,
                     (
                         (record_name(text(server), key), record_body(text(server), destination, managed=managed))
                         for server, key, destination, managed in group
@@ -357,7 +343,7 @@ class Destinations:
                 )
             else:
                 for server, key, _, _ in group:
-                    self._state.delete(_KIND, record_name(text(server), key))
+                    self._state.delete(KIND, record_name(text(server), key))
                     self._health.forget(server, key)
         if self._health.policies():
             for server in dict.fromkeys(server for server, _, _, _ in wanted):
@@ -367,87 +353,14 @@ class Destinations:
         """Whether an agent died between record and kernel: each of the two is as before or as after."""
         if before is None or after is None:
             return False
-        there = self._in_kernel(server, after.key)
+        there = self._view.in_kernel(server, after.key)
         standing = self._health.standing(server, after.key)
-        record = self._state.get(_KIND, record_name(server, after.key))
+        record = self._state.get(KIND, record_name(server, after.key))
         recorded = read_intent(record) if record else None
         return any(
             standing.removed if there is None else there.destination == effective(side, standing)
             for side in (before, after)
         ) and recorded in [(side.weight, side.draining) for side in (before, after)]
-
-    def _find(
-        self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False
-    ) -> DestinationStatus | None:
-        status = self._in_kernel(server, key, statistics=statistics)
-        body = self._state.get(_KIND, record_name(server, key))
-        health = self._health_in(server)
-        if status is not None:
-            return self._joined(status, body, health)
-        records = {} if body is None else {record_name(server, key): body}
-        return next(iter(self._absent(server, (), records, health)), None)
-
-    def _in_kernel(
-        self, server: VirtualServerKey, key: DestinationKey, *, statistics: bool = False
-    ) -> DestinationStatus | None:
-        statuses = self._ipvs.destinations(server, statistics=statistics)
-        return next((each for each in statuses if each.destination.key == key), None)
-
-    def _health_in(self, server: VirtualServerKey) -> _Health:
-        stood = self._health.stood(server)
-        is_checked = self._health.policy(server) is not None
-        return _Health(stood=stood, report=(lambda key: self._report(server, key)) if is_checked else None)
-
-    def _joined(self, status: DestinationStatus, body: Body | None, health: _Health) -> DestinationStatus:
-        """Join what the kernel says with what is on record.
-
-        A drain that somebody ended by hand is over, and one that is out and got a weight by hand has that weight.
-        """
-        if body is None:
-            return status
-        destination = status.destination
-        weight, draining = read_intent(body)
-        standing = health.standing(destination.key) if health.stood else WHOLE
-        if draining or standing is not WHOLE:
-            meant = replace(destination, weight=weight, draining=draining)
-            if effective(meant, standing).weight == status.current_weight:
-                destination = meant
-        managed = bool(body["managed"])
-        return DestinationStatus(  # not `replace`, which takes twice as long: there are thousands
-            destination=destination,
-            current_weight=status.current_weight,
-            active=status.active,
-            inactive=status.inactive,
-            persistent=status.persistent,
-            managed=managed,
-            statistics=status.statistics,
-            health=health.report(destination.key) if managed and health.report is not None else None,
-        )
-
-    def _absent(
-        self,
-        server: VirtualServerKey,
-        there: Iterable[DestinationStatus],
-        records: Mapping[str, Body],
-        health: _Health,
-    ) -> list[DestinationStatus]:
-        """Return the destinations that are on record and not in the kernel, because they are out by removal."""
-        present = {status.destination.key for status in there}
-        missing = [key for key, each in health.stood.items() if each.standing.removed and key not in present]
-        return [
-            DestinationStatus(
-                destination=read_config(records[name]["config"]),
-                current_weight=0,
-                active=0,
-                inactive=0,
-                persistent=0,
-                managed=True,
-                health=health.report(key) if health.report is not None else None,
-                absent=True,
-            )
-            for key in missing
-            if (name := record_name(server, key)) in records
-        ]
 
     def begin(self, wanted: Sequence[tuple[VirtualServerKey, DestinationKey]]) -> None:
         """Say how destinations that are new stand until their checks have said enough."""
@@ -478,17 +391,6 @@ class Destinations:
             for change in earlier
         )
         return planned or self._ipvs.virtual_server(server) is not None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Health:
-    """How the destinations of one virtual server stand, and what says more; report None: nothing is checked there."""
-
-    stood: Mapping[DestinationKey, Stood]
-    report: Callable[[DestinationKey], DestinationHealth | None] | None
-
-    def standing(self, key: DestinationKey) -> Standing:
-        return self.stood[key].standing if key in self.stood else WHOLE
 
 
 def _is_kept(wanted: _Wanted) -> bool:

@@ -12,6 +12,9 @@ from agent_common.records import from_record, to_record
 from agent_common.state import Body
 from agent_common.virtual_server import VirtualServerKey, parse_address
 
+KIND = "destination"
+"""Of the records."""
+
 _METHOD_NAMES = {
     each: destination_pb2.ForwardingMethod.Name(wire.pack_enum(wire.FORWARDINGS, each)) for each in Forwarding
 }
