@@ -45,7 +45,7 @@ async def check_grpc(kind: GrpcCheck, target: Target, seconds: float, contexts: 
         why = await _why_unavailable(kind, target, end - loop.time(), contexts)
         if loop.time() >= end:
             why = f"no answer within {seconds:g} s"
-        return Answer(passed=False, detail=why or f"no gRPC: {shown(_last(error))}")
+        return Answer(passed=False, detail=why or f"no gRPC: {grpc_problem(error)}")
     finally:
         await channel.close()
 
@@ -95,10 +95,10 @@ def _roots(tls: Tls) -> bytes | None:
         raise FailedError(f"cannot read the CA file {tls.ca_file}: {error.strerror}") from error
 
 
-def _last(error: grpc.aio.AioRpcError) -> str:
-    """Return what went wrong, without the address that was asked."""
+def grpc_problem(error: grpc.aio.AioRpcError) -> str:
+    """Return what gRPC says of a failure, without the address that was asked."""
     said = (error.details() or "").rpartition("last error: ")[2]
-    return re.sub(r"ipv[46]:\S+ ", "", said)
+    return shown(re.sub(r"ipv[46]:\S+ ", "", said))
 
 
 def _failure(kind: GrpcCheck, error: grpc.aio.AioRpcError, seconds: float) -> str:
@@ -110,7 +110,7 @@ def _failure(kind: GrpcCheck, error: grpc.aio.AioRpcError, seconds: float) -> st
         case grpc.StatusCode.NOT_FOUND:
             return f"the server does not know the service {shown(kind.service)!r}"
         case code:
-            return f"{code.name}: {shown(error.details() or '')}"
+            return f"{code.name}: {grpc_problem(error)}"
 
 
 async def _why_unavailable(kind: GrpcCheck, target: Target, seconds: float, contexts: TlsContexts) -> str:

@@ -12,7 +12,7 @@ from agent_common.endpoint import file_mark
 
 # X509_V_ERR_... of openssl/x509_vfy.h
 _SELF_SIGNED, _SELF_SIGNED_IN_CHAIN = 18, 19
-_UNKNOWN_CA = (2, 20, 21)
+_UNKNOWN_CA = (2, 7, 20, 21)  # 7: the signature is that of another CA with the same name
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _WRONG_NAME = (62, 64)
 

@@ -21,10 +21,12 @@ class FakeChecker:
         self.answers: dict[IpAddress, Answer] = {}
         self.hung: set[IpAddress] = set()
         self.asked: Counter[IpAddress] = Counter()
+        self.last: tuple[Kind, Target, float] | None = None
 
     async def __call__(self, kind: Kind, target: Target, seconds: float) -> Answer:
         """Return the answer for the target's address."""
         self.asked[target.address] += 1
+        self.last = kind, target, seconds
         if target.address in self.hung:
             await asyncio.sleep(seconds)
             return Answer(passed=False, detail=f"no answer within {seconds:g} s")

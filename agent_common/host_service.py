@@ -18,9 +18,9 @@ from agent_common.address import Addresses
 from agent_common.errors import ExhaustedError, InvalidInputError, NotFoundError, Reason
 from agent_common.gate import call
 from agent_common.handlers import Context
+from agent_common.listening import Listeners
 from agent_common.procfs_settings import forwarding_settings
-from agent_common.procfs_sockets import accepts_tcp
-from agent_common.sockets import Binding, Sockets, listening_on
+from agent_common.sockets import Sockets
 from agent_common.version import VERSION
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServerKey, check_port, parse_address
 from agent_common.worker import Run
@@ -35,7 +35,6 @@ MAX_ROUTES = 256
 MAX_WAITING = 64
 """So many may wait at a time for something that listens: each asks four times a second."""
 
-_CONNECT_SECONDS = 1.0
 _PAUSE_SECONDS = 0.25
 
 
@@ -70,7 +69,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         self._read_server = read_server
         self._identity = identity
         self._addresses = addresses
-        self._sockets = sockets
+        self._listeners = Listeners(addresses, sockets, run)
         self._ipvs_version = ipvs_version
         self._leftovers = leftovers
         self._problems = problems
@@ -116,24 +115,10 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             await asyncio.sleep(min(_PAUSE_SECONDS, left))
 
     async def _look(self, protocol: Protocol, address: IpAddress, port: int) -> host_service_pb2.CheckListenerResponse:
-        listeners, is_here = await self._run(
-            lambda: (self._sockets.listeners(protocol), self._addresses.route_to(address).local)
+        found = await self._listeners.look(protocol, address, port)
+        return host_service_pb2.CheckListenerResponse(
+            listening=found.listening, wildcard=found.wildcard, detail=found.detail
         )
-        if not is_here:  # nobody shall have this host knock at others' doors
-            return host_service_pb2.CheckListenerResponse(detail=f"{address} is not an address of this host")
-        binding = listening_on(listeners, protocol, address, port)
-        response = host_service_pb2.CheckListenerResponse(
-            listening=binding is not Binding.NONE, wildcard=binding is Binding.WILDCARD
-        )
-        if protocol is Protocol.TCP:
-            acceptance = await accepts_tcp(address, port, _CONNECT_SECONDS)
-            response.listening, response.detail = acceptance.accepted, acceptance.detail
-        if not response.listening:
-            elsewhere = sorted({str(each.address) for each in listeners if each.port == port})
-            if elsewhere:
-                response.detail = f"something listens on port {port} of {', '.join(elsewhere)} only"
-            response.detail = response.detail or f"no {protocol.name} socket is bound to port {port}"
-        return response
 
     def _read(self, request: host_service_pb2.GetHostRequest) -> host_service_pb2.GetHostResponse:
         if len(request.routes_to) > MAX_ROUTES:  # each is a question to the kernel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import os
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent_common.check_socket import CheckSocket, FailedError
 from agent_common.errors import InternalError, Reason, RefusedError
 from agent_common.sockets import Acceptance, Connection, Listener
 from agent_common.virtual_server import IpAddress, Protocol
@@ -128,15 +128,12 @@ def _connection(local: str, remote: str) -> Connection:
 
 
 async def accepts_tcp(address: IpAddress, port: int, seconds: float) -> Acceptance:
-    """Connect and close again; the detail says why it was not accepted within so many seconds."""
+    """Connect and reset the connection; the detail says why it was not accepted within so many seconds."""
     try:
-        async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(str(address), port)
-    except TimeoutError:
-        return Acceptance(accepted=False, detail=f"no answer within {seconds:g} s")
+        with CheckSocket(address, seconds) as connection:
+            await connection.connect(port)
+    except FailedError as error:
+        return Acceptance(accepted=False, detail=str(error))
     except OSError as error:
-        return Acceptance(accepted=False, detail=os.strerror(error.errno).lower() if error.errno else str(error))
-    writer.close()
-    with contextlib.suppress(OSError):  # the other side may have reset it meanwhile; it did accept
-        await writer.wait_closed()
+        return Acceptance(accepted=False, detail=f"cannot open a socket: {os.strerror(error.errno or 0).lower()}")
     return Acceptance(accepted=True)

@@ -39,7 +39,7 @@ def unpack_policy(message: health_pb2.HealthPolicy) -> HealthPolicy:
         start=unpack_enum(STARTS, message.start, "policy.start") if message.start else Start.DOWN,
         effect=unpack_enum(EFFECTS, message.effect, "policy.effect") if message.effect else None,
         slow_start=seconds_of(message, "slow_start", 0.0),
-        dynamic_weight=_unpack_dynamic(message.dynamic_weight) if message.HasField("dynamic_weight") else None,
+        dynamic_weight=unpack_dynamic(message.dynamic_weight) if message.HasField("dynamic_weight") else None,
         quorum=message.quorum or 1,
         hysteresis=message.hysteresis,
         up_command=tuple(message.up_command),
@@ -82,7 +82,7 @@ def pack_policy(policy: HealthPolicy) -> health_pb2.HealthPolicy:
     if policy.slow_start:
         message.slow_start.CopyFrom(duration(policy.slow_start))
     if policy.dynamic_weight is not None:
-        message.dynamic_weight.CopyFrom(_pack_dynamic(policy.dynamic_weight))
+        message.dynamic_weight.CopyFrom(pack_dynamic(policy.dynamic_weight))
     return message
 
 
@@ -97,10 +97,10 @@ def _unpack_overrides(message: health_pb2.HealthPolicy) -> dict[DestinationKey, 
     return found
 
 
-def _unpack_dynamic(message: health_pb2.DynamicWeight) -> DynamicWeight:
+def unpack_dynamic(message: health_pb2.DynamicWeight, name: str = "policy.dynamic_weight") -> DynamicWeight:
+    """Read where the weight is said, and within which bounds; its rules are the policy's."""
     source = message.WhichOneof("source")
     if source is None or not getattr(message, source):
-        name = "policy.dynamic_weight"
         raise InvalidInputError(name, f"{name}: its source must be set, such as agent_load")
     return DynamicWeight(
         source=WeightSource(source.replace("_", "-")),
@@ -110,7 +110,8 @@ def _unpack_dynamic(message: health_pb2.DynamicWeight) -> DynamicWeight:
     )
 
 
-def _pack_dynamic(dynamic: DynamicWeight) -> health_pb2.DynamicWeight:
+def pack_dynamic(dynamic: DynamicWeight) -> health_pb2.DynamicWeight:
+    """Write it, every field set."""
     field = dynamic.source.value.replace("-", "_")
     value: Any = dynamic.header if dynamic.source is WeightSource.HTTP_HEADER else True
     return health_pb2.DynamicWeight(min_percent=dynamic.min_percent, max_percent=dynamic.max_percent, **{field: value})

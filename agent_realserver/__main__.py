@@ -10,6 +10,7 @@ from pathlib import Path
 from lvsagent.v1 import (
     arp_service_pb2,
     audit_service_pb2,
+    backend_service_pb2,
     change_service_pb2,
     drift_service_pb2,
     host_service_pb2,
@@ -26,6 +27,7 @@ from agent_common.audit_service import AuditServicer
 from agent_common.boot import boot_id
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
+from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
@@ -35,6 +37,7 @@ from agent_common.host_files import name_servers
 from agent_common.host_service import HostServicer, Identity
 from agent_common.identity import Kind
 from agent_common.journal import journal_of
+from agent_common.listening import Listeners
 from agent_common.locks import Locks
 from agent_common.neighbours import NoNeighbours
 from agent_common.netlink_address import NetlinkAddresses
@@ -53,6 +56,8 @@ from agent_common.vip_service import VipServicer
 from agent_common.vip_watch import VipWatch
 from agent_common.worker import Worker
 from agent_realserver.arp_service import ArpServicer
+from agent_realserver.backend import HeldHere
+from agent_realserver.backend_service import BackendServicer
 from agent_realserver.netlink_tunnel_devices import NetlinkTunnelDevices
 from agent_realserver.procfs_arp import ProcfsArpSysctls
 from agent_realserver.procfs_ipvs import serves
@@ -175,10 +180,14 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         settled_fence=transactions.settled_fence,
         certificate_expires=lambda: expires(settings.tls),
     )
+    backend = BackendServicer(
+        HeldHere(silence, addresses, worker), Listeners(addresses, sockets, worker), NetworkChecks()
+    )
     audit_file = open_audit(settings.state_dir)
     servicers = (
         (vip_service_pb2, "VipService", VipServicer(vips, changes, worker)),
         (arp_service_pb2, "ArpService", ArpServicer(silence, vips, changes, worker)),
+        (backend_service_pb2, "BackendService", backend),
         (audit_service_pb2, "AuditService", AuditServicer(audit_file)),
         (change_service_pb2, "ChangeService", ChangeServicer(changes)),
         (transaction_service_pb2, "TransactionService", TransactionServicer(transactions)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lvsagent.v1 import arp_pb2, operation_pb2
 
-from agent_common.address import LOOPBACK, Addresses
+from agent_common.address import LOOPBACK, Addresses, Device
 from agent_common.changes import Outcome, Reverted
 from agent_common.errors import NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
@@ -39,10 +39,11 @@ class Silence:
         self._addresses = addresses
         self._state = state
 
-    def arp_interfaces(self) -> list[str]:
-        """Return the interfaces that do ARP."""
+    def arp_interfaces(self, devices: Sequence[Device] | None = None) -> list[str]:
+        """Return the interfaces that do ARP; of devices, if somebody has just read them."""
         known = set(self._sysctls.interfaces())
-        return [device.name for device in self._addresses.devices() if device.does_arp and device.name in known]
+        devices = self._addresses.devices() if devices is None else devices
+        return [device.name for device in devices if device.does_arp and device.name in known]
 
     def values(self) -> ArpValues:
         """Return the sysctls of "all", lo and every interface that does ARP."""
@@ -56,9 +57,10 @@ class Silence:
         """Return the operators who hold the sysctls."""
         return sorted(self._state.list(_HOLD))
 
-    def loud(self) -> list[InterfaceSilence]:
-        """Return the interfaces that would answer for a VIP."""
-        return answering(self.values(), self.arp_interfaces())
+    def loud(self, devices: Sequence[Device] | None = None) -> list[InterfaceSilence]:
+        """Return the interfaces that would answer for a VIP; of devices, if somebody has just read them."""
+        interfaces = self.arp_interfaces(devices)
+        return answering(read_values(self._sysctls, interfaces), interfaces)
 
     def plan(self) -> list[operation_pb2.SysctlChange]:
         """Return what must be written; raises RefusedError (ARP_NOT_SILENT) if an interface would still answer."""

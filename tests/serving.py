@@ -11,6 +11,7 @@ import grpc
 from lvsagent.v1 import (
     arp_service_pb2,
     audit_service_pb2,
+    backend_service_pb2,
     change_service_pb2,
     drift_service_pb2,
     health_service_pb2,
@@ -25,17 +26,21 @@ from agent_common.access import Access, Callers, Everybody, Remembered
 from agent_common.audit_file import AuditFile, open_audit
 from agent_common.audit_service import AuditServicer
 from agent_common.change_service import ChangeServicer
+from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.endpoint import Endpoint
 from agent_common.handlers import Handlers, Service
 from agent_common.host_service import HostServicer, Identity
 from agent_common.identity import Role
+from agent_common.listening import Listeners
 from agent_common.transaction_service import TransactionServicer
 from agent_common.vip_service import VipServicer
 from agent_director.health_service import HealthServicer
 from agent_director.ipvs_service import IpvsServicer, pack_server
 from agent_director.ipvs_settings_service import IpvsSettingsServicer
 from agent_realserver.arp_service import ArpServicer
+from agent_realserver.backend import HeldHere
+from agent_realserver.backend_service import BackendServicer
 from cli.client import Call, Clients
 from cli.site import Site
 from tests.hosts import DirectorHost, RealServerHost, run
@@ -87,6 +92,11 @@ def services(host: Host, agent_id: str = "id", audit: AuditFile | None = None) -
         servicers = {
             **common,
             arp_service_pb2: ArpServicer(host.silence, host.vips, host.changes, run),
+            backend_service_pb2: BackendServicer(
+                HeldHere(host.silence, host.addresses, run),
+                Listeners(host.addresses, host.sockets, run),
+                NetworkChecks(),
+            ),
             host_service_pb2: HostServicer(
                 identity,
                 host.addresses,

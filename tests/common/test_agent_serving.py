@@ -70,6 +70,7 @@ DIRECTOR_SERVICES = {
     "HostService",
 }
 REAL_SERVER_SERVICES = {
+    "BackendService",
     "AuditService",
     "VipService",
     "ArpService",

@@ -60,6 +60,9 @@ MORE = {
         destinations {{ key {{ {_RS} }} weight: 3 }} }} }} last: true""",
     "DriftService/RepairDrift": f"repairs {{ drift {{ {_DRIFT} }} }}",
     "HostService/CheckListener": 'protocol: PROTOCOL_TCP address: "127.0.0.1" port: 1',
+    "BackendService/CheckBackend": """
+        address: "192.168.0.200" is_vip: true protocol: PROTOCOL_TCP port: 1 timeout { nanos: 20000000 }
+        check { tcp {} timeout { nanos: 20000000 } } dynamic_weight { http_header: "X" }""",
     "HostService/GetHost": f'routes_to: "192.168.0.104" virtual_server {{ {_KEY} }}',
     "VipService/GetVip": 'address: "192.168.0.205"',
     "AuditService/ListAudit": 'page_size: 2 page_token: "3" since { seconds: 1 } containing: "ada"',

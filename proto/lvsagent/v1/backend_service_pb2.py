@@ -24,20 +24,21 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from lvsagent.v1 import check_pb2 as lvsagent_dot_v1_dot_check__pb2
+from lvsagent.v1 import health_pb2 as lvsagent_dot_v1_dot_health__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lvsagent/v1/backend_service.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17lvsagent/v1/check.proto\x1a lvsagent/v1/virtual_server.proto\"\xbc\x01\n\x13\x43heckBackendRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06is_vip\x18\x02 \x01(\x08\x12\'\n\x08protocol\x18\x03 \x01(\x0e\x32\x15.lvsagent.v1.Protocol\x12\x0c\n\x04port\x18\x04 \x01(\r\x12!\n\x05\x63heck\x18\x05 \x01(\x0b\x32\x12.lvsagent.v1.Check\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"|\n\x14\x43heckBackendResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x14\n\x0cload_percent\x18\x03 \x01(\r\x12\x1b\n\x0eweight_percent\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x11\n\x0f_weight_percent2e\n\x0e\x42\x61\x63kendService\x12S\n\x0c\x43heckBackend\x12 .lvsagent.v1.CheckBackendRequest\x1a!.lvsagent.v1.CheckBackendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!lvsagent/v1/backend_service.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17lvsagent/v1/check.proto\x1a\x18lvsagent/v1/health.proto\x1a lvsagent/v1/virtual_server.proto\"\xf0\x01\n\x13\x43heckBackendRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0e\n\x06is_vip\x18\x02 \x01(\x08\x12\'\n\x08protocol\x18\x03 \x01(\x0e\x32\x15.lvsagent.v1.Protocol\x12\x0c\n\x04port\x18\x04 \x01(\r\x12!\n\x05\x63heck\x18\x05 \x01(\x0b\x32\x12.lvsagent.v1.Check\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0e\x64ynamic_weight\x18\x07 \x01(\x0b\x32\x1a.lvsagent.v1.DynamicWeight\"|\n\x14\x43heckBackendResponse\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x14\n\x0cload_percent\x18\x03 \x01(\r\x12\x1b\n\x0eweight_percent\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x11\n\x0f_weight_percent2e\n\x0e\x42\x61\x63kendService\x12S\n\x0c\x43heckBackend\x12 .lvsagent.v1.CheckBackendRequest\x1a!.lvsagent.v1.CheckBackendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.backend_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHECKBACKENDREQUEST']._serialized_start=142
-  _globals['_CHECKBACKENDREQUEST']._serialized_end=330
-  _globals['_CHECKBACKENDRESPONSE']._serialized_start=332
-  _globals['_CHECKBACKENDRESPONSE']._serialized_end=456
-  _globals['_BACKENDSERVICE']._serialized_start=458
-  _globals['_BACKENDSERVICE']._serialized_end=559
+  _globals['_CHECKBACKENDREQUEST']._serialized_start=168
+  _globals['_CHECKBACKENDREQUEST']._serialized_end=408
+  _globals['_CHECKBACKENDRESPONSE']._serialized_start=410
+  _globals['_CHECKBACKENDRESPONSE']._serialized_end=534
+  _globals['_BACKENDSERVICE']._serialized_start=536
+  _globals['_BACKENDSERVICE']._serialized_end=637
 # @@protoc_insertion_point(module_scope)

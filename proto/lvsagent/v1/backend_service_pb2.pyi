@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from lvsagent.v1 import check_pb2 as _check_pb2
+from lvsagent.v1 import health_pb2 as _health_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -31,6 +32,7 @@ class CheckBackendRequest(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     CHECK_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    DYNAMIC_WEIGHT_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """Address where packets arrive: the VIP, or with masquerading an address of the host's own."""
     is_vip: _builtins.bool
@@ -41,13 +43,17 @@ class CheckBackendRequest(_message.Message):
     """Port where they arrive, 1 to 65535; 0: whether something listens is not asked."""
     @_builtins.property
     def check(self) -> _check_pb2.Check:
-        """Check to be made of address and port in place of looking for a listener: tcp, http, grpc, dns, udp or smtp. Its port, interval, rise and
-        fall are not used; its timeout is.
+        """Check to be made of the VIP and the port in place of looking for a listener: tcp, http, grpc, dns, udp or smtp. Only with
+        is_vip. Its port, interval, rise and fall are not used; its timeout is.
         """
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """For all of it, 0.01 s to 60 s. Not set: 2 s."""
+
+    @_builtins.property
+    def dynamic_weight(self) -> _health_pb2.DynamicWeight:
+        """Where the answer to the check says something of the weight: http_header or http_body. Not set: nowhere."""
 
     def __init__(
         self,
@@ -58,10 +64,11 @@ class CheckBackendRequest(_message.Message):
         port: _builtins.int = ...,
         check: _check_pb2.Check | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        dynamic_weight: _health_pb2.DynamicWeight | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "dynamic_weight", b"dynamic_weight", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "check", b"check", "is_vip", b"is_vip", "port", b"port", "protocol", b"protocol", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "check", b"check", "dynamic_weight", b"dynamic_weight", "is_vip", b"is_vip", "port", b"port", "protocol", b"protocol", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,7 +49,7 @@ class BackendServiceServicer(object):
     def CheckBackend(self, request, context):
         """Looks whether this host can serve what arrives for a VIP: whether the VIP is in place, the host silent about it, and whether
         something takes the connections; and carries out a check from this host to the VIP, if one is given. Only addresses that are this host's own
-        are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT.
+        are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED while too many are asked for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

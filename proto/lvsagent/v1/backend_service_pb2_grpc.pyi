@@ -36,7 +36,7 @@ class BackendServiceStub:
     CheckBackend: _grpc.UnaryUnaryMultiCallable[_backend_service_pb2.CheckBackendRequest, _backend_service_pb2.CheckBackendResponse]
     """Looks whether this host can serve what arrives for a VIP: whether the VIP is in place, the host silent about it, and whether
     something takes the connections; and carries out a check from this host to the VIP, if one is given. Only addresses that are this host's own
-    are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT.
+    are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED while too many are asked for.
     """
 
 @_typing.type_check_only
@@ -47,7 +47,7 @@ class BackendServiceAsyncStub(BackendServiceStub):
     CheckBackend: _aio.UnaryUnaryMultiCallable[_backend_service_pb2.CheckBackendRequest, _backend_service_pb2.CheckBackendResponse]  # type: ignore[assignment]
     """Looks whether this host can serve what arrives for a VIP: whether the VIP is in place, the host silent about it, and whether
     something takes the connections; and carries out a check from this host to the VIP, if one is given. Only addresses that are this host's own
-    are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT.
+    are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED while too many are asked for.
     """
 
 class BackendServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,7 +61,7 @@ class BackendServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_backend_service_pb2.CheckBackendResponse, _abc.Awaitable[_backend_service_pb2.CheckBackendResponse]]:
         """Looks whether this host can serve what arrives for a VIP: whether the VIP is in place, the host silent about it, and whether
         something takes the connections; and carries out a check from this host to the VIP, if one is given. Only addresses that are this host's own
-        are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT.
+        are asked. Changes nothing. Role: viewer. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED while too many are asked for.
         """
 
 def add_BackendServiceServicer_to_server(servicer: BackendServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
