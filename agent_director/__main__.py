@@ -31,7 +31,6 @@ from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
 from agent_common.check_script import Scripts
-from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
@@ -57,6 +56,8 @@ from agent_common.vip_service import VipServicer
 from agent_common.vip_watch import VipWatch
 from agent_common.virtual_server import VirtualServer
 from agent_common.worker import Worker
+from agent_director.check_agent import AgentChecks
+from agent_director.checks import DirectorChecks
 from agent_director.connection_service import ConnectionServicer
 from agent_director.destination import Destinations
 from agent_director.health import Healths
@@ -126,6 +127,7 @@ async def _run(settings: AgentSettings, open_state: Callable[[Path], State]) -> 
         wired = _wire(settings, kernel, worker, identity, boot)
         beside = await _start(kernel, worker, notices, wired, boot)
         await serve(settings, Kind.DIRECTOR, wired.services, is_serving, beside, wired.remembered, wired.audit.record)
+        await wired.health.checker.close()
     finally:
         notices.close()
         await worker(kernel.close)
@@ -142,6 +144,17 @@ def _open(state: State) -> Kernel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What checks destinations, and what is served of it."""
+
+    healths: Healths
+    watch: HealthWatch
+    gate: HealthGate
+    log: HealthLog
+    checker: DirectorChecks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wired:
     """The services, what restores the committed state, and what goes on beside them."""
 
@@ -149,7 +162,7 @@ class Wired:
     restore: DirectorRestore
     watch: DriftWatch
     transactions: Transactions
-    health: HealthWatch
+    health: Health
     remembered: Remembered
     audit: AuditLog
 
@@ -169,7 +182,7 @@ async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired:
     return [
         wired.watch.follow,
         wired.transactions.follow,
-        wired.health.follow,
+        wired.health.watch.follow,
         VipWatch(notices, wired.restore.put_back).follow,
         lambda: follow_room(kernel.state, worker),
     ]
@@ -265,20 +278,10 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
         restore=restore,
         watch=watch,
         transactions=transactions,
-        health=health.watch,
+        health=health,
         audit=AuditLog(audit_file, journal_of("lvs-director")),
         remembered=Remembered(operations=transactions.operations_of, changes=changes.remembered),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """What checks destinations, and what is served of it."""
-
-    healths: Healths
-    watch: HealthWatch
-    gate: HealthGate
-    log: HealthLog
 
 
 def _wire_health(
@@ -289,7 +292,8 @@ def _wire_health(
     virtual_servers: VirtualServers,
     destinations: Destinations,
 ) -> Health:
-    checker, scripts = NetworkChecks(), Scripts(settings.script_dir)
+    scripts = Scripts(settings.script_dir)
+    checker = DirectorChecks(scripts, AgentChecks(settings.tls))
     log = HealthLog(open_events(settings.state_dir))
     standings = Standings(kernel.ipvs, kernel.state, records, destinations)
     return Health(
@@ -297,6 +301,7 @@ def _wire_health(
         watch=HealthWatch(kernel.ipvs, records, destinations, standings, worker.ahead, checker, log, scripts.run),
         gate=HealthGate(records, destinations, checker, worker),
         log=log,
+        checker=checker,
     )
 
 
