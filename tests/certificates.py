@@ -72,6 +72,7 @@ class Authority:
         name: str,
         *uris: str,
         addresses: Sequence[str] = (),
+        hosts: Sequence[str] = (),
         days: tuple[float, float] = (-1, 1),
         key: Key | None = None,
     ) -> Issued:
@@ -79,6 +80,7 @@ class Authority:
         key = key or ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(each) for each in uris]
+        names.extend(x509.DNSName(each) for each in hosts)
         names.extend(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses)
         serial = x509.random_serial_number()
         builder = (
