@@ -106,7 +106,8 @@ def check_alone(given: CheckOptions) -> Check:
     """
     kind: Kind = TcpCheck()
     if given.kind in KINDS:
-        kind = _kind(CheckOptions(kind=given.kind, what={**_MADE_UP.get(given.kind, {}), **given.what}), None)
+        made_up = _MADE_UP.get("https" if given.what.get("tls") else given.kind, {})
+        kind = _kind(CheckOptions(kind=given.kind, what={**made_up, **given.what}), None)
     timing = {"interval": 3600.0, "timeout": 0.01, **given.timing}
     return Check(kind=kind, **timing)
 
@@ -120,7 +121,7 @@ _NEW: dict[type[Kind], Kind] = {
 
 _MADE_UP: dict[str, dict[str, Any]] = {
     "https": {"server_name": "made.up"},
-    "dns": {"name": "made.up"},
+    "dns": {"name": "made.up", "type": "TXT"},
     "script": {"command": ("/made/up",)},
 }
 

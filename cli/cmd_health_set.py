@@ -60,7 +60,7 @@ def set_health(  # one for each option
     server_name: Annotated[
         Text, typer.Option(metavar="NAME", help="TLS: name in the certificate (that in --host).")
     ] = None,
-    verify: Annotated[Switch, typer.Option("--verify/--no-verify", help="TLS: whether to verify it.")] = None,
+    verify: Annotated[Switch, typer.Option("--verify/--no-verify", help="https: whether to verify it.")] = None,
     ca_file: Annotated[
         Text, typer.Option(metavar="FILE", help="TLS: CA's certificates where the check is made ('': the host's).")
     ] = None,

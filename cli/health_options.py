@@ -129,6 +129,8 @@ _OPTIONS = {
     "window": "damping_window",
     "hold": "damping_hold",
     "http_header": "dynamic_weight",
+    "http_body": "dynamic_weight",
+    "skip_verification": "verify",
 }
 """Fields of a policy whose options have other names."""
 

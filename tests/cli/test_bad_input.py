@@ -65,7 +65,26 @@ def sync(*words: str) -> tuple[str, ...]:
     return (*NOBODY, "sync", "start", *words)
 
 
+def health(*words: str) -> tuple[str, ...]:
+    """The arguments of health set."""
+    return (*NOBODY, "health", "set", KEY, *words)
+
+
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "a kind of check": (health("--check", "ping"), "check: 'ping' is unknown; use tcp, http, https, grpc, dns, udp"),
+    "an option of another kind": (
+        health("--check", "tcp", "--path", "/"),
+        "path: does not belong to a check of kind tcp",
+    ),
+    "an option that is not there": (health("--check", "tcp", "--pace", "1"), "No such option: --pace"),
+    "a number that is none": (health("--rise", "two"), "'two' is not a valid int"),
+    "a check without its interval": (
+        health("--interval", "1", "--timeout", "2"),
+        "timeout: 2 s is longer than the interval (1 s)",
+    ),
+    "a health set without anything": (health(), "health set: give at least one option to change"),
+    "health of what has no name": ((*NOBODY, "health", "show", "web"), "key: cannot read 'web'; write tcp/"),
+    "no events": ((*NOBODY, "health", "log", "--limit", "0"), "limit: 0 is out of range (1 to 100000)"),
     "a kept timeout of 0": ((*NOBODY, "timeouts", "--tcp-fin", "0"), "tcp_fin: 0 s is out of range (1 to 2678400 s)"),
     "a kept timeout of a month": ((*NOBODY, "timeouts", "--udp", "2678401"), "udp: 2678401 s is out of range"),
     "a role": (sync("both", "--interface", "eth0"), "role: 'both' is not master or backup"),

@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from agent_common.check import (
+    RECORD_TYPES,
     AgentCheck,
     Check,
     DnsCheck,
@@ -232,9 +233,10 @@ class TestWhatIsNotGivenStays:
         assert kind.tls == Tls(server_name="chosen.example.org")
 
     def test_tls_of_grpc_is_ended(self) -> None:
-        policy = meant(None, "--check", "grpc", "--tls", "--no-verify")
-        assert policy.check.kind == GrpcCheck(tls=Tls(verify=False))
-        assert meant(policy, "--grpc-service", "a").check.kind == GrpcCheck(service="a", tls=Tls(verify=False))
+        policy = meant(None, "--check", "grpc", "--tls", "--server-name", "n")
+        assert policy.check.kind == GrpcCheck(tls=Tls(server_name="n"))
+        assert meant(policy, "--check", "grpc", "--tls") == policy
+        assert meant(policy, "--grpc-service", "a").check.kind == GrpcCheck(service="a", tls=Tls(server_name="n"))
         assert meant(policy, "--no-tls").check.kind == GrpcCheck()
 
     def test_no_reply_is_expected_any_more(self) -> None:
@@ -306,7 +308,7 @@ def refusal(policy: HealthPolicy | None, *words: str) -> str:
         (TCP, "--no-tls", "tls: does not belong to a check of kind tcp"),
         (HTTP, "--server-name a", "server_name: does not belong to a check of kind http; use --check https"),
         (HTTP, "--helo a", "helo: does not belong to a check of kind http"),
-        (HTTP, "--status 99", "status: 99-99 is no range of status codes (100 to 599)"),
+        (HTTP, "--status 99", "status: 99-99 is no range of status codes (200 to 599)"),
         (HTTP, "--body x --method HEAD", "body: an answer to HEAD has none"),
         (HTTP, "--header Host:a", "header: Host is set by the check itself"),
         (HTTP, "--through-vip --check agent", "through_vip: not with a check of kind agent"),
@@ -315,6 +317,11 @@ def refusal(policy: HealthPolicy | None, *words: str) -> str:
             replace(HTTP, dynamic_weight=DynamicWeight(source=WeightSource.HTTP_BODY)),
             "--check tcp",
             "dynamic_weight: http-body is not to be had of a check of kind tcp",
+        ),
+        (
+            replace(HTTP, check=replace(HTTP.check, kind=HttpCheck(method="HEAD"))),
+            "--dynamic-weight http-body",
+            "dynamic_weight: an answer to HEAD has none",
         ),
         (TCP, "--dynamic-weight agent-load", "dynamic_weight: agent-load is not to be had of a check of kind tcp"),
         (
@@ -355,13 +362,15 @@ def test_what_does_not_go_with_what_is_there_is_told_by_its_option(
         ("--check grpc --ca-file /a", "ca_file: does not belong to a check of kind grpc; give --tls, too"),
         ("--check https --ca-file a", "ca_file: 'a' is not a whole path"),
         ("--check http --path x", "path: 'x' must begin with / and have no blanks, as in a URL"),
-        ("--check http --method G1", "method: 'G1' is no method"),
+        ("--check http --method G1", "method: 'G1' is no method in capitals, such as GET"),
         ("--check http --host 'a b'", "host: 'a b' is no host"),
         ("--check http --header X", "header: cannot read 'X'; write NAME:VALUE"),
         ("--check http --status 2xx", "status: cannot read '2xx'; write 200 or 200-299"),
-        ("--check http --status 299-200", "status: 299-200 is no range of status codes (100 to 599)"),
+        ("--check http --status 299-200", "status: 299-200 is no range of status codes (200 to 599)"),
         ("--check dns --name a..b", "name: 'a..b' is no name to ask for"),
-        ("--check dns --type a", "type: 'a' is no type, such as A or SOA"),
+        ("--check dns --type MD", f"type: 'MD' is not one of {', '.join(RECORD_TYPES)}"),
+        ("--check dns --type AAAA --answer 192.0.2.1", "answer: '192.0.2.1' is no IPv6 address, as AAAA has"),
+        ("--check grpc --tls --no-verify", "verify: grpcio always verifies; give a server_name and a ca_file"),
         ("--check udp --payload 0x0", "payload: '0x0' is not hexadecimal; write an even number of digits behind 0x"),
         ("--check udp --reply 0xzz", "reply: '0xzz' is not hexadecimal; write an even number of digits behind 0x"),
         ("--check smtp --helo 'a b'", "helo: 'a b' is no host name"),

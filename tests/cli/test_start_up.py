@@ -52,6 +52,7 @@ def lvs(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         ("service", "--help"),
         ("service", "edit", "--help"),
         ("status", "--help"),
+        ("health", "set", "--help"),
         ("pki", "issue", "agent", "--help"),
     ],
     ids=" ".join,
