@@ -6,6 +6,8 @@ The kernel is read in /proc/net/ip_vs, and clients fetch through the VIP all the
 from __future__ import annotations
 
 import re
+import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,6 +83,9 @@ FAULTS: dict[str, tuple[Callable[[HealthSite, str], Callable[[], None]], str]] =
 }
 
 HTTP = ("--check", "http", "--path", "/health", "--damping-hold", "0")
+AGENT = 0.3
+"""Seconds for what an agent has read of its host a moment ago, and for the question to it."""
+
 FIND_AGAIN = 1.1
 """Seconds until a host that was unplugged is looked for again by ARP."""
 
@@ -266,3 +271,86 @@ def test_nothing_is_drift_that_checks_have_done(checked: HealthSite) -> None:
     assert "nothing differs" in checked.operator.lvs("drift").stdout
     checked.servers["rs2"].start()
     moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def lose_vip(health: HealthSite, name: str) -> Callable[[], None]:
+    """Remove the VIP on lo, again and again: the real server's own agent puts it back."""
+    host, over = health.operator.site.host(name), threading.Event()
+
+    def remove() -> None:
+        while not over.is_set():
+            subprocess.run(("ip", "addr", "del", f"{VIP}/32", "dev", "lo"), capture_output=True, check=False)
+            over.wait(0.02)
+
+    thread = threading.Thread(target=lambda: host.inside(remove), daemon=True)
+    thread.start()
+
+    def mend() -> None:
+        over.set()
+        thread.join()
+
+    return mend
+
+
+def answer_arp(health: HealthSite, name: str) -> Callable[[], None]:
+    """Set the sysctls so that the host answers for the VIP, again and again."""
+    host, over = health.operator.site.host(name), threading.Event()
+    sysctl = f"net.ipv4.conf.{host.device}.arp_ignore"
+
+    def set_it() -> None:
+        while not over.is_set():
+            subprocess.run(("sysctl", "-q", "-w", f"{sysctl}=3"), check=True)  # 3 undoes all=1
+            over.wait(0.2)
+
+    thread = threading.Thread(target=lambda: host.inside(set_it), daemon=True)
+    thread.start()
+
+    def mend() -> None:
+        over.set()
+        thread.join()
+        host.run("sysctl", "-q", "-w", f"{sysctl}=0")
+
+    return mend
+
+
+ON_THE_REAL_SERVER: dict[str, tuple[Callable[[HealthSite, str], Callable[[], None]], tuple[str, ...], str]] = {
+    "the VIP is removed, asked of the agent": (lose_vip, ("--check", "agent"), "not on lo"),
+    "the VIP is removed, fetched through its path": (
+        lose_vip,
+        ("--check", "http", "--path", "/who", "--through-vip"),
+        "",
+    ),
+    "the host answers ARP for the VIP": (answer_arp, ("--check", "agent"), "arp"),
+    "its process is killed, asked of the agent": (die, ("--check", "agent"), "no|refused"),
+    "its process stands still, fetched through its path": (
+        hang,
+        ("--check", "http", "--path", "/who", "--through-vip"),
+        "no answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ON_THE_REAL_SERVER)
+def test_what_only_the_real_server_itself_can_tell_is_found_in_time(checked: HealthSite, fault: str) -> None:
+    """Out within interval x fall + timeout; no other check would find a missing VIP, or who answers for it."""
+    make, check, why = ON_THE_REAL_SERVER[fault]
+    checked.check(*check)
+    time.sleep(2 * INTERVAL)
+    assert checked.serving() == ALL
+    with fetching(checked.operator.site.client, VIP, PORT) as clients:
+        begun = time.monotonic()
+        mend = make(checked, "rs2")
+        made = time.monotonic()
+        try:
+            out = moment(lambda: checked.weights()["rs2"] == 0, 10)
+            shown = checked.operator.lvs("health", "show", KEY).stdout
+            assert re.search(rf"105:10000 .*down.*{why}", shown), shown
+            time.sleep(1)
+        finally:
+            mend()
+        mended = time.monotonic()
+        back = moment(lambda: checked.serving() == ALL, 20) - mended
+    assert out - made <= BOUND + WRITE + AGENT
+    if make is not answer_arp:  # whom the client believes is not for us to say
+        assert clients.outside(begun, made + BOUND + 1) == []
+    print(f"counted: health: {fault}: out {out - made:.2f} s, back {back:.2f} s, {len(clients.failures)} failed")
