@@ -23,7 +23,7 @@ _LENGTH = struct.Struct("!H")
 
 async def check_dns(kind: DnsCheck, target: Target, seconds: float) -> Answer:
     """Ask once."""
-    question = _question(kind)
+    question = dns_question(kind)
 
     async def talk(connection: CheckSocket) -> Answer:
         connection.awaits = "answer"
@@ -41,7 +41,8 @@ def refuse_unreadable(kind: DnsCheck, field: str) -> None:
         raise InvalidInputError(f"{field}.answers", f"{field}.answers: {error}") from error
 
 
-def _question(kind: DnsCheck) -> Message:
+def dns_question(kind: DnsCheck) -> Message:
+    """Return the question of a check."""
     import dns.message
 
     return dns.message.make_query(kind.name, kind.type)

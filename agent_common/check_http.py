@@ -33,7 +33,7 @@ async def check_http(kind: HttpCheck, target: Target, seconds: float, contexts: 
         if kind.tls is not None:
             await start_tls(connection, kind.tls, contexts)
         try:
-            return await _Exchange(kind, target.dynamic_weight, connection).answer(_request(kind, target))
+            return await _Exchange(kind, target.dynamic_weight, connection).answer(http_request(kind, target))
         except h11.RemoteProtocolError as error:
             return Answer(passed=False, detail=_not_http(error))
 
@@ -124,7 +124,8 @@ def _with_percent(detail: str, text: bytes | None, where: str) -> Answer:
     return Answer(passed=True, detail=f"{detail}, but the {where} is no whole number for the weight: {shown(text, 40)}")
 
 
-def _request(kind: HttpCheck, target: Target) -> h11.Request:
+def http_request(kind: HttpCheck, target: Target) -> h11.Request:
+    """Return the request of a check."""
     given = {name.lower() for name, _ in kind.headers}
     headers = [
         ("Host", kind.host or default_host(kind, target)),

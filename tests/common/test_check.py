@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lvsagent.v1 import check_pb2
 
 from agent_common.check import (
+    RECORD_TYPES,
     AgentCheck,
     Check,
     DnsCheck,
@@ -24,9 +26,12 @@ from agent_common.check import (
     UdpCheck,
     kind_name,
 )
+from agent_common.check_dns import dns_question
+from agent_common.check_http import http_request
 from agent_common.errors import InvalidInputError
 from agent_common.health import DynamicWeight, HealthPolicy, WeightSource
 from agent_common.wire_check import pack_check, unpack_check
+from tests.common.checking import target
 
 VERIFIED = Tls(server_name="www.example", ca_file="/etc/ca.pem")
 
@@ -208,3 +213,32 @@ def test_any_text_is_taken_or_refused_with_a_field(text: str, other: str, data: 
             Check(kind=kind).check()
         except InvalidInputError as error:
             assert error.field.startswith("check.")
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
+
+
+@given(PRINTABLE, PRINTABLE, PRINTABLE, PRINTABLE)
+def test_every_request_that_the_rules_take_can_be_sent(method: str, path: str, name: str, value: str) -> None:
+    """The library that writes it has rules of its own."""
+    kind = HttpCheck(method=method or "GET", path=f"/{path}", host=value, headers=((name or "X", value),))
+    try:
+        Check(kind=kind).check()
+    except InvalidInputError:
+        return
+    sent = h11.Connection(h11.CLIENT).send(http_request(kind, target(80)))
+    assert sent is not None
+    assert sent.startswith(f"{kind.method} /{path} HTTP/1.1\r\n".encode())
+
+
+NAMES = st.text(st.sampled_from("aZ0_-."), max_size=80) | st.just(".".join(["x" * 62] * 4))
+
+
+@given(NAMES, st.sampled_from(RECORD_TYPES))
+def test_every_question_that_the_rules_take_can_be_asked(name: str, kind: str) -> None:
+    check = DnsCheck(name=name, type=kind)
+    try:
+        Check(kind=check).check()
+    except InvalidInputError:
+        return
+    assert dns_question(check).to_wire()
