@@ -124,8 +124,10 @@ def check_text(status: destination_pb2.DestinationStatus, now: datetime.datetime
 
 def _answer(health: destination_pb2.DestinationHealth) -> str:
     """Return what the last check said, and how long it took."""
+    if not health.verdict:
+        return "-"
     if not health.HasField("checked"):
-        return "none yet" if health.verdict else "-"
+        return "none yet"
     took = health.took.ToTimedelta().total_seconds()
     return f"{health.detail or 'passed'} ({_took(took)})"
 

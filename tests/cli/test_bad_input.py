@@ -76,7 +76,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
         health("--check", "tcp", "--path", "/"),
         "path: does not belong to a check of kind tcp",
     ),
-    "an option that is not there": (health("--check", "tcp", "--pace", "1"), "No such option: --pace"),
+    "an option that health does not have": (health("--check", "tcp", "--pace", "1"), "No such option: --pace"),
     "a number that is none": (health("--rise", "two"), "'two' is not a valid int"),
     "a check without its interval": (
         health("--interval", "1", "--timeout", "2"),
