@@ -216,6 +216,9 @@ KIND_NAMES: dict[str, type[Kind]] = {
 
 _NAMES = {each: name for name, each in KIND_NAMES.items()}
 _WITHOUT_PORT = (IcmpCheck, ScriptCheck)
+_HARMLESS = ("GET", "HEAD", "OPTIONS")
+"""Methods that change nothing (RFC 9110, 9.2.1)."""
+
 _ONLY_HERE = (IcmpCheck, ScriptCheck, AgentCheck)
 
 
@@ -259,6 +262,11 @@ class Check:
         if self.through_vip and isinstance(self.kind, _ONLY_HERE):
             raise InvalidInputError(
                 f"{field}.through_vip", f"{field}.through_vip: not with a check of kind {kind_name(self.kind)}"
+            )
+        if self.through_vip and isinstance(self.kind, HttpCheck) and self.kind.method.upper() not in _HARMLESS:
+            # Any viewer of the real server's agent may have it make such a check, from the host itself.
+            raise InvalidInputError(
+                f"{field}.http.method", f"{field}.http.method: only {', '.join(_HARMLESS)} through the VIP"
             )
         if not isinstance(self.kind, TcpCheck | IcmpCheck | AgentCheck):
             self.kind.check(f"{field}.{_NAMES[type(self.kind)]}")

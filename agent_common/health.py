@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent_common.check import (
@@ -122,14 +122,16 @@ class HealthPolicy:
         """Return how a destination is checked; None: it is not."""
         return self.overrides.get(destination, self.check)
 
-    def checks(self) -> Iterator[Check]:
-        """Return every check."""
-        yield self.check
-        yield from (each for each in self.overrides.values() if each is not None)
+    def named_checks(self) -> Iterator[tuple[str, Check]]:
+        """Return every check with the field that says it."""
+        yield "policy.check", self.check
+        for number, check in enumerate(self.overrides.values()):
+            if check is not None:
+                yield f"policy.overrides[{number}].check", check
 
     def commands(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Return every program that it has run, with the field that says so."""
-        for name, check in _named_checks(self):
+        for name, check in self.named_checks():
             if isinstance(check.kind, ScriptCheck):
                 yield f"{name}.script.argv", check.kind.argv
         for name, argv in (("up_command", self.up_command), ("down_command", self.down_command)):
@@ -142,7 +144,7 @@ class HealthPolicy:
 
     def validate(self) -> HealthPolicy:
         """Raise InvalidInputError for what is impossible wherever it is used; return it."""
-        for name, check in _named_checks(self):
+        for name, check in self.named_checks():
             check.check(name)
         if len(self.overrides) > MAX_OVERRIDES:
             raise InvalidInputError("policy.overrides", f"policy.overrides: more than {MAX_OVERRIDES}")
@@ -165,7 +167,7 @@ class HealthPolicy:
                         f"policy.{name}",
                         f"policy.{name}: not with scheduler {server.scheduler}: each step moves clients",
                     )
-        for name, check in _named_checks(self):
+        for name, check in self.named_checks():
             _check_ports(name, check, server)
         for each in destinations:
             check_destination(self, each)
@@ -195,13 +197,6 @@ def check_destination(policy: HealthPolicy, destination: Destination) -> None:
         )
 
 
-def _named_checks(policy: HealthPolicy) -> Iterable[tuple[str, Check]]:
-    yield "policy.check", policy.check
-    for number, check in enumerate(policy.overrides.values()):
-        if check is not None:
-            yield f"policy.overrides[{number}].check", check
-
-
 def _check_ports(name: str, check: Check, server: VirtualServer) -> None:
     """Raise InvalidInputError where a check through the VIP's path has no port or no VIP to go to."""
     if not check.through_vip:
@@ -228,7 +223,7 @@ def _check_dynamic(policy: HealthPolicy) -> None:
         raise InvalidInputError(f"{name}.http_header", f"{name}.http_header: must be set")
     if dynamic.header:
         check_header_name(f"{name}.http_header", dynamic.header)
-    for each in policy.checks():
+    for _, each in policy.named_checks():
         if dynamic.source is WeightSource.HTTP_BODY and isinstance(each.kind, HttpCheck) and each.kind.method == "HEAD":
             raise InvalidInputError(f"{name}.http_body", f"{name}.http_body: an answer to HEAD has none")
     if not 1 <= dynamic.min_percent <= dynamic.max_percent <= MAX_PERCENT:

@@ -6,12 +6,14 @@ What follows from a policy is agent_director.health_watch's business: a policy a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from lvsagent.v1 import health_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
-from agent_common.check import kind_name
+from agent_common.check import DnsCheck, kind_name
+from agent_common.check_dns import refuse_unreadable
 from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
 from agent_common.etag import etag_of
 from agent_common.health import HealthPolicy
@@ -67,9 +69,12 @@ class Healths:
         wanted.validate_for(server, [each.destination for each in statuses if each.managed])
         for field, argv in wanted.commands():
             self._allowed(argv, field)
+        for field, check in wanted.named_checks():
+            if isinstance(check.kind, DnsCheck):
+                refuse_unreadable(check.kind, f"{field}.dns")
         current = self._records.policy(key)
         _check_etag(request.etag, current, key)
-        change = _change(key, current, wanted, f"check {key} by {kind_name(wanted.check.kind)}")
+        change = _change(key, current, wanted, _describe(key, current, wanted))
         foreign = [str(each.destination.key) for each in statuses if not each.managed]
         if foreign:
             change.warnings.append(f"not checked, since foreign: {', '.join(foreign)}")
@@ -138,6 +143,14 @@ def _change(key: VirtualServerKey, before: HealthPolicy | None, after: HealthPol
     )
     made = before != after
     return Change(made=made, health=resource, actions=[action] if made else [])
+
+
+def _describe(key: VirtualServerKey, before: HealthPolicy | None, after: HealthPolicy) -> str:
+    """Say what a policy does, or what of it changes."""
+    if before is None or type(before.check.kind) is not type(after.check.kind):
+        return f"check {key} by {kind_name(after.check.kind)}"
+    changed = [each.name for each in fields(after) if getattr(before, each.name) != getattr(after, each.name)]
+    return f"change of the checks of {key}: {', '.join(name.replace('_', ' ') for name in changed)}"
 
 
 def _missing(key: VirtualServerKey) -> NotFoundError:

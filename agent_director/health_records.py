@@ -116,9 +116,10 @@ class HealthRecords:
     def first(self, server: VirtualServerKey, key: DestinationKey, effect: Effect) -> Stood:
         """Return how a destination stands that is new, or of which nothing is known: the sorry one is out."""
         policy = self.policy(server)
+        is_proven = self._proven.pop((server, key), 0.0) > time.monotonic()
         if policy is None:
             return _AS_WANTED
-        is_believed = policy.start is Start.UP or policy.check_of(key) is None or self._is_proven(server, key)
+        is_believed = policy.start is Start.UP or policy.check_of(key) is None or is_proven
         if key != policy.sorry and is_believed:
             return _AS_WANTED
         standing = Standing(percent=0, removed=effect is Effect.REMOVE)
@@ -172,12 +173,10 @@ class HealthRecords:
             self._state.put(_QUORUM, str(server), {"lost": True})
 
     def prove(self, server: VirtualServerKey, key: DestinationKey) -> None:
-        """Remember for a while, not on disk, that a destination has passed its check before it was added."""
-        self._proven[server, key] = time.monotonic() + PROVEN_SECONDS
-
-    def _is_proven(self, server: VirtualServerKey, key: DestinationKey) -> bool:
-        """Whether it has, a while ago at most."""
-        return self._proven.get((server, key), 0.0) > time.monotonic()
+        """Remember for a while, not on disk, that a destination has passed its check before it is added, once."""
+        now = time.monotonic()
+        self._proven = {name: until for name, until in self._proven.items() if until > now}
+        self._proven[server, key] = now + PROVEN_SECONDS
 
     def _load(self) -> None:
         if self._loaded:

@@ -312,7 +312,9 @@ class HealthWatch:
         was_out, checked.stood, checked.refused = checked.is_out, stood, ""
         if was_out and not checked.is_out:
             checked.came_in = time.monotonic()
-            self._tell(health_pb2.HEALTH_EVENT_KIND_IN, *name, stood.why)
+            slow = server.policy.slow_start if server is not None else 0.0
+            detail = f"its weight rises over {slow:g} s" if slow else stood.why or checked.judge.detail
+            self._tell(health_pb2.HEALTH_EVENT_KIND_IN, *name, detail)
         elif checked.is_out and not was_out:
             self._tell(health_pb2.HEALTH_EVENT_KIND_OUT, *name, stood.why)
 

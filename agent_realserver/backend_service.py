@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lvsagent.v1 import backend_service_pb2, backend_service_pb2_grpc
 
@@ -115,10 +115,10 @@ def _unpack_check(request: backend_service_pb2.CheckBackendRequest) -> Check:
     """Read the check; one of another address than a VIP's would reach what trusts this host's own questions."""
     if not request.is_vip:
         raise InvalidInputError("check", "check: only with is_vip")
-    check = unpack_check(request.check).check()
+    check = unpack_check(request.check)
     if not isinstance(check.kind, _KINDS):
         raise InvalidInputError("check.kind", "check.kind: only tcp, http, grpc, dns, udp and smtp are made here")
-    return check
+    return replace(check, through_vip=True).check()
 
 
 def _unpack_dynamic(request: backend_service_pb2.CheckBackendRequest) -> DynamicWeight:

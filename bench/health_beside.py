@@ -137,7 +137,7 @@ def _reactions(site: Site, agent: Agent) -> Iterator[float]:
     often = (
         "--interval",
         "0.1",
-        "--timeout",
+        "--check-timeout",
         "0.1",
         "--rise",
         "1",

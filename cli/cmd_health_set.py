@@ -36,9 +36,8 @@ def set_health(  # one for each option
     ] = None,
     port: Annotated[Number, typer.Option(metavar="N", help="Port that is asked; 0: the destination's (0).")] = None,
     interval: Annotated[Seconds, typer.Option(metavar="SECONDS", help="Between two checks, 0.1 to 3600 (5).")] = None,
-    timeout: Annotated[
-        Seconds,
-        typer.Option(metavar="SECONDS", help="Of one check, at most the interval (2); that of agents: lvs --timeout."),
+    check_timeout: Annotated[
+        Seconds, typer.Option(metavar="SECONDS", help="For one check, at most the interval (2).")
     ] = None,
     rise: Annotated[Number, typer.Option(metavar="N", help="So many that pass in a row bring it back (2).")] = None,
     fall: Annotated[Number, typer.Option(metavar="N", help="So many that fail in a row take it out (3).")] = None,
@@ -125,12 +124,13 @@ def set_health(  # one for each option
     ] = None,
     dry_run: options.DryRun = False,
     director: options.Directors = None,
+    timeout: options.Timeout = None,
     output: options.Output = None,
 ) -> None:
     """Set how the destinations of a virtual server are checked; what is not given stays as it is."""
     server = parse_key(key)
     wanted = read_options(server, context.params)
-    site, terminal = options.settings(context, director, None, output)
+    site, terminal = options.settings(context, director, timeout, output)
     from cli import session
     from cli.set_health import set_health as work
 

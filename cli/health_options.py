@@ -119,6 +119,7 @@ def _check_alone(options: HealthOptions) -> None:
 
 
 _OPTIONS = {
+    "timeout": "check_timeout",
     "headers": "header",
     "statuses": "status",
     "answers": "answer",

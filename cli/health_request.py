@@ -25,7 +25,7 @@ def _command(option: str) -> Read:
     return lambda text: parse.parse_command(text, option)
 
 
-_TIMING = ("port", "interval", "timeout", "rise", "fall", "through_vip", "agent_port")
+_TIMING = ("port", "interval", "rise", "fall", "through_vip", "agent_port")
 
 _WHAT: dict[str, Read] = {
     "method": _as_is,
@@ -74,7 +74,10 @@ def read_options(server: VirtualServerKey, given: Mapping[str, Any]) -> HealthOp
     return HealthOptions(
         rs=None if rs is None else parse.parse_rs(server, rs),
         check=CheckOptions(
-            kind=given.get("check") or "", timing=_read(dict.fromkeys(_TIMING, _as_is), given), what=what
+            kind=given.get("check") or "",
+            timing=_read(dict.fromkeys(_TIMING, _as_is), given)
+            | _read({"timeout": _as_is}, given, "check_"),  # --timeout is that of an agent's answer, everywhere
+            what=what,
         ),
         policy=PolicyOptions(
             fields=policy,

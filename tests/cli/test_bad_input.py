@@ -79,7 +79,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "an option that health does not have": (health("--check", "tcp", "--pace", "1"), "No such option: --pace"),
     "a number that is none": (health("--rise", "two"), "'two' is not a valid int"),
     "a check without its interval": (
-        health("--interval", "1", "--timeout", "2"),
+        health("--interval", "1", "--check-timeout", "2"),
         "timeout: 2 s is longer than the interval (1 s)",
     ),
     "a health set without anything": (health(), "health set: give at least one option to change"),

@@ -115,7 +115,9 @@ def test_each_kind_of_check_has_its_options(words: str, kind: Kind) -> None:
 
 
 def test_when_and_where_is_asked() -> None:
-    words = "--check tcp --port 8080 --interval 1.5 --timeout 0.5 --rise 1 --fall 5 --through-vip --agent-port 9712"
+    words = (
+        "--check tcp --port 8080 --interval 1.5 --check-timeout 0.5 --rise 1 --fall 5 --through-vip --agent-port 9712"
+    )
     expected = Check(
         kind=TcpCheck(), port=8080, interval=1.5, timeout=0.5, rise=1, fall=5, through_vip=True, agent_port=9712
     )
@@ -246,7 +248,7 @@ class TestWhatIsNotGivenStays:
     def test_a_timeout_that_nobody_has_chosen_is_no_longer_than_the_interval(self) -> None:
         assert meant(None, "--check", "tcp", "--interval", "1").check.timeout == 1.0
         assert meant(TCP, "--interval", "1").check.timeout == 1.0
-        assert refusal(HTTP, "--interval", "0.2") == "timeout: 0.5 s is longer than the interval (0.2 s)"
+        assert refusal(HTTP, "--interval", "0.2") == "check_timeout: 0.5 s is longer than the interval (0.2 s)"
 
 
 def replace_kind(policy: HealthPolicy, **fields: object) -> Kind:
@@ -312,7 +314,7 @@ def refusal(policy: HealthPolicy | None, *words: str) -> str:
         (HTTP, "--body x --method HEAD", "body: an answer to HEAD has none"),
         (HTTP, "--header Host:a", "header: Host is set by the check itself"),
         (HTTP, "--through-vip --check agent", "through_vip: not with a check of kind agent"),
-        (HTTP, "--timeout 3", "timeout: 3 s is longer than the interval (1 s)"),
+        (HTTP, "--check-timeout 3", "check_timeout: 3 s is longer than the interval (1 s)"),
         (
             replace(HTTP, dynamic_weight=DynamicWeight(source=WeightSource.HTTP_BODY)),
             "--check tcp",
@@ -337,7 +339,7 @@ def refusal(policy: HealthPolicy | None, *words: str) -> str:
         ),
         (None, "--check dns", "name: must be given with --check dns"),
         (None, "--check script", "command: must be given with --check script"),
-        (TCP, "--rs 192.168.0.104 --timeout 9", "timeout: 9 s is longer than the interval (5 s)"),
+        (TCP, "--rs 192.168.0.104 --check-timeout 9", "check_timeout: 9 s is longer than the interval (5 s)"),
     ],
 )
 def test_what_does_not_go_with_what_is_there_is_told_by_its_option(
@@ -380,8 +382,8 @@ def test_what_does_not_go_with_what_is_there_is_told_by_its_option(
         ("--agent-port 0", "agent_port: 0 is not a port (1 to 65535)"),
         ("--interval 0", "interval: 0 s is out of range (0.1 s to 3600 s)"),
         ("--interval nan", "interval: nan s is out of range (0.1 s to 3600 s)"),
-        ("--interval 1 --timeout 2", "timeout: 2 s is longer than the interval (1 s)"),
-        ("--timeout 0", "timeout: 0 s is out of range (0.01 s to 3600 s)"),
+        ("--interval 1 --check-timeout 2", "check_timeout: 2 s is longer than the interval (1 s)"),
+        ("--check-timeout 0", "check_timeout: 0 s is out of range (0.01 s to 3600 s)"),
         ("--rise 0", "rise: 0 is out of range (1 to 100)"),
         ("--fall 101", "fall: 101 is out of range (1 to 100)"),
         ("--start maybe", "start: 'maybe' is unknown; use down or up"),
@@ -422,4 +424,5 @@ def test_what_is_wrong_whatever_is_there_is_told_before_any_agent_is_asked(words
 def test_a_check_of_another_destination_that_is_wrong_is_named() -> None:
     """It was set by something else: no option of this command is to blame."""
     policy = replace(TCP, overrides={RS2: replace(TCP.check, timeout=9.0)})
-    assert refusal(policy, "--quorum", "2") == "timeout of 192.168.0.105:8080: 9 s is longer than the interval (5 s)"
+    said = "check_timeout of 192.168.0.105:8080: 9 s is longer than the interval (5 s)"
+    assert refusal(policy, "--quorum", "2") == said

@@ -24,7 +24,7 @@ BOUND = INTERVAL * FALL + TIMEOUT
 WRITE = 0.4
 """Seconds for what follows in a busy guest, and for the eye that watches the kernel every few milliseconds."""
 
-CHECK = ("--interval", str(INTERVAL), "--timeout", str(TIMEOUT), "--rise", str(RISE), "--fall", str(FALL))
+CHECK = ("--interval", str(INTERVAL), "--check-timeout", str(TIMEOUT), "--rise", str(RISE), "--fall", str(FALL))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
