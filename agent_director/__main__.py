@@ -152,6 +152,7 @@ class Health:
     gate: HealthGate
     log: HealthLog
     checker: DirectorChecks
+    records: HealthRecords
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +173,7 @@ async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired:
 
     async def start() -> None:
         with kernel.state.reserve():
+            await worker(wired.health.records.load)
             await wired.transactions.start()
             new_boot = await worker(lambda: is_new_boot(kernel.state, boot))
             await wired.restore.start(new_boot=new_boot, complete=wired.transactions.complete)
@@ -302,6 +304,7 @@ def _wire_health(
         gate=HealthGate(records, destinations, checker, worker),
         log=log,
         checker=checker,
+        records=records,
     )
 
 

@@ -67,6 +67,10 @@ class HealthRecords:
         self._proven: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
         self.touched: Callable[[VirtualServerKey], None] = _ignore
 
+    def load(self) -> None:
+        """Read the records, if they are not read yet: what makes no sense is to be found at the start."""
+        self._load()
+
     def policies(self) -> Mapping[VirtualServerKey, HealthPolicy]:
         """Return all policies."""
         self._load()

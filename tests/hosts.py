@@ -201,6 +201,7 @@ class DirectorHost:
 
     async def start(self) -> None:
         """Do what the agent does at its first start in a boot, before it serves."""
+        self.health.load()
         await self.transactions.start()
         await self.restore.start(new_boot=True, complete=self.transactions.complete)
 

@@ -13,16 +13,20 @@ import pytest
 from hypothesis import strategies as st
 
 from agent_common.agent import agent_id
+from agent_common.check import Check, HttpCheck, Tls
+from agent_common.destination import DestinationKey, Standing
 from agent_common.errors import LvsError
 from agent_common.fake_state import FakeState
+from agent_common.health import HealthPolicy
 from agent_common.identity import Kind
 from agent_common.sqlite_state import SqliteState
 from agent_common.start import start_or_distrust
+from agent_director.health_records import Stood
 from tests.common.test_access import image, make_host
 from tests.fuzz.agents import Asked, all_methods, ask, good_request, serving
 from tests.fuzz.fuzzing import Fuzz
 from tests.fuzz.test_messages import KINDS, ORDER
-from tests.hosts import DirectorHost, RealServerHost
+from tests.hosts import VIP, WEB, DirectorHost, RealServerHost
 from tests.serving import Host
 from tests.state_files import write_file
 
@@ -47,6 +51,11 @@ async def written(kind: Kind, folder: Path) -> Records:
         for method in sorted(all_methods(kind, folder), key=lambda each: each.name not in str(ORDER)):
             if method.name not in ("DeleteVirtualServer", "DeleteVip", "DeleteDestination", "ServerReflectionInfo"):
                 await ask(channel, Asked(method=method, requests=[good_request(method, kind)]))
+    if isinstance(host, DirectorHost):
+        host.health.set_policy(WEB, HealthPolicy(check=Check(kind=HttpCheck(tls=Tls(server_name="a"))), quorum=2))
+        real_server = DestinationKey(address=VIP, port=80)
+        host.health.set_standings([(WEB, real_server, Stood(standing=Standing(percent=0), is_down=True))])
+        host.health.set_quorum(WEB, has_quorum=False)
     return {each: json.loads(text) for each, text in host.state._records.items()}
 
 
@@ -83,6 +92,7 @@ async def start(host: Host) -> None:
     """Do what an agent's __main__ does before it serves."""
     await host.transactions.start()
     if isinstance(host, DirectorHost):
+        host.health.load()
         await host.restore.start(new_boot=True, complete=host.transactions.complete)
     else:
         await host.restore.start()
