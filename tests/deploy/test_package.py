@@ -5,6 +5,8 @@ Each test finds the hosts as the one before has left them, and is left out once 
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.deploy.site import PORT, VIP, DeploySite, add_application, must_run, 
 from tests.deploy.state import Reconfigured, difference, files, kernel
 
 URL = f"http://{VIP}:{PORT}/"
+KEY = f"tcp/{VIP}:{PORT}"
 
 BOUND_PORT = 10001
 """Of an application that binds the VIP itself, and cannot start where that is missing."""
@@ -95,6 +98,42 @@ def test_operator_adds_backends(site: DeploySite) -> None:
     backends = [word for each in site.real_servers for word in ("--rs", each.host.ipv4)]
     lvs(site, "add-backend", "--vip", f"{VIP}:{PORT}", *backends, timeout=120)
     assert {site.curl(URL) for _ in range(8)} == {"rs1", "rs2"}
+
+
+CHECKS = {
+    "http": (),
+    "icmp": (),
+    "agent": (),
+    "script": ("--command", "/usr/local/lib/lvs-checks/without-capabilities"),
+}
+SCRIPT = """#!/bin/sh
+grep -q '^CapEff:[[:space:]]*0000000000000000$' /proc/self/status && test "$(id -un)" = lvs-director
+"""
+
+
+def test_checks_are_made_within_the_unit(site: DeploySite) -> None:
+    """The director's unit lets it send echoes and run programs, and its certificate asks real servers' agents."""
+    lb = site.director
+    (program,) = CHECKS["script"][1:]
+    lb.bash(f"mkdir {Path(program).parent}; cat > {program} <<'END'\n{SCRIPT}END\nchmod 755 {program}")
+    lb.bash(
+        "echo 'script_dir = \"/usr/local/lib/lvs-checks\"' >> /etc/lvs/director.toml; systemctl restart lvs-director"
+    )
+    for kind, options in CHECKS.items():
+        often = ("--interval", "0.5", "--check-timeout", "0.4", "--rise", "1", "--fall", "1", "--floor", "0")
+        lb.run("lvs", "health", "set", KEY, "--check", kind, *options, *often)
+        deadline = time.monotonic() + 20
+        while not proven(lb):
+            assert time.monotonic() < deadline, f"{kind}: {lb.out('lvs', 'health', 'show', KEY)}"
+            time.sleep(0.2)
+        lb.run("lvs", "health", "remove", KEY)
+
+
+def proven(lb: DebianHost) -> bool:
+    """Whether every destination is up, because its checks have said so."""
+    (agent,) = json.loads(lb.out("lvs", "--output", "json", "health", "show", KEY))["agents"]
+    found = [each["health"] for each in agent["answer"][0]["destinations"]]
+    return len(found) == 2 and all(each["proven"] and each["verdict"] == "VERDICT_UP" for each in found)
 
 
 def test_sockets_open_to_those_in_the_groups(site: DeploySite) -> None:
