@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Iterator
 
 from lab.host import Host
+from tests.lab.stalls import stalled
 
 NUMBER = 6
 PAUSE_SECONDS = 0.05
 PATIENCE_SECONDS = 1.5
+STALL_SECONDS = 0.3
 
 
 class Clients:
-    """So many clients, until they are stopped; failures are moments of the monotonic clock at which they began."""
+    """So many clients, until they are stopped; failures have the moments at which they began and ended, and why."""
 
     def __init__(self, host: Host, address: str, port: int) -> None:
-        self.failures: list[tuple[float, str]] = []
+        self.failures: list[tuple[float, float, str]] = []
         self.answers: Counter[str] = Counter()
         self._address, self._port = address, port
         self._stop = threading.Event()
@@ -35,8 +37,18 @@ class Clients:
             each.join()
 
     def outside(self, first: float, last: float) -> list[str]:
-        """Failures of requests that began before the first moment, or after the last one."""
-        return [f"{begun - first:+.2f} s: {why}" for begun, why in self.failures if not first <= begun <= last]
+        """Failures of requests that ended before the first moment, or began after the last one.
+
+        One during which the guest itself stood still says nothing.
+        """
+        return [
+            f"{begun - first:+.2f} s to {ended - first:+.2f} s: {why}"
+            for begun, ended, why in self.failures
+            if (ended < first or begun > last) and stalled(begun, ended) < STALL_SECONDS
+        ]
+
+    def _failed(self, begun: float, why: str) -> None:
+        self.failures.append((begun, time.monotonic(), why))
 
     def _fetch(self) -> None:
         while not self._stop.is_set():
@@ -49,9 +61,9 @@ class Clients:
                 if answer.status == 200:
                     self.answers[body] += 1
                 else:
-                    self.failures.append((begun, f"status {answer.status}"))
+                    self._failed(begun, f"status {answer.status}")
             except (OSError, http.client.HTTPException) as error:
-                self.failures.append((begun, str(error) or type(error).__name__))
+                self._failed(begun, str(error) or type(error).__name__)
             finally:
                 connection.close()
             self._stop.wait(PAUSE_SECONDS)

@@ -14,6 +14,7 @@ from lab.servers import nginx
 from lab.servers.server import Server
 from lab.site import VIP
 from tests.lab.operator import PORT, Operator
+from tests.lab.stalls import stalled
 
 KEY = f"tcp/{VIP}:{PORT}"
 
@@ -73,13 +74,16 @@ def serve(host: Host, status: int = 200) -> dict[str, nginx.Answer]:
 
 
 def moment(condition: Callable[[], bool], within: float) -> float:
-    """Return when something came true, by the monotonic clock; fails if it has not within so many seconds."""
-    end = time.monotonic() + within
+    """Return when something came true, by the monotonic clock; fails if it has not within so many seconds.
+
+    What the guest stood still meanwhile does not count.
+    """
+    begun = time.monotonic()
     while True:
         now = time.monotonic()
         if condition():
             return now
-        assert now < end, f"it has not happened within {within:g} s"
+        assert now < begun + within + stalled(begun), f"it has not happened within {within:g} s"
         time.sleep(0.005)
 
 
