@@ -24,6 +24,7 @@ from agent_common.virtual_server import FirewallMark, VirtualServer
 MAX_OVERRIDES = 1000
 MAX_PERCENT = 1000
 MAX_CHANGES = 1000
+MAX_FALLS = 100
 
 _MOVES_CLIENTS = ("sh", "mh", "dh")
 """Schedulers that hash: each change of a weight moves clients."""
@@ -249,9 +250,9 @@ def _check_safety(policy: HealthPolicy) -> None:
         raise InvalidInputError("policy.floor", f"policy.floor: {floor.destinations} is out of range (0 to 1000)")
     if floor.percent is not None and not 0 <= floor.percent <= 100:
         raise InvalidInputError("policy.floor", f"policy.floor: {floor.percent} % is out of range (0 to 100)")
-    if not 2 <= damping.falls <= 100:
+    if not 2 <= damping.falls <= MAX_FALLS:
         raise InvalidInputError(
-            "policy.damping.falls", f"policy.damping.falls: {damping.falls} is out of range (2 to 100)"
+            "policy.damping.falls", f"policy.damping.falls: {damping.falls} is out of range (2 to {MAX_FALLS})"
         )
     check_seconds("policy.damping.window", damping.window, 1, 86400)
     check_seconds("policy.damping.hold", damping.hold, 0, 86400)

@@ -17,6 +17,9 @@ from agent_director.health_log import EventKind
 from agent_director.health_records import Stood
 from agent_director.judge import Judge
 
+_GRAIN = 0.05
+"""Seconds between two decisions, at least, where there is no room for all changes at once."""
+
 News = tuple[EventKind.ValueType, str]
 """Kind of an event, and why it came."""
 
@@ -26,7 +29,7 @@ class Checked:
     """A destination: how it is checked (None: not at all), what that says, and how it stands in the kernel.
 
     came_in: when it came back in, by the monotonic clock; None: it never was out. refused: why it does not stand as it
-    should.
+    should; again: when that is tried again, by the monotonic clock.
     """
 
     destination: Destination
@@ -36,6 +39,7 @@ class Checked:
     came_in: float | None = None
     note: str = ""
     refused: str = ""
+    again: float = 0.0
     paced: Paced | None = None
 
     @property
@@ -102,7 +106,6 @@ class CheckedServer:
     members: dict[DestinationKey, Checked] = field(default_factory=dict)
     weight_up: int = 0
     alarm: str = ""
-    is_settled: bool = True
     _tokens: float = 0.0
     _counted: float = float("-inf")
 
@@ -111,19 +114,30 @@ class CheckedServer:
         members = [each.member(self.policy, now) for each in self.members.values()]
         decision = decide(self.policy, self.effect, members, has_quorum=self.has_quorum)
         news = list(self._news(decision, wall))
-        wanted = [
-            (key, self._stood(self.members[key], decided, wall))
+        others = [
+            (self.members[key], decided)
             for key, decided in decision.standings.items()
             if self._is_other(self.members[key], decided)
         ]
-        wanted.sort(key=lambda each: each[1].standing.percent)  # who is dead goes first
+        wanted = [(each.destination.key, self._stood(each, to, wall)) for each, to in others if each.again <= now]
+        wanted.sort(key=self._turn)
         room = self._room(now)
-        again = decision.again
+        moments = [each.again - now for each, _ in others if each.again > now]
         if len(wanted) > room:
-            again = 1 / self.policy.max_changes
+            moments.append(max(1 / self.policy.max_changes, _GRAIN))
+        if decision.again is not None:
+            moments.append(decision.again)
         self._tokens -= min(room, len(wanted))
-        self.is_settled = not wanted
-        return Verdicts(wanted=wanted[:room], news=news, again=again)
+        return Verdicts(wanted=wanted[:room], news=news, again=min(moments, default=None))
+
+    def _turn(self, wanted: tuple[DestinationKey, Stood]) -> tuple[bool, int]:
+        """Order changes: who is dead goes first, and who is up only once others have come in its place.
+
+        What was refused waits for all others: it may be so again.
+        """
+        key, stood = wanted
+        turn = 1 if stood.standing.percent else 0 if stood.is_down else 2
+        return bool(self.members[key].refused), turn
 
     def _is_other(self, checked: Checked, decided: Decided) -> bool:
         checked.note = decided.note

@@ -124,7 +124,7 @@ class Destinations:
         standing = self._health.standing(server, wanted.key)
         change = destination_change(server, before, after, describe_update(server, before, after, fields, standing))
         change.foreign = not current.managed
-        if current.managed and not change.made and self._committed(server, wanted.key) != after:
+        if current.managed and not change.made and self.committed_one(server, wanted.key) != after:
             change.made = True
             change.actions.append(f"keep {after.key} in {server} as somebody set it: weight {after.weight}")
         return change
@@ -172,7 +172,7 @@ class Destinations:
 
         has_server: its virtual server is committed, too, and will be repaired before it if it is missing.
         """
-        wanted = self._committed(server, key)
+        wanted = self.committed_one(server, key)
         if wanted is None:
             raise missing_destination(server, key)
         current = self._view.find(server, key)
@@ -255,7 +255,8 @@ class Destinations:
         found = [read_config(body["config"]) for body in bodies if body["managed"]]
         return {each.key: each for each in found}
 
-    def _committed(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
+    def committed_one(self, server: VirtualServerKey, key: DestinationKey) -> Destination | None:
+        """Return a destination of ours that shall be there, or None."""
         body = self._state.get(KIND, record_name(server, key))
         return read_config(body["config"]) if body is not None and body["managed"] else None
 

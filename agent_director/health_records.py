@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lvsagent.v1 import health_pb2
@@ -26,26 +26,28 @@ _STANDING = "standing"
 _QUORUM = "quorum"
 
 PROVEN_SECONDS = 300.0
-"""So long a destination that has passed its check counts as up when it is added."""
+"""So long a destination that has passed its check counts as up when it is added, and one that was down as down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stood:
     """How a destination stands, since when (seconds of the wall clock), and why; for people.
 
-    is_down: because its own checks say so, or have not said anything yet.
+    is_down: because its own checks say so, or have not said anything yet. was: how it stood before, as long as it is not
+    certain that the kernel has been written since.
     """
 
     standing: Standing
     since: float = 0.0
     why: str = ""
     is_down: bool = False
+    was: Standing | None = None
 
 
 NEW = "not checked yet"
 """Why a new destination is out."""
 
-_AS_WANTED = Stood(standing=WHOLE)
+AS_WANTED = Stood(standing=WHOLE)
 
 
 def _ignore(server: VirtualServerKey) -> None:
@@ -65,6 +67,8 @@ class HealthRecords:
         self._standings: dict[VirtualServerKey, dict[DestinationKey, Stood]] = {}
         self._without_quorum: set[VirtualServerKey] = set()
         self._proven: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
+        self._doubted: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
+        self._unsettled: dict[tuple[VirtualServerKey, DestinationKey], Stood] = {}
         self.touched: Callable[[VirtualServerKey], None] = _ignore
 
     def load(self) -> None:
@@ -103,7 +107,7 @@ class HealthRecords:
 
     def report(self, server: VirtualServerKey, key: DestinationKey) -> DestinationHealth | None:
         """Return what is known of a destination's health where no checks run."""
-        stood = self.stood(server).get(key, _AS_WANTED)
+        stood = self.stood(server).get(key, AS_WANTED)
         verdict = Verdict.DOWN if stood.is_down else Verdict.UP
         return DestinationHealth(
             verdict=verdict,
@@ -115,17 +119,19 @@ class HealthRecords:
 
     def standing(self, server: VirtualServerKey, key: DestinationKey) -> Standing:
         """Return how a destination stands."""
-        return self.stood(server).get(key, _AS_WANTED).standing
+        return self.stood(server).get(key, AS_WANTED).standing
 
     def first(self, server: VirtualServerKey, key: DestinationKey, effect: Effect) -> Stood:
         """Return how a destination stands that is new, or of which nothing is known: the sorry one is out."""
         policy = self.policy(server)
-        is_proven = self._proven.pop((server, key), 0.0) > time.monotonic()
+        now = time.monotonic()
+        is_proven = self._proven.pop((server, key), 0.0) > now
+        is_doubted = self._doubted.pop((server, key), 0.0) > now
         if policy is None:
-            return _AS_WANTED
-        is_believed = policy.start is Start.UP or policy.check_of(key) is None or is_proven
+            return AS_WANTED
+        is_believed = (policy.start is Start.UP and not is_doubted) or policy.check_of(key) is None or is_proven
         if key != policy.sorry and is_believed:
-            return _AS_WANTED
+            return AS_WANTED
         standing = Standing(percent=0, removed=effect is Effect.REMOVE)
         return Stood(standing=standing, since=time.time(), why=NEW, is_down=key != policy.sorry)
 
@@ -138,27 +144,44 @@ class HealthRecords:
         self._load()
         wanted = list(wanted)
         for server, key, stood in wanted:
-            if stood.standing == WHOLE:
+            if _is_plain(stood):
                 self._standings.get(server, {}).pop(key, None)
             else:
                 self._standings.setdefault(server, {})[key] = stood
         with self._state.transaction():
             for server, key, stood in wanted:
-                if stood.standing == WHOLE:
+                if _is_plain(stood):
                     self._state.delete(_STANDING, record_name(server, key))
                 else:
                     self._state.put(_STANDING, record_name(server, key), _standing_body(server, key, stood))
 
+    def unsettled(self, server: VirtualServerKey, key: DestinationKey) -> Stood | None:
+        """Return once how a destination was about to stand when the agent before this one died; until then it stood.
+
+        Whether the kernel was written only the kernel can tell.
+        """
+        self._load()
+        return self._unsettled.pop((server, key), None)
+
     def forget(self, server: VirtualServerKey, key: DestinationKey) -> None:
-        """Forget how a destination stands: it goes, or it is new."""
+        """Forget how a destination stands, which goes; one that was down is not believed if it is soon put back."""
         if key in self.stood(server):
-            self.set_standings([(server, key, _AS_WANTED)])
+            self._doubt([(server, key)])
+            self.set_standings([(server, key, AS_WANTED)])
 
     def forget_all(self, server: VirtualServerKey) -> None:
         """Forget what is kept of a virtual server that goes, its policy too."""
-        self.set_standings([(server, key, _AS_WANTED) for key in list(self.stood(server))])
+        self._doubt([(server, key) for key in self.stood(server)])
+        self.set_standings([(server, key, AS_WANTED) for key in list(self.stood(server))])
         self.set_quorum(server, has_quorum=True)
         self.set_policy(server, None)
+
+    def _doubt(self, gone: Iterable[tuple[VirtualServerKey, DestinationKey]]) -> None:
+        now = time.monotonic()
+        self._doubted = {name: until for name, until in self._doubted.items() if until > now}
+        for server, key in gone:
+            if self.stood(server)[key].is_down:
+                self._doubted[server, key] = now + PROVEN_SECONDS
 
     def has_quorum(self, server: VirtualServerKey) -> bool:
         """Whether the virtual server had its quorum when that was last judged."""
@@ -170,11 +193,11 @@ class HealthRecords:
         if has_quorum == self.has_quorum(server):
             return
         if has_quorum:
-            self._without_quorum.discard(server)
             self._state.delete(_QUORUM, str(server))
+            self._without_quorum.discard(server)
         else:
-            self._without_quorum.add(server)
             self._state.put(_QUORUM, str(server), {"lost": True})
+            self._without_quorum.add(server)
 
     def prove(self, server: VirtualServerKey, key: DestinationKey) -> None:
         """Remember for a while, not on disk, that a destination has passed its check before it is added, once."""
@@ -185,17 +208,30 @@ class HealthRecords:
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
-        for name, body in self._state.list(_POLICY).items():
-            self._policies[parse_key(name)] = unpack_policy(from_record(body["policy"], health_pb2.HealthPolicy()))
-        for body in self._state.bodies(_STANDING):
-            server, key, stood = _read_standing(body)
-            self._standings.setdefault(server, {})[key] = stood
+        policies = {
+            parse_key(name): unpack_policy(from_record(body["policy"], health_pb2.HealthPolicy()))
+            for name, body in self._state.list(_POLICY).items()
+        }
+        standings = [_read_standing(body) for body in self._state.bodies(_STANDING)]
         self._without_quorum = {parse_key(name) for name in self._state.list(_QUORUM)}
+        self._policies = policies
+        for server, key, stood in standings:
+            if stood.was is not None:
+                self._unsettled[server, key] = replace(stood, was=None)
+                stood = replace(stood, standing=stood.was, was=None, is_down=True)  # noqa: PLW2901  # the one before
+            self._standings.setdefault(server, {})[key] = stood
+        self._loaded = True  # not before: half of it would be taken for the whole
+
+
+def _is_plain(stood: Stood) -> bool:
+    """Whether there is nothing to be kept."""
+    return stood.standing == WHOLE and stood.was is None
 
 
 def _standing_body(server: VirtualServerKey, key: DestinationKey, stood: Stood) -> dict[str, Any]:
+    was = {} if stood.was is None else {"was_percent": stood.was.percent, "was_removed": stood.was.removed}
     return {
+        **was,
         "server": str(server),
         "address": str(key.address),
         "port": key.port,
@@ -212,5 +248,13 @@ def _read_standing(body: Body) -> tuple[VirtualServerKey, DestinationKey, Stood]
     return (
         parse_key(body["server"]),
         DestinationKey(address=parse_address(body["address"], "address"), port=int(body["port"])),
-        Stood(standing=standing, since=float(body["since"]), why=str(body["why"]), is_down=bool(body["is_down"])),
+        Stood(
+            standing=standing,
+            since=float(body["since"]),
+            why=str(body["why"]),
+            is_down=bool(body["is_down"]),
+            was=Standing(percent=int(body["was_percent"]), removed=bool(body["was_removed"]))
+            if "was_percent" in body
+            else None,
+        ),
     )

@@ -25,6 +25,7 @@ from agent_common.worker import Run, to_its_end
 from agent_director.check_pace import Pace
 from agent_director.checked import Checked, CheckedServer
 from agent_director.destination import Destinations
+from agent_director.health_effect import SLOW_STEPS
 from agent_director.health_gate import target_of
 from agent_director.health_log import EventKind, HealthLog
 from agent_director.health_records import HealthRecords, Stood
@@ -36,7 +37,10 @@ COMMAND_SECONDS = 60.0
 """So long a command of a quorum may run."""
 
 _RETRY_SECONDS = 1.0
-"""After a failure of the kernel or the journal."""
+"""After a failure of the kernel or the journal, or what somebody has done by hand."""
+
+_BRIEF_SECONDS, _PAUSE_SECONDS = 0.02, 0.1
+"""What takes longer leaves loop and worker thread to others for as long again, up to so many seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,22 +99,39 @@ class HealthWatch:
         """Check until cancelled; then what is written is finished, and the kernel stays as it is."""
         loop = asyncio.get_running_loop()
         self._records.touched = lambda server: _threadsafe(loop, self.touch, server)
-        for server in await self._run(self._known):
-            self.touch(server)
         try:
+            while True:
+                if await self._try(self._begin):
+                    break
+                await asyncio.sleep(_RETRY_SECONDS)
             while True:
                 await self._woken.wait()
                 self._woken.clear()
-                try:
-                    await to_its_end(self._work())
-                except Exception as error:  # whatever it is: dead servers must go on being taken out
-                    self._say(error)
+                begun = loop.time()
+                if not await self._try(self._work):
                     await asyncio.sleep(_RETRY_SECONDS)
                     self._woken.set()
+                elif (spent := loop.time() - begun) > _BRIEF_SECONDS:
+                    await asyncio.sleep(min(spent, _PAUSE_SECONDS))
         finally:
             for timer in self._timers.values():
                 timer.cancel()
             await self._pace.close()
+
+    async def _try(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do something to its end; whatever fails in it, dead servers must go on being taken out."""
+        try:
+            await to_its_end(work())
+        except Exception as error:
+            self._say(error)
+            return False
+        return True
+
+    async def _begin(self) -> None:
+        """Take up what the agent before this one may have died in, and all that is to be watched."""
+        await self._run(self._standings.settle)
+        for server in await self._run(self._known):
+            self.touch(server)
 
     def touch(self, server: VirtualServerKey) -> None:
         """Read a virtual server again: its policy or its destinations may have changed."""
@@ -146,7 +167,11 @@ class HealthWatch:
         undecided, self._undecided = self._undecided, {}
         for server in undecided:
             if server in self._servers:
-                self._decide(self._servers[server])
+                try:
+                    self._decide(self._servers[server])
+                except Exception as error:  # of the others it says nothing
+                    self._say(error)
+                    self._decide_in(server, _RETRY_SECONDS)
         if self._wanted or self._quorums:
             await self._write()
 
@@ -203,12 +228,8 @@ class HealthWatch:
         check = server.policy.check_of(destination.key)
         checked = server.members.get(destination.key)
         if checked is None:
-            judge = Judge(
-                is_up=not stood.is_down, since=stood.since or time.time(), turned=time.monotonic(), detail=stood.why
-            )
-            checked = Checked(destination=destination, check=None, judge=judge, stood=stood)
-            server.members[destination.key] = checked
-        checked.destination, checked.refused = destination, ""
+            checked = server.members[destination.key] = _found(server.policy, destination, stood)
+        checked.destination, checked.refused, checked.again = destination, "", 0.0
         if (server.key, destination.key) not in self._wanted:
             checked.stood = stood  # somebody may have removed and added it
         if check == checked.check and (check is None or checked.paced is not None):
@@ -233,12 +254,22 @@ class HealthWatch:
             self._tell(kind, server.key, checked.destination.key, answer.detail)
         if server.policy.dynamic_weight is not None and answer.passed:
             news |= judge.weigh(answer.percent)
-        if news or not server.is_settled:
+        if news:
             self._decide_soon(server.key)
 
     def _decide_soon(self, key: VirtualServerKey) -> None:
         self._undecided[key] = None
         self._woken.set()
+
+    def _decide_in(self, key: VirtualServerKey, seconds: float) -> None:
+        """Decide after so many seconds, if that is not to be done earlier already."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None and not timer.cancelled() and loop.time() < timer.when() <= loop.time() + seconds:
+            return
+        if timer is not None:
+            timer.cancel()
+        self._timers[key] = loop.call_later(seconds, self._decide_soon, key)
 
     def _decide(self, server: CheckedServer) -> None:
         """Have destinations stand as their verdicts say."""
@@ -251,8 +282,7 @@ class HealthWatch:
         if (timer := self._timers.pop(server.key, None)) is not None:
             timer.cancel()
         if verdicts.again is not None:
-            loop = asyncio.get_running_loop()
-            self._timers[server.key] = loop.call_later(verdicts.again, self._decide_soon, server.key)
+            self._decide_in(server.key, verdicts.again)
 
     def _follow_quorum(self, server: CheckedServer, kind: EventKind.ValueType) -> None:
         """Keep that the quorum was lost or regained, and run the command for it."""
@@ -292,8 +322,10 @@ class HealthWatch:
 
         try:
             failed = await self._run(write)
-        except LvsError as error:
-            failed = dict.fromkeys(wanted, error.message)
+        except Exception as error:  # they are tried again like what the kernel refuses
+            self._say(error)
+            why = error.message if isinstance(error, LvsError) else "unexpected failure"
+            failed = dict.fromkeys(wanted, why)
             self._quorums = {**quorums, **self._quorums}
         for name, stood in wanted.items():
             self._stand(name, stood, failed.get(name, ""))
@@ -303,13 +335,17 @@ class HealthWatch:
         server = self._servers.get(name[0])
         checked = server.members.get(name[1]) if server is not None else None
         if checked is None:
+            if refused and server is None:  # it is watched no more, and is to have its weight back all the same
+                _log.warning("health: cannot put back %s in %s: %s", name[1], name[0], refused)
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.touch, name[0])
             return
         if refused:
             if refused != checked.refused:
                 _log.warning("health: cannot change %s in %s: %s", name[1], name[0], refused)
-            checked.refused = refused
+            checked.refused, checked.again = refused, time.monotonic() + _RETRY_SECONDS
+            self._decide_in(name[0], _RETRY_SECONDS)
             return
-        was_out, checked.stood, checked.refused = checked.is_out, stood, ""
+        was_out, checked.stood, checked.refused, checked.again = checked.is_out, stood, "", 0.0
         if was_out and not checked.is_out:
             checked.came_in = time.monotonic()
             slow = server.policy.slow_start if server is not None else 0.0
@@ -328,6 +364,20 @@ class HealthWatch:
             _log.warning("cannot follow health checks: %s", error.message)
         else:
             _log.error("unexpected failure in health checks; they go on all the same", exc_info=error)
+
+
+def _found(policy: HealthPolicy, destination: Destination, stood: Stood) -> Checked:
+    """Return a destination as it is found: who is out is proven before it comes in again, whatever it was out for."""
+    now, percent = time.monotonic(), stood.standing.percent
+    is_up = not stood.is_down and (percent > 0 or destination.key == policy.sorry)
+    risen = policy.slow_start * max(0, percent - 100 // SLOW_STEPS) / 100
+    return Checked(
+        destination=destination,
+        check=None,
+        judge=Judge(is_up=is_up, since=stood.since or time.time(), turned=now, detail=stood.why),
+        stood=stood,
+        came_in=now - risen if policy.slow_start and 0 < percent < 100 else None,
+    )
 
 
 def _threadsafe(

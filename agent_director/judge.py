@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from agent_common.check import Check
 from agent_common.checker import Answer
-from agent_common.health import Damping
+from agent_common.health import MAX_FALLS, Damping
 
 PERCENT_STEP = 5
 """A dynamic weight is changed by so many points of a percentage at least: each change is a write to disk."""
@@ -31,7 +31,7 @@ class Judge:
     percent: int = 100
     passed: bool = False
     streak: int = 0
-    falls: deque[float] = field(default_factory=deque)
+    falls: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FALLS))
 
     @property
     def against(self) -> int:

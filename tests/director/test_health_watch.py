@@ -21,6 +21,7 @@ from agent_common.operation import Change, Operation
 from agent_common.table import Entry
 from agent_common.virtual_server import VirtualServer
 from agent_common.wire_health import pack_policy
+from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import destination
@@ -79,9 +80,11 @@ async def following(host: DirectorHost) -> AsyncIterator[DirectorHost]:
             await task
 
 
-async def site(policy: HealthPolicy | None = POLICY, scheduler: str = "wrr") -> DirectorHost:
+async def site(
+    policy: HealthPolicy | None = POLICY, scheduler: str = "wrr", ipvs: FakeIpvs | None = None
+) -> DirectorHost:
     """Three destinations behind a VIP, and how they are checked."""
-    host = DirectorHost()
+    host = DirectorHost(ipvs=ipvs)
     await apply(
         host,
         operations.create_virtual_server(WEB, scheduler, None),

@@ -1,0 +1,236 @@
+"""Checks of a director when things come in a bad order: nothing stays out for ever, and nobody dead comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from agent_common.destination import Destination, Forwarding, Verdict
+from agent_common.errors import InternalError, LvsError, Reason
+from agent_common.fake_checker import PASSED
+from agent_common.health import Effect
+from agent_common.table import TableStep
+from agent_director.fake_ipvs import FakeIpvs
+from cli import operations
+from tests.director.test_health_watch import (
+    POLICY,
+    RS1,
+    RS2,
+    RS3,
+    WEIGHTS,
+    apply,
+    checked,
+    delete_health,
+    fail,
+    following,
+    health,
+    set_health,
+    site,
+    until,
+    weights,
+)
+from tests.hosts import WEB, DirectorHost
+
+
+class FailingIpvs(FakeIpvs):
+    """A kernel that may refuse to change many things at once, or with which the agent dies before it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses = False
+        self.dies = False
+        self.died = False
+
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        """Carry out many steps, or none."""
+        if self.dies:
+            self.died = True
+            raise AgentDiedError
+        if self.refuses:
+            raise InternalError("cannot change anything: no memory", Reason.INTERNAL)
+        return super().take(steps)
+
+
+class AgentDiedError(BaseException):
+    """Nothing comes after it."""
+
+
+async def failing_site(effect: Effect = Effect.WEIGHT_ZERO) -> tuple[DirectorHost, FailingIpvs]:
+    ipvs = FailingIpvs()
+    return await site(replace(POLICY, effect=effect), ipvs=ipvs), ipvs
+
+
+async def dies_before_the_kernel_is_written(host: DirectorHost, ipvs: FailingIpvs) -> DirectorHost:
+    """Return the next agent, after the one that has just heard something new has died between journal and kernel."""
+    ipvs.dies = True
+    await until(lambda: ipvs.died)
+    ipvs.dies = False
+    again = host.restarted()
+    again.checker.answers.update(host.checker.answers)
+    await again.restore.start(new_boot=False)
+    return again
+
+
+@pytest.mark.parametrize("effect", Effect)
+class TestDeathBetweenJournalAndKernel:
+    async def test_who_was_to_go_out_goes_out(self, effect: Effect) -> None:
+        host, ipvs = await failing_site(effect)
+        task = asyncio.ensure_future(host.health_watch.follow())
+        await checked(host)
+        fail(host, RS1)
+        again = await dies_before_the_kernel_is_written(host, ipvs)
+        with pytest.raises(AgentDiedError):
+            await task
+        async with following(again):
+            await until(lambda: not weights(again).get(RS1))
+            assert again.restore.drift() == []
+            fail(again, RS1, answer=PASSED)
+            await until(lambda: weights(again) == WEIGHTS)
+
+    @pytest.mark.parametrize("is_dead", [False, True])
+    async def test_who_was_to_come_back_comes_back_when_it_is_proven(self, effect: Effect, is_dead: bool) -> None:
+        host, ipvs = await failing_site(effect)
+        task = asyncio.ensure_future(host.health_watch.follow())
+        fail(host, RS1)
+        await until(lambda: not weights(host).get(RS1))
+        fail(host, RS1, answer=PASSED)
+        again = await dies_before_the_kernel_is_written(host, ipvs)
+        with pytest.raises(AgentDiedError):
+            await task
+        if is_dead:
+            fail(again, RS1)
+        async with following(again):
+            if is_dead:
+                await checked(again)
+                assert not weights(again).get(RS1)
+                assert again.restore.drift() == []
+                fail(again, RS1, answer=PASSED)
+            await until(lambda: weights(again) == WEIGHTS)
+            assert again.restore.drift() == []
+
+
+@pytest.mark.parametrize("effect", Effect)
+class TestKernelThatRefuses:
+    async def test_who_cannot_be_put_back_is_put_back_later(self, effect: Effect) -> None:
+        host, ipvs = await failing_site(effect)
+        async with following(host):
+            fail(host, RS1)
+            await until(lambda: not weights(host).get(RS1))
+            ipvs.refuses = True
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: "no memory" in health(host, RS1).note)
+            assert host.restore.drift() == []
+            ipvs.refuses = False
+            await until(lambda: weights(host) == WEIGHTS)
+
+    async def test_who_cannot_be_taken_out_is_taken_out_later(self, effect: Effect) -> None:
+        host, ipvs = await failing_site(effect)
+        async with following(host):
+            await checked(host)
+            ipvs.refuses = True
+            fail(host, RS1)
+            await until(lambda: "no memory" in health(host, RS1).note)
+            ipvs.refuses = False
+            await until(lambda: not weights(host).get(RS1))
+
+    async def test_who_is_checked_no_more_gets_its_weight_back_later(self, effect: Effect) -> None:
+        host, ipvs = await failing_site(effect)
+        async with following(host):
+            fail(host, RS1)
+            await until(lambda: not weights(host).get(RS1))
+            ipvs.refuses = True
+            await apply(host, delete_health())
+            await asyncio.sleep(0.1)
+            ipvs.refuses = False
+            await until(lambda: weights(host) == WEIGHTS)
+
+
+class TestByHand:
+    async def test_who_got_a_weight_by_hand_while_it_was_out_is_taken_out_when_it_fails_again(self) -> None:
+        async with following(await site()) as host:
+            fail(host, RS1)
+            await until(lambda: weights(host)[RS1] == 0)
+            host.ipvs.edit_destination(WEB, Destination(key=RS1, weight=77))
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: health(host, RS1).percent == 100)
+            assert weights(host)[RS1] == 77
+            fail(host, RS1)
+            await until(lambda: weights(host)[RS1] == 0)
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: weights(host) == WEIGHTS)
+
+    async def test_who_was_put_back_by_hand_is_in(self) -> None:
+        async with following(await site()) as host:
+            fail(host, RS1)
+            await until(lambda: weights(host)[RS1] == 0)
+            host.ipvs.edit_destination(WEB, Destination(key=RS1, weight=4))
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: health(host, RS1).percent == 100)
+            assert health(host, RS1).note == ""
+            assert host.restore.drift() == []
+
+    async def test_only_the_weight_is_changed_of_what_somebody_has_changed(self) -> None:
+        async with following(await site()) as host:
+            changed = Destination(key=RS1, weight=4, forwarding=Forwarding.MASQUERADING, upper_threshold=9)
+            host.ipvs.edit_destination(WEB, changed)
+            fail(host, RS1)
+            await until(lambda: weights(host)[RS1] == 0)
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: weights(host)[RS1] == 4)
+            (found,) = (each.destination for each in host.ipvs.destinations(WEB) if each.destination.key == RS1)
+            assert found == changed
+
+    async def test_who_cannot_be_changed_keeps_nobody_else_in(self) -> None:
+        async with following(await site(replace(POLICY, max_changes=1))) as host:
+            await checked(host)
+            host.ipvs.edit_destination(WEB, Destination(key=RS1, weight=0))
+            fail(host, RS1)
+            await until(lambda: "somebody" in health(host, RS1).note)
+            fail(host, RS2)
+            await until(lambda: weights(host)[RS2] == 0)
+
+
+class TestRestart:
+    async def test_who_was_displaced_by_the_sorry_server_and_died_then_is_not_put_back(self) -> None:
+        policy = replace(POLICY, quorum=9, sorry=RS3)
+        async with following(await site(policy)) as host:
+            fail(host, RS1)
+            await until(lambda: weights(host) == {RS1: 0, RS2: 0, RS3: 6})
+            fail(host, RS2)
+            await until(lambda: health(host, RS2).verdict is Verdict.DOWN)
+        await apply(host, set_health(replace(policy, quorum=5)))
+        again = host.restarted()
+        fail(again, RS1, RS2)
+        async with following(again):
+            seen = set()
+            for _ in range(40):
+                seen.add(weights(again)[RS2])
+                await asyncio.sleep(0.01)
+            assert seen == {0}
+
+    async def test_a_weight_that_rises_slowly_goes_on_from_where_it_was(self) -> None:
+        policy = replace(POLICY, slow_start=3600.0)
+        async with following(await site(policy)) as host:
+            await apply(host, operations.update_destination(WEB, RS1, weight=100))
+            fail(host, RS1)
+            await until(lambda: weights(host)[RS1] == 0)
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: weights(host)[RS1] == 5)
+        again = host.restarted()
+        async with following(again):
+            await checked(again)
+            assert weights(again)[RS1] == 5
+
+
+async def test_the_sorry_server_goes_after_others_have_come_back() -> None:
+    policy = replace(POLICY, quorum=9, sorry=RS3, max_changes=1)
+    async with following(await site(policy)) as host:
+        await until(lambda: weights(host)[RS3] == 0)
+        fail(host, RS1)
+        await until(lambda: weights(host) == {RS1: 0, RS2: 0, RS3: 6})
+        fail(host, RS1, answer=PASSED)
+        await until(lambda: weights(host)[RS3] == 0)
+        assert weights(host)[RS1] or weights(host)[RS2]
