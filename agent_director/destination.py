@@ -6,7 +6,7 @@ Whether a destination drains, and the weight that waits for its end, are in the 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import groupby
@@ -30,7 +30,7 @@ from agent_common.errors import ConflictError, InvalidInputError, NotFoundError,
 from agent_common.health import Effect
 from agent_common.operation import Change
 from agent_common.state import State
-from agent_common.virtual_server import IpAddress, VirtualServerKey, check_unicast, parse_key
+from agent_common.virtual_server import IpAddress, VirtualServer, VirtualServerKey, check_unicast, parse_key
 from agent_director.destination_change import (
     describe_repair,
     describe_update,
@@ -43,7 +43,7 @@ from agent_director.destination_change import (
 )
 from agent_director.destination_record import KIND, read_config, read_intent, record_body, record_name
 from agent_director.destination_view import DestinationView, Report
-from agent_director.health_records import HealthRecords
+from agent_director.health_records import HealthRecords, Stood
 from agent_director.ipvs import Ipvs
 from agent_director.preconditions import check_etag, check_mask, refuse_unusual
 
@@ -219,6 +219,7 @@ class Destinations:
             return Reverted(outcome=Outcome.NOTHING)
         current = self._view.find(server, either.key)
         if change.adopted:
+            self._give_weight_back(server, either.key)
             self._disown(server, either)
             return Reverted(outcome=Outcome.REVERTED, details=(f"{either.key} in {server} is foreign again",))
         standing = self._health.standing(server, either.key)
@@ -308,6 +309,17 @@ class Destinations:
         self._state.delete(KIND, record_name(server, destination.key))
         self._record(server, destination, destination.key, new=False)
 
+    def _give_weight_back(self, server: VirtualServerKey, key: DestinationKey) -> None:
+        """Undo what checks have made of a destination: it is to be foreign, and nobody would know its weight any more."""
+        standing, committed = self._health.standing(server, key), self.committed_one(server, key)
+        if standing == WHOLE or committed is None or not self._has_server(server, ()):
+            return
+        there = self._view.in_kernel(server, key)
+        if there is None and standing.removed:
+            self._ipvs.add_destination(server, effective(committed))
+        elif there is not None and there.current_weight == effective(committed, standing).weight:
+            self._ipvs.edit_destination(server, replace(there.destination, weight=effective(committed).weight))
+
     def _note(self, server: VirtualServerKey, address: str, *, left: bool) -> None:
         name = f"{server} {address}"
         if left:
@@ -365,23 +377,34 @@ class Destinations:
 
     def begin(self, wanted: Sequence[tuple[VirtualServerKey, DestinationKey]]) -> None:
         """Say how destinations that are new stand until their checks have said enough."""
+        if self._health.policies():
+            self._health.set_standings(self._first(wanted, {}))
+
+    def begin_again(self, servers: Mapping[VirtualServerKey, VirtualServer]) -> None:
+        """Say so of all that are in: the host was rebooted, and theirs may have been. Who is out stays out.
+
+        servers are those that were committed: the kernel has none of them yet.
+        """
         if not self._health.policies():
             return
-        effects = cache(self._effect)
-        stood = [(server, key, self._health.first(server, key, effects(server))) for server, key in wanted]
-        self._health.set_standings(stood)
-
-    def begin_again(self) -> None:
-        """Say so of all that are in: the host was rebooted, and theirs may have been. Who is out stays out."""
         names = ((server, each.key) for server, all_of_it in self.committed().items() for each in all_of_it)
-        self.begin([(server, key) for server, key in names if self._health.standing(server, key) == WHOLE])
+        found = self._first([name for name in names if self._health.standing(*name).percent], servers)
+        self._health.set_standings(each for each in found if each[2].standing != WHOLE)
+
+    def _first(
+        self,
+        wanted: Iterable[tuple[VirtualServerKey, DestinationKey]],
+        servers: Mapping[VirtualServerKey, VirtualServer],
+    ) -> list[tuple[VirtualServerKey, DestinationKey, Stood]]:
+        effects = cache(lambda server: self._effect(server, servers.get(server)))
+        return [(server, key, self._health.first(server, key, effects(server))) for server, key in wanted]
 
     def standing(self, server: VirtualServerKey, key: DestinationKey) -> Standing:
         """Return how a destination stands by its checks."""
         return self._health.standing(server, key)
 
-    def _effect(self, server: VirtualServerKey) -> Effect:
-        policy, there = self._health.policy(server), self._ipvs.virtual_server(server)
+    def _effect(self, server: VirtualServerKey, committed: VirtualServer | None) -> Effect:
+        policy, there = self._health.policy(server), self._ipvs.virtual_server(server) or committed
         return policy.effect_under(there) if policy is not None and there is not None else Effect.WEIGHT_ZERO
 
     def _has_server(self, server: VirtualServerKey, earlier: Sequence[Change]) -> bool:

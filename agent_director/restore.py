@@ -126,9 +126,9 @@ class DirectorRestore:
             return 0
         if there and not new_boot:
             return 0
-        if new_boot:
-            self._destinations.begin_again()
         committed = self._virtual_servers.committed()
+        if new_boot:
+            self._destinations.begin_again({each.key: each for each in committed})
         # Where the kernel lost its table, with the module, it lost what was set, too.
         settings = self._settings.restore(self._put_back) if new_boot or committed else 0
         return settings + self._restore_missing(there, committed)

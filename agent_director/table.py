@@ -78,10 +78,12 @@ class Tables:
         ]
         change = _change(steps)
         for step in steps:
-            if isinstance(step, ServerStep) and step.after is None:
-                policy = self._health.policy(step.key)
-                if policy is not None:
-                    change.table.removed_health.add(virtual_server=wire.pack_key(step.key), before=pack_policy(policy))
+            if not isinstance(step, ServerStep) or (policy := self._health.policy(step.key)) is None:
+                continue
+            if step.after is not None:
+                policy.validate_for(step.after, ())
+            else:
+                change.table.removed_health.add(virtual_server=wire.pack_key(step.key), before=pack_policy(policy))
         self._planned = (change.table.steps, steps)
         return change
 

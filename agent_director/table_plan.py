@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from agent_common.destination import WHOLE, Destination, DestinationKey, Standing, effective
 from agent_common.drift import DestinationName
@@ -101,7 +102,8 @@ def steps_back(
 ) -> tuple[list[TableStep], list[TableStep]]:
     """Return what takes steps back, the last first, and those that cannot be: somebody changed those things meanwhile.
 
-    What is as it was before needs nothing. A virtual server that has got other destinations stays.
+    What is as it was before needs nothing. A virtual server that has got other destinations stays. What becomes foreign
+    again gets its weight back from its checks: nobody would know it any more.
     """
     now = {
         key: Entry(virtual_server=each.virtual_server, destinations=dict(each.destinations))
@@ -110,11 +112,9 @@ def steps_back(
     back: list[TableStep] = []
     kept: list[TableStep] = []
     for step in reversed(steps):
-        standing = WHOLE if isinstance(step, ServerStep) else standing_of(step.server, step.key)
-        seen = in_kernel(step, standing)
-        if seen is None:
+        undo = _undo(step, standing_of)
+        if undo is None:
             continue
-        undo = opposite(seen)
         there = find(now, undo)
         if there == undo.after:
             continue
@@ -124,6 +124,18 @@ def steps_back(
         take(now, undo)
         back.append(undo)
     return back, kept
+
+
+def _undo(step: TableStep, standing_of: StandingOf) -> TableStep | None:
+    """Return what takes a step back in the kernel; None: it was none there."""
+    standing = WHOLE if isinstance(step, ServerStep) else standing_of(step.server, step.key)
+    seen = in_kernel(step, standing)
+    if isinstance(step, DestinationStep) and standing != WHOLE and not step.was_managed:
+        before, after = step.before, step.after
+        if before is not None and after is not None:
+            there = None if standing.removed else effective(after, standing)
+            return replace(step, before=there, after=effective(before))
+    return None if seen is None else opposite(seen)
 
 
 def _is_possible(step: TableStep, now: Table) -> bool:

@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from agent_common.destination import Destination, Forwarding, Verdict
-from agent_common.errors import InternalError, LvsError, Reason
+from agent_common.destination import Destination, DestinationKey, Forwarding, Standing, Verdict
+from agent_common.errors import InternalError, InvalidInputError, LvsError, Reason
 from agent_common.fake_checker import PASSED
-from agent_common.health import Effect
-from agent_common.table import TableStep
+from agent_common.health import Effect, Start
+from agent_common.table import Entry, TableStep
+from agent_common.virtual_server import VirtualServer
 from agent_director.fake_ipvs import FakeIpvs
+from agent_director.health_records import Stood
 from cli import operations
 from tests.director.test_health_watch import (
     POLICY,
@@ -30,6 +32,7 @@ from tests.director.test_health_watch import (
     set_health,
     site,
     until,
+    wanted,
     weights,
 )
 from tests.hosts import WEB, DirectorHost
@@ -193,6 +196,62 @@ class TestByHand:
             await until(lambda: weights(host)[RS2] == 0)
 
 
+class TestAdoption:
+    async def test_who_becomes_foreign_again_while_it_is_out_has_the_weight_that_it_had(self) -> None:
+        for effect in Effect:
+            async with following(await site(replace(POLICY, effect=effect))) as host:
+                foreign = DestinationKey(address=RS1.address + 100, port=80)
+                host.ipvs.add_destination(WEB, Destination(key=foreign, weight=8))
+                (change,) = await apply(host, operations.adopt_destination(WEB, foreign))
+                await checked(host)
+                fail(host, foreign)
+                await until(lambda: not weights(host).get(foreign))  # noqa: B023  # it is awaited here
+                await host.changes.revert(change.id)
+                assert weights(host)[foreign] == 8
+                assert not host.destinations.get(WEB, foreign).managed
+
+    async def test_so_has_who_was_taken_in_with_a_table(self) -> None:
+        for effect in Effect:
+            async with following(await site(replace(POLICY, effect=effect))) as host:
+                foreign = DestinationKey(address=RS1.address + 100, port=80)
+                host.ipvs.add_destination(WEB, Destination(key=foreign, weight=8))
+                there = [each.destination for each in host.ipvs.destinations(WEB)]
+                entry = Entry(
+                    virtual_server=host.virtual_servers.get(WEB), destinations={each.key: each for each in there}
+                )
+                (change,) = await apply(host, operations.apply_table({WEB: entry}, replace=True))
+                await checked(host)
+                fail(host, foreign)
+                await until(lambda: not weights(host).get(foreign))  # noqa: B023  # it is awaited here
+                await host.changes.revert(change.id)
+                assert weights(host)[foreign] == 8
+                assert not host.destinations.get(WEB, foreign).managed
+
+
+class TestRemoval:
+    async def test_a_removal_that_is_taken_back_puts_nobody_dead_back(self) -> None:
+        async with following(await site()) as host:
+            fail(host, RS1)
+            await until(lambda: weights(host)[RS1] == 0)
+            (change,) = await apply(host, operations.delete_destination(WEB, RS1))
+            await host.changes.revert(change.id)
+            assert weights(host)[RS1] == 0
+            assert wanted(host) == WEIGHTS
+            fail(host, RS1, answer=PASSED)
+            await until(lambda: weights(host) == WEIGHTS)
+
+
+class TestTable:
+    async def test_a_scheduler_that_the_checks_forbid_does_not_come_with_a_table(self) -> None:
+        host = await site(replace(POLICY, slow_start=30.0))
+        entry = Entry(
+            virtual_server=VirtualServer(key=WEB, scheduler="mh"),
+            destinations={each.destination.key: each.destination for each in host.ipvs.destinations(WEB)},
+        )
+        with pytest.raises(InvalidInputError, match="moves clients"):
+            await apply(host, operations.apply_table({WEB: entry}, replace=True))
+
+
 class TestRestart:
     async def test_who_was_displaced_by_the_sorry_server_and_died_then_is_not_put_back(self) -> None:
         policy = replace(POLICY, quorum=9, sorry=RS3)
@@ -223,6 +282,13 @@ class TestRestart:
         async with following(again):
             await checked(again)
             assert weights(again)[RS1] == 5
+
+    async def test_after_a_boot_who_had_a_part_of_its_weight_is_to_be_proven_like_all_others(self) -> None:
+        host = await site(replace(POLICY, start=Start.DOWN))
+        host.health.set_standings([(WEB, RS1, Stood(standing=Standing(percent=50)))])
+        again = host.rebooted()
+        await again.restore.start(new_boot=True)
+        assert set(weights(again).values()) == {0}
 
 
 async def test_the_sorry_server_goes_after_others_have_come_back() -> None:
