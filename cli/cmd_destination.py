@@ -48,7 +48,7 @@ def list_destinations(
             terminal,
             site.director_names(),
             lambda client: list_destinations_of(client, server),
-            tables.destination_lines,
+            lambda _, found: tables.destination_lines(found, terminal.width),
         )
     )
 

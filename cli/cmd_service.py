@@ -76,7 +76,7 @@ def show(
             terminal,
             site.director_names(),
             lambda client: get_virtual_server(client, server),
-            tables.service_lines,
+            lambda _, found: tables.service_lines(found, terminal.width),
         )
     )
 

@@ -47,7 +47,9 @@ def run_health_log(site: Site, terminal: Terminal, key: VirtualServerKey | None,
         terminal.document({"agents": [tables.reading_as_json(each) for each in readings]})
         return _worst(readings)
     terminal.lines(
-        health_tables.event_lines([(each.agent, each.answer) for each in readings if each.answer is not None])
+        health_tables.event_lines(
+            [(each.agent, each.answer) for each in readings if each.answer is not None], terminal.width
+        )
     )
     for each in readings:
         if each.error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,11 +13,13 @@ from agent_common import wire
 from agent_common.wire_health import unpack_policy
 from cli.policy_text import policy_lines
 from cli.site import AgentName
-from cli.text_table import table
+from cli.text_table import NO_BREAK, fits, fold, table, with_last_column, with_notes
 
 NOT_CHECKED = "not checked"
 
 _HEAD = ("DESTINATION", "WEIGHT", "KERNEL", "STATE", "SINCE", "LAST ANSWER")
+
+_WITH_UNIT = re.compile(r"(?<=\d) (?=m?s\)$)")
 
 _EVENTS = {
     health_pb2.HEALTH_EVENT_KIND_UP: "up",
@@ -33,7 +36,7 @@ _EVENTS = {
 def health_lines(statuses: Sequence[health_pb2.HealthStatus], now: datetime.datetime, width: int = 0) -> list[str]:
     """Return what lvs health show prints of a director, for a terminal of so many columns; 0: any number."""
     if not statuses:
-        return ["nothing is checked"]
+        return ["nothing is checked; this begins it: lvs health set KEY --check KIND"]
     lines: list[str] = []
     for status in statuses:
         lines += [*([""] if lines else []), *_status_lines(status, now, width)]
@@ -43,10 +46,10 @@ def health_lines(statuses: Sequence[health_pb2.HealthStatus], now: datetime.date
 def _status_lines(status: health_pb2.HealthStatus, now: datetime.datetime, width: int) -> Iterator[str]:
     """What somebody should look at comes first."""
     alarm, quorum = status.health.alarm, _quorum(status.health, now)
-    yield f"{wire.unpack_key(status.virtual_server)}  {f'ALARM: {alarm}' if alarm else quorum}"
-    below = [quorum] if alarm else []
-    below += policy_lines(unpack_policy(status.policy))
-    yield from (f"  {line}" for line in (*below, *checked_table(status.destinations, now, width - 2)))
+    yield from fold(f"{wire.unpack_key(status.virtual_server)}  {f'ALARM: {alarm}' if alarm else quorum}", width)
+    for line in (*([quorum] if alarm else []), *policy_lines(unpack_policy(status.policy))):
+        yield from fold(line, width, "  ")
+    yield from (f"  {line}" for line in checked_table(status.destinations, now, max(width - 2, 0)))
 
 
 def _quorum(health: health_pb2.VirtualServerHealth, now: datetime.datetime) -> str:
@@ -60,9 +63,9 @@ def alarming(statuses: Iterable[health_pb2.HealthStatus]) -> Iterator[health_pb2
 
 
 def checked_table(
-    statuses: Sequence[destination_pb2.DestinationStatus], now: datetime.datetime, width: int = -1
+    statuses: Sequence[destination_pb2.DestinationStatus], now: datetime.datetime, width: int = 0
 ) -> list[str]:
-    """Return destinations as a table; a note that does not fit into so many columns stands below its row."""
+    """Return destinations as a table; what does not fit into so many columns stands below its row; 0: it fits."""
     if not statuses:
         return ["no destinations"]
     rows = [
@@ -79,12 +82,10 @@ def checked_table(
     notes = [_note(each.health) for each in statuses]
     whole = table((*_HEAD, "NOTE" if any(notes) else ""), zip(*zip(*rows, strict=True), notes, strict=True))
     lines = whole.splitlines()
-    if width < 0 or max(map(len, lines)) <= width:
+    if fits(lines, width):
         return lines
-    head, *rest = table(_HEAD, rows).splitlines()
-    indent = " " * head.index(_HEAD[-1])
-    below = zip(rest, (f"{indent}{note}" if note else "" for note in notes), strict=True)
-    return [head, *(line for pair in below for line in pair if line)]
+    texts = [f"{_WITH_UNIT.sub(NO_BREAK, row[-1])}\n{note}" for row, note in zip(rows, notes, strict=True)]
+    return with_last_column(_HEAD, [row[:-1] for row in rows], texts, width)
 
 
 def is_checked(status: destination_pb2.DestinationStatus) -> bool:
@@ -113,13 +114,25 @@ def state(status: destination_pb2.DestinationStatus) -> str:
 
 def check_text(status: destination_pb2.DestinationStatus, now: datetime.datetime) -> str:
     """Return all of what a check sees in one cell: verdict, since when, and of what is not simply up why."""
+    return ": ".join(filter(None, (check_word(status, now), check_why(status))))
+
+
+def check_word(status: destination_pb2.DestinationStatus, now: datetime.datetime) -> str:
+    """Return the verdict, and since when."""
+    return f"{state(status)} {age(status.health.since, now)}" if is_checked(status) else NOT_CHECKED
+
+
+def check_why(status: destination_pb2.DestinationStatus) -> str:
+    """Return what there is to say of a destination that is not simply up, or does not stand as its verdict says."""
     health = status.health
-    if not is_checked(status):
-        return ": ".join(filter(None, (NOT_CHECKED, _note(health))))
-    text = f"{state(status)} {age(health.since, now)}"
     is_up = health.verdict == destination_pb2.VERDICT_UP
-    why = health.detail if not is_up or health.against else ""
-    return ": ".join(filter(None, (text, "; ".join(filter(None, (why, _note(health)))))))
+    why = health.detail if is_checked(status) and (not is_up or health.against) else ""
+    return "; ".join(filter(None, (why, _note(health))))
+
+
+def is_plainly_up(status: destination_pb2.DestinationStatus) -> bool:
+    """Whether there is no more to say of what a check sees."""
+    return status.health.verdict == destination_pb2.VERDICT_UP and not check_why(status)
 
 
 def _answer(health: destination_pb2.DestinationHealth) -> str:
@@ -161,12 +174,16 @@ def age(since: Timestamp, now: datetime.datetime) -> str:
     return f"{seconds}s"
 
 
-def event_lines(answers: Sequence[tuple[AgentName, Sequence[health_pb2.HealthEvent]]]) -> list[str]:
-    """Return the events of all directors as one table, the newest first."""
+def event_lines(answers: Sequence[tuple[AgentName, Sequence[health_pb2.HealthEvent]]], width: int = 0) -> list[str]:
+    """Return the events of all directors as one table, the newest first.
+
+    Where that does not fit into so many columns details stand below; 0: it fits.
+    """
     found = [(event, agent) for agent, events in answers for event in events]
     found.sort(key=lambda each: each[0].time.ToNanoseconds(), reverse=True)
     if not found:
         return ["nothing has happened, as far as is remembered"]
+    head = ["TIME (UTC)", *(["DIRECTOR"] if len(answers) > 1 else []), "EVENT", "VIRTUAL SERVER", "DESTINATION"]
     rows = [
         (
             f"{event.time.ToDatetime():%Y-%m-%d %H:%M:%S}",
@@ -174,9 +191,12 @@ def event_lines(answers: Sequence[tuple[AgentName, Sequence[health_pb2.HealthEve
             _EVENTS.get(event.kind, f"event {event.kind}"),  # a newer agent may have others
             str(wire.unpack_key(event.virtual_server)),
             str(wire.unpack_destination_key(event.destination)) if event.HasField("destination") else "-",
-            event.detail,
         )
         for event, agent in found
     ]
-    director = ["DIRECTOR"] if len(answers) > 1 else []
-    return table(["TIME (UTC)", *director, "EVENT", "VIRTUAL SERVER", "DESTINATION", "DETAIL"], rows).splitlines()
+    details = [event.detail for event, _ in found]
+    whole = table([*head, "DETAIL"], ((*row, detail) for row, detail in zip(rows, details, strict=True))).splitlines()
+    if fits(whole, width):
+        return whole
+    lines = table(head, rows).splitlines()
+    return with_notes(lines, details, width, " " * lines[0].index(head[1]))

@@ -63,7 +63,10 @@ def run_status(site: Site, terminal: Terminal) -> int:
     else:
         now = datetime.datetime.now(datetime.UTC)
         _lines(
-            terminal, directors, lambda agent, state: tables.status_lines(agent, state, by_address, now), names=False
+            terminal,
+            directors,
+            lambda agent, state: tables.status_lines(agent, state, by_address, now, terminal.width),
+            names=False,
         )
     _warn_of_expiry(site, terminal, [*directors, *real_servers])
     return _worst([*directors, *_missed(terminal, directors, real_servers)])

@@ -29,7 +29,7 @@ from cli.errors import text_of
 from cli.health_tables import alarming
 from cli.reading import DirectorState, Reading, RealServerState
 from cli.site import AgentName
-from cli.text_table import table
+from cli.text_table import fold, table
 from cli.typed import target
 
 
@@ -88,15 +88,15 @@ def services_lines(_: AgentName, servers: Sequence[ipvs_service_pb2.GetVirtualSe
     return table(SERVICE_HEAD, map(service_row, servers)).splitlines()
 
 
-def service_lines(_: AgentName, server: ipvs_service_pb2.GetVirtualServerResponse) -> list[str]:
+def service_lines(server: ipvs_service_pb2.GetVirtualServerResponse, width: int) -> list[str]:
     """Return what lvs service show prints of a director."""
     head = table(SERVICE_HEAD, [service_row(server)]).splitlines()
-    return [*head, "", *destination_lines(_, server.destinations)]
+    return [*head, "", *destination_lines(server.destinations, width)]
 
 
-def destination_lines(_: AgentName, statuses: Sequence[destination_pb2.DestinationStatus]) -> list[str]:
-    """Return what lvs destination list prints of a director."""
-    return destination_table(statuses, datetime.datetime.now(datetime.UTC))
+def destination_lines(statuses: Sequence[destination_pb2.DestinationStatus], width: int) -> list[str]:
+    """Return what lvs destination list prints of a director, for a terminal of so many columns; 0: any number."""
+    return destination_table(statuses, datetime.datetime.now(datetime.UTC), width=width)
 
 
 def vip_lines(_: AgentName, vips: Sequence[vip_pb2.Vip]) -> list[str]:
@@ -125,13 +125,16 @@ def status_lines(
     state: DirectorState,
     real_servers: Mapping[str, Reading[RealServerState]],
     now: datetime.datetime,
+    width: int = 0,
 ) -> list[str]:
-    """Return a director's part of lvs status; real_servers are by address."""
+    """Return a director's part of lvs status, for a terminal of so many columns; 0: any number.
+
+    real_servers are by address.
+    """
     ipvs = f"IPVS {state.host.ipvs_version}" if state.host.ipvs_version else "NO IPVS IN THIS KERNEL"
     lines = [f"{_named(agent, state.host.hostname)}, lvs-agents {state.host.version}, {ipvs}"]
-    lines += [
-        f"  ALARM: {wire.unpack_key(each.virtual_server)}: {each.health.alarm}" for each in alarming(state.health)
-    ]
+    for each in alarming(state.health):
+        lines += fold(f"ALARM: {wire.unpack_key(each.virtual_server)}: {each.health.alarm}", width, "  ")
     lines += _problems(state.host, state.drift)
     if state.vips:
         lines += _indent(table(VIP_HEAD, map(vip_row, state.vips)), 2)
@@ -142,7 +145,7 @@ def status_lines(
         lines.append(f"  {row[0]}  {row[1]}{persistent}" + ("" if row[4] == "lvs" else f", {row[4]}"))
         vips = _vips_of(server.status.virtual_server.key, state.vips)
         ready = [_ready(each.destination, vips, real_servers) for each in server.destinations]
-        lines += _indented(destination_table(server.destinations, now, ready), 4)
+        lines += _indented(destination_table(server.destinations, now, ready, max(width - 4, 0)), 4)
     for leftover in state.host.leftovers:
         key = wire.unpack_key(leftover.virtual_server)
         lines.append(f"  left behind: real server {leftover.real_server} may still hold the VIP of {key}; finish with:")

@@ -87,7 +87,8 @@ def test_all_of_a_virtual_server_is_shown_and_the_alarm_comes_first() -> None:
     assert health_lines([status], NOW) == SHOWN.splitlines()
     assert health_lines([status], NOW, 200) == SHOWN.splitlines()
     assert health_lines([status], NOW, 80) == NARROW.splitlines()
-    assert health_lines([], NOW) == ["nothing is checked"]
+    assert max(map(len, health_lines([status], NOW, 80))) <= 80
+    assert health_lines([], NOW) == ["nothing is checked; this begins it: lvs health set KEY --check KIND"]
     assert health_lines([status, status], NOW).count("") == 1
 
 
@@ -111,13 +112,18 @@ tcp/192.168.0.200:80  ALARM: 3 of 6 destinations are down, 1 of them is kept in
   http GET /health, every 2 s
   DESTINATION       WEIGHT  KERNEL  STATE        SINCE  LAST ANSWER
   192.168.0.104:80  5       5       up           3m12s  200 (3 ms)
-  192.168.0.105:80  5       0       down         12s    connection refused (3 ms)
-  192.168.0.106:80  5       5       down         12s    connection refused (3 ms)
-                                                        kept in: 1 of 3 must stay
+  192.168.0.105:80  5       0       down         12s    connection refused
+                                                        (3 ms)
+  192.168.0.106:80  5       5       down         12s    connection refused
+                                                        (3 ms)
+                                                        kept in: 1 of 3 must
+                                                        stay
   192.168.0.107:80  5       5       up?          3m12s  none yet
-  192.168.0.108:80  5       -       down         12s    connection refused (3 ms)
+  192.168.0.108:80  5       -       down         12s    connection refused
+                                                        (3 ms)
   192.168.0.109:80  5       1       up           3m12s  200 (3 ms)
-                                                        slow start: 20 %, failed 2 in a row
+                                                        slow start: 20 %, failed
+                                                        2 in a row
   192.168.0.110:80  5       5       not checked  -      -
 """
 
@@ -147,16 +153,54 @@ DESTINATION       FORWARD  WEIGHT  KERNEL  ACTIVE  INACTIVE  STATE    ORIGIN  CH
 """
 
 
+def test_what_does_not_fit_a_terminal_stands_below_its_row() -> None:
+    """First why a check fails, so that the rest keeps its columns; then all that is not as it should be."""
+    some = [EVERY_STATE[number] for number in (0, 1, 5, 6)]
+    ready = ["ready", "ready", "ANSWERS ARP on eth0", "-"]
+    assert destination_table(some, NOW, ready, 150) == destination_table(some, NOW, ready)
+    assert destination_table(some, NOW, ready, 120) == MIDDLE.splitlines()
+    assert destination_table(some, NOW, ready, 76) == NARROW_STATUS.splitlines()
+    some[0].managed = False
+    assert destination_table(some[:1], NOW, ["ready"], 80)[1:] == [
+        "192.168.0.104:80  dr       5       5       0       0         serving",
+        "  foreign",
+    ]
+
+
+MIDDLE = """\
+DESTINATION       FORWARD  WEIGHT  KERNEL  ACTIVE  INACTIVE  STATE    ORIGIN  REAL SERVER          CHECK
+192.168.0.104:80  dr       5       5       0       0         serving  lvs     ready                up 3m12s
+192.168.0.105:80  dr       5       0       0       0         out      lvs     ready                down 12s
+  connection refused
+192.168.0.109:80  dr       5       1       0       0         serving  lvs     ANSWERS ARP on eth0  up 3m12s
+  200; slow start: 20 %, failed 2 in a row
+192.168.0.110:80  dr       5       5       0       0         serving  lvs     -                    not checked
+"""
+
+NARROW_STATUS = """\
+DESTINATION       FORWARD  WEIGHT  KERNEL  ACTIVE  INACTIVE  STATE
+192.168.0.104:80  dr       5       5       0       0         serving
+192.168.0.105:80  dr       5       0       0       0         out
+  check: down 12s: connection refused
+192.168.0.109:80  dr       5       1       0       0         serving
+  real server: ANSWERS ARP on eth0; check: up 3m12s: 200; slow start: 20 %,
+      failed 2 in a row
+192.168.0.110:80  dr       5       5       0       0         serving
+  not checked
+"""
+
+
 def test_a_weight_of_0_is_told_apart_by_whose_it_is() -> None:
-    """The operator's, a drain, the checks', or somebody's with ipvsadm."""
+    """The operator's, a drain, the checks', what checks are followed by, or somebody's with ipvsadm."""
     draining = destination(104, current=0, **DOWN)
     draining.destination.draining = True
     wanted = destination(105, weight=0, **UP)
     by_hand = destination(106, current=0, **UP)
     out = destination(107, current=0, **DOWN)
-    lines = destination_table([draining, wanted, by_hand, out], NOW)
+    sorry = destination(108, current=0, **{**UP, "percent": 0}, note="sorry server: it serves while the quorum is lost")
+    lines = destination_table([draining, wanted, by_hand, out, sorry], NOW)
     states = [line[lines[0].index("STATE") :].split("  ")[0].strip() for line in lines[1:]]
-    assert states == ["draining", "weight 0", "weight 0", "out"]
+    assert states == ["draining", "weight 0", "weight 0", "out", "waiting"]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +228,14 @@ def test_events_are_in_the_order_of_time() -> None:
     )
     unknown = health_pb2.HealthEvent(time=before(3), virtual_server=wire.pack_key(WEB))
     director = AgentName(role=Role.DIRECTOR, name="lb1:9710")
+    assert event_lines([(director, [unknown, up, alarm])], 72) == [
+        "TIME (UTC)           EVENT    VIRTUAL SERVER        DESTINATION",
+        "2026-11-28 15:59:59  up       tcp/192.168.0.200:80  192.168.0.104:80",
+        "                     200",
+        "2026-11-28 15:59:58  ALARM    tcp/192.168.0.200:80  -",
+        "                     all down",
+        "2026-11-28 15:59:57  event 0  tcp/192.168.0.200:80  -",
+    ]
     assert event_lines([(director, [unknown, up, alarm])]) == [
         "TIME (UTC)           EVENT    VIRTUAL SERVER        DESTINATION       DETAIL",
         "2026-11-28 15:59:59  up       tcp/192.168.0.200:80  192.168.0.104:80  200",
