@@ -144,11 +144,20 @@ def naming_options(options: HealthOptions, policy: HealthPolicy | None) -> Itera
     except InvalidInputError as error:
         if not error.field.startswith("policy."):
             raise
-        last = error.field.rpartition(".")[2]
-        name = _OPTIONS.get(last, last)
+        name = _option(error.field)
         whose = _whose(error.field, options, policy)
         text = re.sub(r"^policy\.[^:]*", name + whose, error.message)
         raise InvalidInputError(name, text) from error
+
+
+def in_options(text: str) -> str:
+    """Return what a director says of the fields of a policy, said of options."""
+    return re.sub(r"\bpolicy\.[\w.\[\]]+(?=:)", lambda found: _option(found[0]), text)
+
+
+def _option(name: str) -> str:
+    last = name.rpartition(".")[2]
+    return _OPTIONS.get(last, last)
 
 
 def _whose(name: str, options: HealthOptions, policy: HealthPolicy | None) -> str:

@@ -10,10 +10,13 @@ from agent_common.virtual_server import VirtualServerKey
 from agent_common.wire_health import unpack_policy
 from cli import operations
 from cli.client import AgentClient
-from cli.errors import Interrupted, NoAnswerError, naming
-from cli.health_options import HealthOptions, apply
+from cli.errors import ExitStatus, Interrupted, NoAnswerError, naming
+from cli.facts import DirectorFacts
+from cli.health_options import HealthOptions, apply, in_options
 from cli.health_reading import find_health
+from cli.health_warnings import health_warnings
 from cli.outcome import Outcome
+from cli.preflight import read_director
 from cli.single import attempt
 from cli.site import AgentName
 from cli.together import together
@@ -22,8 +25,8 @@ from cli.workflow import Run, refused, until_undisturbed
 NO_POLICY = "none"
 """Etag of a policy that is not there (SetHealthRequest.etag)."""
 
-Found = tuple[HealthPolicy | None, str]
-"""A policy and its etag."""
+Found = tuple[HealthPolicy | None, str, DirectorFacts]
+"""A policy and its etag, and what there is to be checked."""
 
 
 async def set_health(key: VirtualServerKey, options: HealthOptions, run: Run) -> Outcome:
@@ -39,18 +42,25 @@ async def _attempt(key: VirtualServerKey, options: HealthOptions, run: Run) -> O
     try:
         answers = await run.interrupt.during(together(_read(run.clients[agent], key) for agent in agents))
         found = dict(zip(agents, answers, strict=True))
-        wanted = {agent: _applied(agent, options, policy, len(agents)) for agent, (policy, _) in found.items()}
+        wanted = {agent: _applied(agent, options, policy, len(agents)) for agent, (policy, *_) in found.items()}
     except (LvsError, NoAnswerError, Interrupted) as error:
         return refused(Outcome(transaction=run.transaction), error)
     asked = {agent: operations.set_health(key, policy, found[agent][1]) for agent, policy in wanted.items()}
     whose = f"{options.rs} in {key}" if options.rs is not None else str(key)
-    return await attempt(f"set the health checks of {whose}", asked, run, warnings=list(_warnings(wanted)))
+    warnings = [*_differences(wanted)]
+    for agent, (policy, _, facts) in found.items():
+        warnings += health_warnings(options, policy, wanted[agent], facts)
+    outcome = await attempt(f"set the health checks of {whose}", asked, run, warnings=warnings)
+    if outcome.status is ExitStatus.USAGE:
+        outcome.message = in_options(outcome.message)  # what only a director can tell it tells by fields
+    return outcome
 
 
 async def _read(client: AgentClient, key: VirtualServerKey) -> Found:
     with naming(client.agent):
         status = await find_health(client, key)
-    return (None, NO_POLICY) if status is None else (unpack_policy(status.policy), status.etag)
+    facts = await read_director(client, key)
+    return (None, NO_POLICY, facts) if status is None else (unpack_policy(status.policy), status.etag, facts)
 
 
 def _applied(agent: AgentName, options: HealthOptions, policy: HealthPolicy | None, directors: int) -> HealthPolicy:
@@ -60,7 +70,7 @@ def _applied(agent: AgentName, options: HealthOptions, policy: HealthPolicy | No
         return apply(options, policy)
 
 
-def _warnings(wanted: Mapping[AgentName, HealthPolicy]) -> Iterator[str]:
+def _differences(wanted: Mapping[AgentName, HealthPolicy]) -> Iterator[str]:
     first, *others = wanted
     for each in others:
         if wanted[each] != wanted[first]:
