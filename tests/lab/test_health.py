@@ -247,8 +247,11 @@ def test_a_slow_start_goes_on_through_an_agents_death_and_ends_with_the_whole_we
     moment(lambda: checked.weights()["rs2"] == 0, BOUND + WRITE)
     checked.servers["rs2"].start()
     moment(lambda: 0 < checked.weights()["rs2"] < 20, 5)
-    end_agent(checked)
-    assert 0 < checked.weights()["rs2"] <= 40
+    agent = checked.operator.agents["lb1"]
+    agent.kill()
+    before = checked.weights()["rs2"]
+    agent.start()
+    assert checked.weights()["rs2"] <= before + 10  # it has not begun with the whole
     moment(lambda: checked.weights()["rs2"] == 40, 6)
     assert "rs2" not in checked.operator.lvs("drift").stdout
 
