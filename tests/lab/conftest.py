@@ -59,6 +59,12 @@ SECONDS = {
     "test_ipvs_adapter.py": 25,
     "test_forwarding.py": 40,
     "test_sockets.py": 5,
+    "test_health.py": 110,
+    "test_health_gate.py": 70,
+    "test_checks.py": 45,
+    "test_beside_keepalived.py": 50,
+    "test_servers.py": 40,
+    "health-checks.md": 50,
 }
 """How long files take in a guest beside three others, and pages of the documentation; it only decides who runs them."""
 
