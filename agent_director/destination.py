@@ -310,7 +310,7 @@ class Destinations:
         self._record(server, destination, destination.key, new=False)
 
     def _give_weight_back(self, server: VirtualServerKey, key: DestinationKey) -> None:
-        """Undo what checks have made of a destination: it is to be foreign, and nobody would know its weight any more."""
+        """Undo what checks have made of one that is to be foreign: nobody would know its weight any more."""
         standing, committed = self._health.standing(server, key), self.committed_one(server, key)
         if standing == WHOLE or committed is None or not self._has_server(server, ()):
             return

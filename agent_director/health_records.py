@@ -33,8 +33,8 @@ PROVEN_SECONDS = 300.0
 class Stood:
     """How a destination stands, since when (seconds of the wall clock), and why; for people.
 
-    is_down: because its own checks say so, or have not said anything yet. was: how it stood before, as long as it is not
-    certain that the kernel has been written since.
+    is_down: because its own checks say so, or have not said anything yet. was: how it stood before, as long as it is
+    not certain that the kernel has been written since.
     """
 
     standing: Standing

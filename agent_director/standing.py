@@ -24,10 +24,10 @@ Name = tuple[VirtualServerKey, DestinationKey]
 class Standings:
     """Writes many standings at once: one record of all, one reading of each virtual server, one send. Synchronous.
 
-    The record comes first: an agent that dies in between finds what it may have done. Of one that gets a weight it also
-    says how it stood, until the kernel has been written: a weight 0 that is found then is the agent's own, and no
-    other is ever raised. A full disk does not keep what is dead in: then the next start takes a weight 0 for
-    somebody's own, which is said as drift.
+    The record comes first: an agent that dies in between finds what it may have done. Of one that gets a weight, or
+    comes back into the kernel, it also says how it stood, until the kernel has been written: what is found at weight 0
+    or missing then is so by the agent itself, and nothing else is ever raised or put back. A full disk does not keep
+    what is dead in: then the next start takes a weight 0 for somebody's own, which is said as drift.
     """
 
     def __init__(self, ipvs: Ipvs, state: State, records: HealthRecords, destinations: Destinations) -> None:
@@ -78,7 +78,11 @@ class Standings:
     def _write(self, wanted: Mapping[Name, Stood], steps: Sequence[tuple[Name, DestinationStep]]) -> Mapping[Name, str]:
         """Keep how destinations are to stand, and have the kernel take the steps; return what failed, with why."""
         before = {name: self._records.stood(name[0]).get(name[1], AS_WANTED) for name in wanted}
-        uncertain = {name for name, _ in steps if name in wanted and wanted[name].standing.percent}
+        uncertain = {
+            name
+            for name, _ in steps
+            if name in wanted and (wanted[name].standing.percent or before[name].standing.removed)
+        }
         self._keep(
             {
                 name: replace(stood, was=before[name].standing) if name in uncertain else stood

@@ -115,6 +115,23 @@ class TestDeathBetweenJournalAndKernel:
             assert again.restore.drift() == []
 
 
+async def test_who_was_to_be_back_at_weight_zero_is_not_taken_for_removed_by_hand() -> None:
+    host, ipvs = await failing_site(Effect.REMOVE)
+    task = asyncio.ensure_future(host.health_watch.follow())
+    fail(host, RS1)
+    await until(lambda: RS1 not in weights(host))
+    ipvs.dies = True
+    await apply(host, set_health(replace(POLICY, effect=Effect.WEIGHT_ZERO)))
+    again = await dies_before_the_kernel_is_written(host, ipvs)
+    with pytest.raises(AgentDiedError):
+        await task
+    async with following(again):
+        await until(lambda: weights(again) == {**WEIGHTS, RS1: 0})
+        assert again.restore.drift() == []
+        fail(again, RS1, answer=PASSED)
+        await until(lambda: weights(again) == WEIGHTS)
+
+
 @pytest.mark.parametrize("effect", Effect)
 class TestKernelThatRefuses:
     async def test_who_cannot_be_put_back_is_put_back_later(self, effect: Effect) -> None:
