@@ -93,7 +93,7 @@ class HealthWatch:
         self._wanted: dict[Name, Stood] = {}
         self._quorums: dict[VirtualServerKey, bool] = {}
         self._woken = asyncio.Event()
-        self._commands: set[asyncio.Task[None]] = set()
+        self._commands: dict[VirtualServerKey, asyncio.Task[None]] = {}
 
     async def follow(self) -> None:
         """Check until cancelled; then what is written is finished, and the kernel stays as it is."""
@@ -294,11 +294,16 @@ class HealthWatch:
             return
         self._quorums[server.key] = server.has_quorum
         if commands[kind]:
-            task = asyncio.ensure_future(self._command(commands[kind], server.key, has_quorum=server.has_quorum))
-            self._commands.add(task)
-            task.add_done_callback(self._commands.discard)
+            before = self._commands.get(server.key)
+            work = self._command(commands[kind], server.key, has_quorum=server.has_quorum, before=before)
+            self._commands[server.key] = asyncio.ensure_future(work)
 
-    async def _command(self, argv: Sequence[str], key: VirtualServerKey, *, has_quorum: bool) -> None:
+    async def _command(
+        self, argv: Sequence[str], key: VirtualServerKey, *, has_quorum: bool, before: asyncio.Task[None] | None
+    ) -> None:
+        """Run a command after the one before: what is last said is to be last done."""
+        if before is not None:
+            await asyncio.wait({before})
         environment = {"LVS_VIRTUAL_SERVER": str(key), "LVS_QUORUM": "up" if has_quorum else "down"}
         try:
             ran = await self._run_command(argv, environment, COMMAND_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,10 +12,13 @@ from agent_common.destination import Destination, DestinationKey, Forwarding, St
 from agent_common.errors import InternalError, InvalidInputError, LvsError, Reason
 from agent_common.fake_checker import PASSED
 from agent_common.health import Effect, Start
+from agent_common.program import Ran
 from agent_common.table import Entry, TableStep
 from agent_common.virtual_server import VirtualServer
 from agent_director.fake_ipvs import FakeIpvs
 from agent_director.health_records import Stood
+from agent_director.health_watch import HealthWatch
+from agent_director.standing import Standings
 from cli import operations
 from tests.director.test_health_watch import (
     POLICY,
@@ -35,7 +38,7 @@ from tests.director.test_health_watch import (
     wanted,
     weights,
 )
-from tests.hosts import WEB, DirectorHost
+from tests.hosts import WEB, DirectorHost, run
 
 
 class FailingIpvs(FakeIpvs):
@@ -317,3 +320,26 @@ async def test_the_sorry_server_goes_after_others_have_come_back() -> None:
         fail(host, RS1, answer=PASSED)
         await until(lambda: weights(host)[RS3] == 0)
         assert weights(host)[RS1] or weights(host)[RS2]
+
+
+async def test_the_command_of_a_quorum_waits_for_the_one_before_which_takes_long() -> None:
+    host = await site(replace(POLICY, quorum=10, up_command=("/c/up",), down_command=("/c/down",)))
+    ended: list[str] = []
+
+    async def run_command(argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ran:
+        await asyncio.sleep(1.0 if argv[0] == "/c/down" else 0.0)
+        ended.append(argv[0])
+        return Ran(status=0)
+
+    standings = Standings(host.ipvs, host.state, host.health, host.destinations)
+    host.health_watch = HealthWatch(
+        host.ipvs, host.health, host.destinations, standings, run, host.checker, host.health_log, run_command
+    )
+    async with following(host):
+        await checked(host)
+        fail(host, RS3)
+        await until(lambda: not host.health.has_quorum(WEB))
+        fail(host, RS3, answer=PASSED)
+        await until(lambda: host.health.has_quorum(WEB))
+        assert ended == []
+        await until(lambda: ended == ["/c/down", "/c/up"])
