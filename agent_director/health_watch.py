@@ -92,6 +92,7 @@ class HealthWatch:
         self._timers: dict[VirtualServerKey, asyncio.TimerHandle] = {}
         self._wanted: dict[Name, Stood] = {}
         self._quorums: dict[VirtualServerKey, bool] = {}
+        self._unsettled: set[Name] = set()
         self._woken = asyncio.Event()
         self._commands: dict[VirtualServerKey, asyncio.Task[None]] = {}
 
@@ -129,9 +130,19 @@ class HealthWatch:
 
     async def _begin(self) -> None:
         """Take up what the agent before this one may have died in, and all that is to be watched."""
-        await self._run(self._standings.settle)
+        await self._settle()
         for server in await self._run(self._known):
             self.touch(server)
+
+    async def _settle(self, only: set[Name] | None = None) -> None:
+        """Have out of the kernel who is out; whom it refuses, later."""
+        if refused := await self._run(partial(self._standings.settle, only)):
+            _log.warning("health: cannot take out %s: the kernel refuses", ", ".join(f"{key}" for _, key in refused))
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._settle_soon, refused)
+
+    def _settle_soon(self, names: set[Name]) -> None:
+        self._unsettled = names
+        self._woken.set()
 
     def touch(self, server: VirtualServerKey) -> None:
         """Read a virtual server again: its policy or its destinations may have changed."""
@@ -157,13 +168,19 @@ class HealthWatch:
 
     async def _work(self) -> None:
         """Read what was touched, decide what is undecided, write what is wanted."""
+        if self._unsettled:
+            await self._settle(self._unsettled)
+            self._unsettled = set()
         touched, self._touched = self._touched, {}
-        try:
-            for server in list(touched):
+        is_said = False
+        for server in touched:
+            try:
                 self._take_in(server, await self._run(partial(self._read, server)))
-                del touched[server]
-        finally:
-            self._touched = {**touched, **self._touched}
+            except Exception as error:  # of the others it says nothing
+                if not is_said:
+                    self._say(error)
+                is_said = True
+                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.touch, server)
         undecided, self._undecided = self._undecided, {}
         for server in undecided:
             if server in self._servers:

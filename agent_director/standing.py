@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -54,16 +54,20 @@ class Standings:
                 steps += [((server, key), step) for step in found]
         return {**failed, **self._write(kept, steps)}
 
-    def settle(self) -> None:
+    def settle(self, only: Collection[Name] | None = None) -> set[Name]:
         """Bring to its end what an agent may have died in: who is out goes out of the kernel, too.
 
-        One that was about to get a weight, and has not got it, is out until its checks have said so again.
+        One that was about to get a weight, and has not got it, is out until its checks have said so again. Returns who
+        is still in, since the kernel refused; to be called again for those only.
         """
+        refused: set[Name] = set()
         for server in self._records.servers_with_standings():
             there = {each.destination.key: each for each in self._ipvs.destinations(server)}
             kept: dict[Name, Stood] = {}
             steps: list[tuple[Name, DestinationStep]] = []
             for key, stood in self._records.stood(server).items():
+                if only is not None and (server, key) not in only:
+                    continue
                 committed, now = self._destinations.committed_one(server, key), there.get(key)
                 after = self._records.unsettled(server, key)
                 if committed is None:
@@ -73,7 +77,8 @@ class Standings:
                     kept[server, key] = after if is_done else stood
                 if not is_done and stood.standing.percent == 0:
                     steps += [((server, key), step) for step in _steps_out(server, now, stood.standing)]
-            self._write(kept, steps)
+            refused |= self._write(kept, steps).keys()
+        return refused
 
     def _write(self, wanted: Mapping[Name, Stood], steps: Sequence[tuple[Name, DestinationStep]]) -> Mapping[Name, str]:
         """Keep how destinations are to stand, and have the kernel take the steps; return what failed, with why."""

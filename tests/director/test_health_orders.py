@@ -14,7 +14,7 @@ from agent_common.fake_checker import PASSED
 from agent_common.health import Effect, Start
 from agent_common.program import Ran
 from agent_common.table import Entry, TableStep
-from agent_common.virtual_server import VirtualServer
+from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_director.fake_ipvs import FakeIpvs
 from agent_director.health_records import Stood
 from agent_director.health_watch import HealthWatch
@@ -38,7 +38,7 @@ from tests.director.test_health_watch import (
     wanted,
     weights,
 )
-from tests.hosts import WEB, DirectorHost, run
+from tests.hosts import WEB, WEB6, DirectorHost, run
 
 
 class FailingIpvs(FakeIpvs):
@@ -49,6 +49,13 @@ class FailingIpvs(FakeIpvs):
         self.refuses = False
         self.dies = False
         self.died = False
+        self.unreadable: set[VirtualServerKey] = set()
+
+    def virtual_server(self, key: VirtualServerKey) -> VirtualServer | None:
+        """Return one virtual server, or None."""
+        if key in self.unreadable:
+            raise InternalError(f"cannot read {key}", Reason.INTERNAL)
+        return super().virtual_server(key)
 
     def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
         """Carry out many steps, or none."""
@@ -133,6 +140,24 @@ async def test_who_was_to_be_back_at_weight_zero_is_not_taken_for_removed_by_han
         assert again.restore.drift() == []
         fail(again, RS1, answer=PASSED)
         await until(lambda: weights(again) == WEIGHTS)
+
+
+@pytest.mark.parametrize("effect", Effect)
+async def test_who_was_to_go_out_does_so_later_where_the_kernel_refuses_at_the_next_start(effect: Effect) -> None:
+    host, ipvs = await failing_site(effect)
+    task = asyncio.ensure_future(host.health_watch.follow())
+    await checked(host)
+    fail(host, RS1)
+    again = await dies_before_the_kernel_is_written(host, ipvs)
+    with pytest.raises(AgentDiedError):
+        await task
+    ipvs.refuses = True
+    async with following(again):
+        await checked(again)  # the others are checked all the same
+        assert weights(again) == WEIGHTS
+        ipvs.refuses = False
+        await until(lambda: not weights(again).get(RS1))
+        assert again.restore.drift() == []
 
 
 @pytest.mark.parametrize("effect", Effect)
@@ -320,6 +345,19 @@ async def test_the_sorry_server_goes_after_others_have_come_back() -> None:
         fail(host, RS1, answer=PASSED)
         await until(lambda: weights(host)[RS3] == 0)
         assert weights(host)[RS1] or weights(host)[RS2]
+
+
+async def test_a_virtual_server_that_cannot_be_read_keeps_no_other_from_being_checked() -> None:
+    host, ipvs = await failing_site()
+    ipvs.unreadable = {WEB6}
+    host.health.set_policy(WEB6, POLICY)
+    async with following(host):
+        host.health_watch.touch(WEB6)
+        await checked(host)
+        fail(host, RS1)
+        await until(lambda: weights(host)[RS1] == 0)
+        ipvs.unreadable = set()
+        await until(lambda: host.health_watch.server(WEB6) is not None)
 
 
 async def test_the_command_of_a_quorum_waits_for_the_one_before_which_takes_long() -> None:
