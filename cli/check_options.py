@@ -172,10 +172,15 @@ def _check_belonging(given: CheckOptions, name: str, wanted: type[Kind], has_tls
 
 
 def _tls(given: CheckOptions, base: Kind | None, made: HttpCheck | GrpcCheck) -> Tls:
-    """Return how TLS is spoken; a name that nobody has chosen follows the Host header."""
+    """Return how TLS is spoken; a name that nobody has chosen follows the Host header.
+
+    Who has it verified no more needs no CA, and need not say so.
+    """
     was = base.tls if isinstance(base, type(made)) and base.tls is not None else Tls()
     if isinstance(base, HttpCheck) and was.server_name == name_in(base.host):
         was = replace(was, server_name="")
+    if given.what.get("verify") is False:
+        was = replace(was, ca_file="")
     tls = replace(was, **{field: given.what[each] for each, field in _TLS.items() if each in given.what})
     if isinstance(made, HttpCheck) and not tls.server_name:
         return replace(tls, server_name=name_in(made.host))

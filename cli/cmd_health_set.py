@@ -12,6 +12,7 @@ import typer
 
 from agent_common.virtual_server import parse_key
 from cli import options
+from cli.check_options import INHERIT, KINDS, NONE
 from cli.cmd_service import Key
 from cli.health_request import read_options
 
@@ -20,6 +21,10 @@ Number = int | None
 Seconds = float | None
 Several = list[str] | None
 Switch = bool | None
+
+
+def _kinds(begun: str) -> list[str]:
+    return [each for each in (*KINDS, NONE, INHERIT) if each.startswith(begun)]
 
 
 def set_health(  # one for each option
@@ -32,6 +37,7 @@ def set_health(  # one for each option
         typer.Option(
             metavar="KIND",
             help="tcp, http, https, grpc, dns, udp, icmp, smtp, script, agent; with --rs none or inherit.",
+            autocompletion=_kinds,
         ),
     ] = None,
     port: Annotated[Number, typer.Option(metavar="N", help="Port that is asked; 0: the destination's (0).")] = None,

@@ -147,6 +147,8 @@ def naming_options(options: HealthOptions, policy: HealthPolicy | None) -> Itera
         name = _option(error.field)
         whose = _whose(error.field, options, policy)
         text = re.sub(r"^policy\.[^:]*", name + whose, error.message)
+        if name == "dynamic_weight" and not options.policy.source:
+            text += "; --dynamic-weight off ends it"  # it is there already, and in the way
         raise InvalidInputError(name, text) from error
 
 

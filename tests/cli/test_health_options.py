@@ -234,6 +234,12 @@ class TestWhatIsNotGivenStays:
         assert isinstance(kind, HttpCheck)
         assert kind.tls == Tls(server_name="chosen.example.org")
 
+    def test_a_ca_goes_with_the_verification(self) -> None:
+        verified = meant(None, *["--check", "https", "--server-name", "a", "--ca-file", "/ca.pem"])
+        assert meant(verified, "--no-verify").check.kind == HttpCheck(tls=Tls(server_name="a", verify=False))
+        with pytest.raises(InvalidInputError, match="ca_file: not where verification is off"):
+            meant(verified, "--no-verify", "--ca-file", "/other.pem")
+
     def test_tls_of_grpc_is_ended(self) -> None:
         policy = meant(None, "--check", "grpc", "--tls", "--server-name", "n")
         assert policy.check.kind == GrpcCheck(tls=Tls(server_name="n"))
@@ -318,7 +324,7 @@ def refusal(policy: HealthPolicy | None, *words: str) -> str:
         (
             replace(HTTP, dynamic_weight=DynamicWeight(source=WeightSource.HTTP_BODY)),
             "--check tcp",
-            "dynamic_weight: http-body is not to be had of a check of kind tcp",
+            "dynamic_weight: http-body is not to be had of a check of kind tcp; --dynamic-weight off ends it",
         ),
         (
             replace(HTTP, check=replace(HTTP.check, kind=HttpCheck(method="HEAD"))),

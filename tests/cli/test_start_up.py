@@ -66,7 +66,12 @@ def test_help_and_version_load_neither_grpc_nor_what_comes_with_it(arguments: tu
 
 @pytest.mark.parametrize(
     ("words", "count", "completed"),
-    [("lvs add", "1", "add-backend"), ("lvs service e", "2", "edit"), ("lvs add-backend --no-cr", "2", "--no-create")],
+    [
+        ("lvs add", "1", "add-backend"),
+        ("lvs service e", "2", "edit"),
+        ("lvs add-backend --no-cr", "2", "--no-create"),
+        ("lvs health set --check htt", "4", "https"),
+    ],
 )
 def test_completion_loads_neither_grpc_nor_what_comes_with_it(words: str, count: str, completed: str) -> None:
     ended = lvs(_LVS_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=count)
