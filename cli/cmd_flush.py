@@ -33,7 +33,10 @@ def flush(
             operation,
             site.director_names(),
             dry_run=dry_run,
-            warnings=("VIPs stay, on directors and real servers: lvs vip list shows them",),
+            warnings=(
+                "VIPs stay, on directors and real servers: lvs vip list shows them",
+                "how destinations are checked goes, too, and no table has it: lvs health show --output json does",
+            ),
             confirm=confirm,
         )
     )

@@ -24,6 +24,9 @@ from agent_common.health import Damping, DynamicWeight, Floor, HealthPolicy, Sta
 _WIDTH = 60
 """Characters of a text from a policy, at most: it may be a page long."""
 
+_SECRET = ("authorization", "proxy-authorization", "cookie", "x-api-key")
+"""Headers whose values are no business of whoever looks over a shoulder; --output json has them."""
+
 
 def policy_lines(policy: HealthPolicy) -> list[str]:
     """Return the check, what else differs from the defaults, and the destinations that are checked in another way."""
@@ -70,7 +73,8 @@ def _http(kind: HttpCheck) -> Iterator[str]:
     yield f"{kind.method} {kind.path}"
     if kind.host:
         yield f"of {kind.host}"
-    yield from (f"with {name}: {_short(value)}" for name, value in kind.headers)
+    for name, value in kind.headers:
+        yield f"with {name}: {'...' if name.lower() in _SECRET else _short(value)}"
     if kind.statuses != ((200, 299),):
         yield f"= {' or '.join(f'{first}-{last}' if first != last else str(first) for first, last in kind.statuses)}"
     if kind.body:

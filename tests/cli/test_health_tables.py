@@ -280,6 +280,10 @@ def test_lvs_list_shows_what_ipvsadm_does_and_lvs_save_what_the_operator_wants()
         ),
         (HealthPolicy(check=Check(kind=TcpCheck(), interval=1.0, timeout=1.0)), ["tcp, every 1 s"]),
         (
+            HealthPolicy(check=Check(kind=HttpCheck(headers=(("Authorization", "Basic c2VjcmV0"),)))),
+            ["http GET / with Authorization: ..., every 5 s"],
+        ),
+        (
             HealthPolicy(
                 check=Check(
                     kind=HttpCheck(
