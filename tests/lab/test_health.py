@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,7 @@ from tests.lab.stalls import stalled
 
 ONE_THIRD = True
 
+SCRIPTS = Path("/run/quorum")
 ALL = {"rs1", "rs2", "rs3"}
 
 
@@ -47,12 +49,19 @@ def health(usual_site: UsualSite) -> Iterator[HealthSite]:
     with Site.make(real_servers=3) as site:
         hosts = [(site.director, "director"), *((host, "realserver") for host in site.real_servers)]
         with ThreadPoolExecutor(len(hosts)) as pool:
-            agents = list(pool.map(lambda each: site.start_agent(each[0], each[1], "--insecure"), hosts))
+            agents = list(
+                pool.map(lambda each: site.start_agent(each[0], each[1], "--insecure", *_more(each[1])), hosts)
+            )
         operator = Operator(site=site, agents={host.name: each for (host, _), each in zip(hosts, agents, strict=True)})
         servers = {host.name: nginx.start(host, port=PORT, paths=serve(host)) for host in site.real_servers}
         options = [word for host in site.real_servers for word in ("--rs", host.ipv4)]
         operator.lvs("add-backend", "--vip", f"{VIP}:{PORT}", "--scheduler", "rr", *options)
         yield HealthSite(operator=operator, servers=servers)
+
+
+def _more(role: str) -> tuple[str, ...]:
+    SCRIPTS.mkdir(exist_ok=True)
+    return ("--script-dir", str(SCRIPTS)) if role == "director" else ()
 
 
 def die(health: HealthSite, name: str) -> Callable[[], None]:
@@ -268,6 +277,23 @@ def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_
     for name in ("rs1", "rs2"):
         checked.servers[name].start()
     moment(lambda: checked.serving() == {"rs1", "rs2"}, INTERVAL * RISE + TIMEOUT + WRITE)
+
+
+def test_commands_run_once_when_the_quorum_is_lost_and_when_it_is_regained(checked: HealthSite) -> None:
+    program, told = SCRIPTS / "tell", SCRIPTS / "told"
+    program.write_text(f'#!/bin/sh\necho "$1 $LVS_QUORUM $LVS_VIRTUAL_SERVER" >> {told}\n')
+    program.chmod(0o755)
+    checked.check("--quorum", "2", "--floor", "0", "--down-command", f"{program} a", "--up-command", f"{program} b")
+    for name in ("rs1", "rs2"):
+        checked.servers[name].kill()
+    moment(lambda: checked.serving() == {"rs3"}, BOUND + WRITE)
+    for name in ("rs1", "rs2"):
+        checked.servers[name].start()
+    moment(lambda: checked.serving() == ALL, INTERVAL * RISE + TIMEOUT + WRITE)
+    moment(lambda: told.read_text() == f"a down {KEY}\nb up {KEY}\n", 2)
+    shown = checked.operator.lvs("health", "log", KEY).stdout
+    assert "lost" in shown
+    assert "regained" in shown or "again" in shown
 
 
 def test_nothing_is_drift_that_checks_have_done(checked: HealthSite) -> None:
