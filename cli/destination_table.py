@@ -42,11 +42,12 @@ def destination_table(
         whole = _lines([*always, *beside])
     if fits(whole, width):
         return whole
-    notes = []
-    for each, word in zip(statuses, ready or [""] * len(statuses), strict=True):
-        check = check_text(each, now) if is_checked and not is_plainly_up(each) else ""
-        notes.append("; ".join(_amiss(each, word, check)))
-    return with_notes(_lines(always), notes, width, _INDENT)
+    checks = [check_text(each, now) if is_checked and not is_plainly_up(each) else "" for each in statuses]
+    with_ready = _lines([*always, *beside[1:]])  # that all are lvs's own is what one expects
+    has_ready = fits(with_ready, width)
+    unsaid = [""] * len(statuses) if has_ready or not ready else ready
+    notes = ("; ".join(_amiss(*each)) for each in zip(statuses, unsaid, checks, strict=True))
+    return with_notes(with_ready if has_ready else _lines(always), notes, width, _INDENT)
 
 
 def _lines(columns: Sequence[Column]) -> list[str]:

@@ -160,6 +160,10 @@ def test_what_does_not_fit_a_terminal_stands_below_its_row() -> None:
     assert destination_table(some, NOW, ready, 150) == destination_table(some, NOW, ready)
     assert destination_table(some, NOW, ready, 120) == MIDDLE.splitlines()
     assert destination_table(some, NOW, ready, 76) == NARROW_STATUS.splitlines()
+    assert destination_table([destination(104)], NOW, ["ready"], 76) == [
+        "DESTINATION       FORWARD  WEIGHT  ACTIVE  INACTIVE  STATE    REAL SERVER",
+        "192.168.0.104:80  dr       5       0       0         serving  ready",
+    ]
     some[0].managed = False
     assert destination_table(some[:1], NOW, ["ready"], 80)[1:] == [
         "192.168.0.104:80  dr       5       5       0       0         serving",
