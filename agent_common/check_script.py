@@ -90,7 +90,7 @@ def _problem(program: Path, folder: Path) -> str:
 def _judge(ran: Ran, target: Target) -> Answer:
     if ran.status is None:
         return Answer(passed=False, detail=ran.line)
-    detail = f"status {ran.status}: {ran.line}" if ran.line else f"status {ran.status}"
+    detail = f"exit status {ran.status}: {ran.line}" if ran.line else f"exit status {ran.status}"
     dynamic = target.dynamic_weight is not None and target.dynamic_weight.source is WeightSource.SCRIPT_STATUS
     if dynamic and ran.status >= 2 and ran.status not in _NOT_RUN:
         return Answer(passed=True, detail=detail, percent=ran.status - 2)

@@ -60,7 +60,8 @@ def decide(policy: HealthPolicy, effect: Effect, members: Sequence[Member], *, h
     out = Standing(percent=0, removed=effect is Effect.REMOVE)
     serves_sorry = not has_quorum and sorry is not None and sorry.weight > 0 and (sorry.is_up or not sorry.proven)
     if serves_sorry:
-        standings = {each.key: Decided(standing=out, note="the sorry server serves, alone") for each in others}
+        alone = "the sorry server serves, alone"
+        standings = {each.key: Decided(standing=out, note=alone if _is_good(each) else "") for each in others}
     else:
         standings = dict(_stand(policy, others, out))
     if sorry is not None:

@@ -56,10 +56,12 @@ class HealthLog:
         destination: DestinationKey | None,
         detail: str,
         wall: float,
+        *,
+        is_meant: bool = False,
     ) -> None:
-        """Tell of something that happened at a moment, in seconds of the wall clock."""
+        """Tell of something that happened at a moment, in seconds of the wall clock; is_meant: nothing is wrong."""
         name = f"{destination} in {server}" if destination is not None else str(server)
-        level = logging.WARNING if kind in _BAD else logging.INFO
+        level = logging.WARNING if kind in _BAD and not is_meant else logging.INFO
         _log.log(level, "health: %s %s%s", name, _WORDS[kind], f": {detail}" if detail else "")
         if self._file is not None:
             self._file.append(

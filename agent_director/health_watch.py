@@ -328,7 +328,7 @@ class HealthWatch:
             _log.warning("health: %s: %s", key, error.message)
             return
         if ran.status != 0:
-            said = ran.line if ran.status is None else f"status {ran.status}: {ran.line}"
+            said = ran.line if ran.status is None else f"exit status {ran.status}: {ran.line}"
             _log.warning("health: command %s of %s failed: %s", argv[0], key, said)
 
     async def _write(self) -> None:
@@ -374,12 +374,18 @@ class HealthWatch:
             detail = f"its weight rises over {slow:g} s" if slow else stood.why or checked.judge.detail
             self._tell(health_pb2.HEALTH_EVENT_KIND_IN, *name, detail)
         elif checked.is_out and not was_out:
-            self._tell(health_pb2.HEALTH_EVENT_KIND_OUT, *name, stood.why)
+            self._tell(health_pb2.HEALTH_EVENT_KIND_OUT, *name, stood.why, is_meant=not stood.is_down)
 
     def _tell(
-        self, kind: EventKind.ValueType, server: VirtualServerKey, key: DestinationKey | None, detail: str
+        self,
+        kind: EventKind.ValueType,
+        server: VirtualServerKey,
+        key: DestinationKey | None,
+        detail: str,
+        *,
+        is_meant: bool = False,
     ) -> None:
-        self._log.tell(kind, server, key, detail, time.time())
+        self._log.tell(kind, server, key, detail, time.time(), is_meant=is_meant)
 
     def _say(self, error: Exception) -> None:
         if isinstance(error, LvsError):

@@ -57,10 +57,10 @@ async def ran(folder: Path, body: str, *arguments: str) -> Ran:
 
 async def test_status_0_passes_and_all_others_fail(folder: Path) -> None:
     """The first line of the output is the detail, of whichever of the two outputs."""
-    assert await run(folder, "exit 0") == Answer(passed=True, detail="status 0")
-    assert await run(folder, "echo fine; echo more") == Answer(passed=True, detail="status 0: fine")
-    assert await run(folder, "echo lost >&2; exit 7") == Answer(passed=False, detail="status 7: lost")
-    assert await run(folder, "printf '\\033[31mred'; exit 1") == Answer(passed=False, detail="status 1: \\x1b[31mred")
+    assert await run(folder, "exit 0") == Answer(passed=True, detail="exit status 0")
+    assert await run(folder, "echo fine; echo more") == Answer(passed=True, detail="exit status 0: fine")
+    assert await run(folder, "echo lost >&2; exit 7") == Answer(passed=False, detail="exit status 7: lost")
+    assert await run(folder, "printf '\\033[31mred'; exit 1") == Answer(passed=False, detail="exit status 1: \\x1b[31mred")
     assert await run(folder, "kill -SEGV $$") == Answer(passed=False, detail="it was killed by SIGSEGV")
 
 
@@ -93,7 +93,7 @@ async def test_it_has_its_arguments_and_an_environment_of_its_own(
     assert said == Ran(status=0, line="3:a b:$(id):*")
     found = await run(folder, "env | grep -v ^_= | sort | tr '\\n' ' '")
     assert found.detail == (
-        "status 0: LVS_ADDRESS=127.0.0.1 LVS_PORT=8080 LVS_VIRTUAL_SERVER=tcp/192.168.0.200:80 "
+        "exit status 0: LVS_ADDRESS=127.0.0.1 LVS_PORT=8080 LVS_VIRTUAL_SERVER=tcp/192.168.0.200:80 "
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbi..."
     )
     assert (await ran(folder, "cat; pwd; echo $A | head -1")).line == "/"
@@ -183,7 +183,7 @@ async def test_what_it_leaves_in_the_background_is_killed_at_its_end(folder: Pat
     """Nor is it waited for, though it has the program's output open."""
     begun = time.monotonic()
     found = await run(folder, "sleep 87654 & echo done")
-    assert found == Answer(passed=True, detail="status 0: done")
+    assert found == Answer(passed=True, detail="exit status 0: done")
     assert time.monotonic() - begun < PLENTY
     assert gone("87654")
 
@@ -204,7 +204,7 @@ async def test_a_check_that_is_cancelled_kills_its_program(folder: Path) -> None
 async def test_output_without_end_is_read_and_thrown_away(folder: Path) -> None:
     """The program is not held up by it, and the agent's memory not filled."""
     found = await run(folder, "head -c 20000000 /dev/zero | tr '\\0' x")
-    assert (found.passed, found.detail) == (True, f"status 0: {'x' * 120}...")
+    assert (found.passed, found.detail) == (True, f"exit status 0: {'x' * 120}...")
     found = await run(folder, "exec cat /dev/zero", SECONDS)
     assert not found.passed
 
@@ -294,7 +294,7 @@ async def test_what_no_interpreter_can_run_fails(folder: Path) -> None:
     for dynamic in (None, STATUS):
         found = await Scripts(folder).check(ScriptCheck(argv=(str(file),)), target(1, dynamic_weight=dynamic), PLENTY)
         assert not found.passed
-        assert found.detail.startswith(f"status 127: setpriv: failed to execute {file}: ")
+        assert found.detail.startswith(f"exit status 127: setpriv: failed to execute {file}: ")
 
 
 def test_no_python_runs_between_fork_and_exec() -> None:
