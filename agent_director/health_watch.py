@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,6 @@ from agent_common.checker import Checker
 from agent_common.destination import WHOLE, Destination, DestinationHealth, DestinationKey
 from agent_common.errors import LvsError
 from agent_common.health import Effect, HealthPolicy
-from agent_common.program import Ran
 from agent_common.virtual_server import VirtualServerKey
 from agent_common.worker import Run, to_its_end
 from agent_director.check_pace import Pace
@@ -31,10 +30,8 @@ from agent_director.health_log import EventKind, HealthLog
 from agent_director.health_records import HealthRecords, Stood
 from agent_director.ipvs import Ipvs
 from agent_director.judge import Judge
+from agent_director.quorum_command import QuorumCommands, RunCommand
 from agent_director.standing import Name, Standings
-
-COMMAND_SECONDS = 60.0
-"""So long a command of a quorum may run."""
 
 _RETRY_SECONDS = 1.0
 """After a failure of the kernel or the journal, or what somebody has done by hand."""
@@ -43,9 +40,6 @@ _BRIEF_SECONDS, _PAUSE_SECONDS = 0.02, 0.1
 """What takes longer leaves loop and worker thread to others for as long again, up to so many seconds."""
 
 _log = logging.getLogger(__name__)
-
-RunCommand = Callable[[Sequence[str], Mapping[str, str], float], Awaitable[Ran]]
-"""Runs a program with an environment, for so many seconds at most; raises RefusedError for one that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +78,6 @@ class HealthWatch:
         self._run = run
         self._checker = checker
         self._log = log
-        self._run_command = run_command
         self._pace = pace or Pace()
         self._servers: dict[VirtualServerKey, CheckedServer] = {}
         self._touched: dict[VirtualServerKey, None] = {}
@@ -94,7 +87,7 @@ class HealthWatch:
         self._quorums: dict[VirtualServerKey, bool] = {}
         self._unsettled: set[Name] = set()
         self._woken = asyncio.Event()
-        self._commands: dict[VirtualServerKey, asyncio.Task[None]] = {}
+        self._commands = QuorumCommands(run_command)
 
     async def follow(self) -> None:
         """Check until cancelled; then what is written is finished, and the kernel stays as it is."""
@@ -310,26 +303,7 @@ class HealthWatch:
         if kind not in commands:
             return
         self._quorums[server.key] = server.has_quorum
-        if commands[kind]:
-            before = self._commands.get(server.key)
-            work = self._command(commands[kind], server.key, has_quorum=server.has_quorum, before=before)
-            self._commands[server.key] = asyncio.ensure_future(work)
-
-    async def _command(
-        self, argv: Sequence[str], key: VirtualServerKey, *, has_quorum: bool, before: asyncio.Task[None] | None
-    ) -> None:
-        """Run a command after the one before: what is last said is to be last done."""
-        if before is not None:
-            await asyncio.wait({before})
-        environment = {"LVS_VIRTUAL_SERVER": str(key), "LVS_QUORUM": "up" if has_quorum else "down"}
-        try:
-            ran = await self._run_command(argv, environment, COMMAND_SECONDS)
-        except LvsError as error:
-            _log.warning("health: %s: %s", key, error.message)
-            return
-        if ran.status != 0:
-            said = ran.line if ran.status is None else f"exit status {ran.status}: {ran.line}"
-            _log.warning("health: command %s of %s failed: %s", argv[0], key, said)
+        self._commands.run(commands[kind], server.key, has_quorum=server.has_quorum)
 
     async def _write(self) -> None:
         """Bring what is wanted into the kernel, all of it at once, and tell what came of it."""
