@@ -189,15 +189,15 @@ class HealthRecords:
         return server not in self._without_quorum
 
     def set_quorum(self, server: VirtualServerKey, *, has_quorum: bool) -> None:
-        """Keep whether it has."""
+        """Keep whether it has; in memory even where the disk is full, which ExhaustedError tells."""
         if has_quorum == self.has_quorum(server):
             return
         if has_quorum:
-            self._state.delete(_QUORUM, str(server))
             self._without_quorum.discard(server)
+            self._state.delete(_QUORUM, str(server))
         else:
-            self._state.put(_QUORUM, str(server), {"lost": True})
             self._without_quorum.add(server)
+            self._state.put(_QUORUM, str(server), {"lost": True})
 
     def prove(self, server: VirtualServerKey, key: DestinationKey) -> None:
         """Remember for a while, not on disk, that a destination has passed its check before it is added, once."""

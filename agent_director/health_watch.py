@@ -312,8 +312,7 @@ class HealthWatch:
 
         def write() -> dict[Name, str]:
             failed = self._standings.apply([(server, key, stood) for (server, key), stood in wanted.items()])
-            for server, has_quorum in quorums.items():
-                self._records.set_quorum(server, has_quorum=has_quorum)
+            self._standings.keep_quorums(quorums)
             return failed
 
         try:

@@ -54,6 +54,15 @@ class Standings:
                 steps += [((server, key), step) for step in found]
         return {**failed, **self._write(kept, steps)}
 
+    def keep_quorums(self, wanted: Mapping[VirtualServerKey, bool]) -> None:
+        """Keep which virtual servers have their quorum; a full disk changes nothing but what the next start knows."""
+        for server, has_quorum in wanted.items():
+            try:
+                with self._state.reserve():
+                    self._records.set_quorum(server, has_quorum=has_quorum)
+            except LvsError as error:
+                _log.warning("cannot keep on disk that the quorum of %s has changed: %s", server, error.message)
+
     def settle(self, only: Collection[Name] | None = None) -> set[Name]:
         """Bring to its end what an agent may have died in: who is out goes out of the kernel, too.
 

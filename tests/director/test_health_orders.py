@@ -381,3 +381,15 @@ async def test_the_command_of_a_quorum_waits_for_the_one_before_which_takes_long
         await until(lambda: host.health.has_quorum(WEB))
         assert ended == []
         await until(lambda: ended == ["/c/down", "/c/up"])
+
+
+@pytest.mark.parametrize("is_spent", [False, True])
+async def test_a_full_disk_keeps_nobody_out_whose_quorum_was_lost_meanwhile(*, is_spent: bool) -> None:
+    async with following(await site()) as host:
+        await checked(host)
+        host.state.full, host.state.spent = True, is_spent
+        fail(host, *WEIGHTS)
+        await until(lambda: set(weights(host).values()) == {0})
+        await until(lambda: health(host, RS1).percent == 0)
+        fail(host, *WEIGHTS, answer=PASSED)
+        await until(lambda: weights(host) == WEIGHTS)
