@@ -20,6 +20,8 @@ FIRST_GAP = 0.001
 _GRAIN = 0.002
 """Seconds between two looks at what is due, at least."""
 
+_MANY = 500
+
 _GOLDEN = 0.6180339887498949
 """Multiples of it, less their whole part, lie evenly between 0 and 1 however many there are (Weyl, Knuth 6.4)."""
 
@@ -49,9 +51,18 @@ def _ignore(late: float) -> None:
 class _Queue:
     heap: list[tuple[float, int, Paced]] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
+    over: int = 0
 
     def put(self, paced: Paced) -> None:
         heapq.heappush(self.heap, (paced.due, next(self.numbers), paced))
+
+    def drop_over(self) -> None:
+        """Let go of what is over, once there is much of it: with a long interval it would stay for an hour."""
+        self.over += 1
+        if self.over > max(_MANY, len(self.heap) // 2):
+            self.heap = [each for each in self.heap if not each[2].is_over]
+            heapq.heapify(self.heap)
+            self.over = 0
 
 
 class Pace:
@@ -86,6 +97,12 @@ class Pace:
     def remove(self, paced: Paced) -> None:
         """Begin it no more; one that runs goes on to its end."""
         paced.is_over = True
+        self._queue.drop_over()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their moment, those that are over among them."""
+        return len(self._queue.heap)
 
     async def close(self) -> None:
         """End all that runs, and begin nothing more."""
