@@ -60,7 +60,8 @@ async def test_status_0_passes_and_all_others_fail(folder: Path) -> None:
     assert await run(folder, "exit 0") == Answer(passed=True, detail="exit status 0")
     assert await run(folder, "echo fine; echo more") == Answer(passed=True, detail="exit status 0: fine")
     assert await run(folder, "echo lost >&2; exit 7") == Answer(passed=False, detail="exit status 7: lost")
-    assert await run(folder, "printf '\\033[31mred'; exit 1") == Answer(passed=False, detail="exit status 1: \\x1b[31mred")
+    shown = "exit status 1: \\x1b[31mred"
+    assert await run(folder, "printf '\\033[31mred'; exit 1") == Answer(passed=False, detail=shown)
     assert await run(folder, "kill -SEGV $$") == Answer(passed=False, detail="it was killed by SIGSEGV")
 
 
