@@ -358,7 +358,10 @@ class HealthWatch:
         *,
         is_meant: bool = False,
     ) -> None:
-        self._log.tell(kind, server, key, detail, time.time(), is_meant=is_meant)
+        try:
+            self._log.tell(kind, server, key, detail, time.time(), is_meant=is_meant)
+        except Exception as error:  # what has been done or is to be done does not hang on it
+            self._say(error)
 
     def _say(self, error: Exception) -> None:
         if isinstance(error, LvsError):

@@ -16,8 +16,10 @@ from agent_common.program import Ran
 from agent_common.table import Entry, TableStep
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 from agent_director.fake_ipvs import FakeIpvs
+from agent_director.health_log import EventKind, HealthLog
 from agent_director.health_records import Stood
 from agent_director.health_watch import HealthWatch
+from agent_director.quorum_command import RunCommand
 from agent_director.standing import Standings
 from cli import operations
 from tests.director.test_health_watch import (
@@ -74,6 +76,19 @@ class AgentDiedError(BaseException):
 async def failing_site(effect: Effect = Effect.WEIGHT_ZERO) -> tuple[DirectorHost, FailingIpvs]:
     ipvs = FailingIpvs()
     return await site(replace(POLICY, effect=effect), ipvs=ipvs), ipvs
+
+
+def watch_of(host: DirectorHost, log: HealthLog | None = None, run_command: RunCommand | None = None) -> HealthWatch:
+    return HealthWatch(
+        host.ipvs,
+        host.health,
+        host.destinations,
+        Standings(host.ipvs, host.state, host.health, host.destinations),
+        run,
+        host.checker,
+        log or host.health_log,
+        run_command or host.run_command,
+    )
 
 
 async def dies_before_the_kernel_is_written(host: DirectorHost, ipvs: FailingIpvs) -> DirectorHost:
@@ -369,10 +384,7 @@ async def test_the_command_of_a_quorum_waits_for_the_one_before_which_takes_long
         ended.append(argv[0])
         return Ran(status=0)
 
-    standings = Standings(host.ipvs, host.state, host.health, host.destinations)
-    host.health_watch = HealthWatch(
-        host.ipvs, host.health, host.destinations, standings, run, host.checker, host.health_log, run_command
-    )
+    host.health_watch = watch_of(host, run_command=run_command)
     async with following(host):
         await checked(host)
         fail(host, RS3)
@@ -391,5 +403,30 @@ async def test_a_full_disk_keeps_nobody_out_whose_quorum_was_lost_meanwhile(*, i
         fail(host, *WEIGHTS)
         await until(lambda: set(weights(host).values()) == {0})
         await until(lambda: health(host, RS1).percent == 0)
+        fail(host, *WEIGHTS, answer=PASSED)
+        await until(lambda: weights(host) == WEIGHTS)
+
+
+class OddLog(HealthLog):
+    """Cannot tell of anything."""
+
+    def tell(
+        self,
+        kind: EventKind.ValueType,
+        server: VirtualServerKey,
+        destination: DestinationKey | None,
+        detail: str,
+        wall: float,
+    ) -> None:
+        """Raise what no log should."""
+        raise UnicodeError
+
+
+async def test_what_cannot_be_told_is_done_all_the_same() -> None:
+    host = await site()
+    host.health_watch = watch_of(host, log=OddLog())
+    async with following(host):
+        fail(host, *WEIGHTS)
+        await until(lambda: set(weights(host).values()) == {0})
         fail(host, *WEIGHTS, answer=PASSED)
         await until(lambda: weights(host) == WEIGHTS)
