@@ -26,6 +26,7 @@ from agent_director.wire_destination import pack_destination_status
 Operation = operation_pb2.Operation
 
 MAX_WAIT_SECONDS = 60.0
+_MAX_UINT32 = 2**32 - 1
 
 
 class HealthServicer(health_service_pb2_grpc.HealthServiceServicer):
@@ -133,7 +134,7 @@ class HealthServicer(health_service_pb2_grpc.HealthServiceServicer):
         if watched is not None:
             status.health.has_quorum = watched.has_quorum
             status.health.since.CopyFrom(timestamp(watched.since))
-            status.health.weight_up = watched.weight_up
+            status.health.weight_up = min(watched.weight_up, _MAX_UINT32)  # each weight may be half of that
             status.health.alarm = watched.alarm
         return status
 
