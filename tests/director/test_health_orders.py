@@ -430,3 +430,15 @@ async def test_what_cannot_be_told_is_done_all_the_same() -> None:
         await until(lambda: set(weights(host).values()) == {0})
         fail(host, *WEIGHTS, answer=PASSED)
         await until(lambda: weights(host) == WEIGHTS)
+
+
+async def test_who_is_checked_no_more_has_lost_no_quorum() -> None:
+    policy = replace(POLICY, down_command=("/c/down",))
+    async with following(await site(policy)) as host:
+        fail(host, *WEIGHTS)
+        await until(lambda: not host.health.has_quorum(WEB))
+        await apply(host, delete_health())
+        await until(lambda: host.health.has_quorum(WEB))
+        await apply(host, set_health(policy))
+        await until(lambda: not host.health.has_quorum(WEB))
+        assert host.commands == [("/c/down",), ("/c/down",)]
