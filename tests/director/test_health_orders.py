@@ -23,6 +23,7 @@ from agent_director.quorum_command import RunCommand
 from agent_director.standing import Standings
 from cli import operations
 from tests.director.test_health_watch import (
+    CHECK,
     POLICY,
     RS1,
     RS2,
@@ -442,3 +443,18 @@ async def test_who_is_checked_no_more_has_lost_no_quorum() -> None:
         await apply(host, set_health(policy))
         await until(lambda: not host.health.has_quorum(WEB))
         assert host.commands == [("/c/down",), ("/c/down",)]
+
+
+async def test_the_answer_to_a_check_that_was_changed_meanwhile_counts_no_more() -> None:
+    slow = replace(POLICY, check=replace(CHECK, interval=0.6, timeout=0.6, fall=1))
+    async with following(await site(slow)) as host:
+        await checked(host, times=1)
+        host.checker.hung.add(RS1.address)
+        await checked(host, times=1)
+        host.checker.hung.clear()
+        await apply(host, set_health(replace(slow, check=replace(CHECK, fall=1))))
+        seen = set()
+        for _ in range(80):
+            seen.add(weights(host)[RS1])
+            await asyncio.sleep(0.01)
+        assert seen == {4}
