@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from agent_common.check import AgentCheck
+from agent_common.checker import Answer
 from agent_common.destination import Destination, DestinationKey, Forwarding, Standing, Verdict
 from agent_common.errors import InternalError, InvalidInputError, LvsError, Reason
 from agent_common.fake_checker import PASSED
-from agent_common.health import Effect, Start
+from agent_common.health import DynamicWeight, Effect, Start, WeightSource
 from agent_common.program import Ran
 from agent_common.table import Entry, TableStep
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
@@ -458,3 +460,18 @@ async def test_the_answer_to_a_check_that_was_changed_meanwhile_counts_no_more()
             seen.add(weights(host)[RS1])
             await asyncio.sleep(0.01)
         assert seen == {4}
+
+
+async def test_the_weight_follows_what_answers_say_and_is_the_operators_again_without_a_policy() -> None:
+    dynamic = DynamicWeight(source=WeightSource.AGENT_LOAD, min_percent=20)
+    policy = replace(POLICY, check=replace(CHECK, kind=AgentCheck()), dynamic_weight=dynamic)
+    async with following(await site(policy)) as host:
+        await apply(host, operations.update_destination(WEB, RS1, weight=100))
+        fail(host, RS1, answer=Answer(passed=True, percent=40))
+        await until(lambda: weights(host)[RS1] == 40)
+        fail(host, RS1, answer=Answer(passed=True, percent=3))
+        await until(lambda: weights(host)[RS1] == 20)
+        assert wanted(host)[RS1] == 100
+        assert host.restore.drift() == []
+        await apply(host, delete_health())
+        await until(lambda: weights(host)[RS1] == 100)
