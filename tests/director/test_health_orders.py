@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent_common.changes import Outcome
 from agent_common.check import AgentCheck
 from agent_common.checker import Answer
 from agent_common.destination import Destination, DestinationKey, Forwarding, Standing, Verdict
@@ -475,3 +476,13 @@ async def test_the_weight_follows_what_answers_say_and_is_the_operators_again_wi
         assert host.restore.drift() == []
         await apply(host, delete_health())
         await until(lambda: weights(host)[RS1] == 100)
+
+
+async def test_a_policy_that_was_changed_again_is_not_taken_back() -> None:
+    host = await site(None)
+    first, second = replace(POLICY, quorum=2), replace(POLICY, quorum=3)
+    (change,) = await apply(host, set_health(first))
+    await apply(host, set_health(second))
+    ended = await host.changes.revert(change.id)
+    assert ended.outcome is Outcome.KEPT
+    assert host.healths.get(WEB) == second
