@@ -421,6 +421,8 @@ class OddLog(HealthLog):
         destination: DestinationKey | None,
         detail: str,
         wall: float,
+        *,
+        is_meant: bool = False,
     ) -> None:
         """Raise what no log should."""
         raise UnicodeError

@@ -11,13 +11,26 @@ from google.protobuf.duration_pb2 import Duration
 from lvsagent.v1 import destination_pb2, health_pb2, health_service_pb2, health_service_pb2_grpc
 
 from agent_common import wire
+from agent_common.destination import MAX_WEIGHT
 from agent_common.errors import InvalidInputError, NotFoundError
 from agent_common.virtual_server import parse_key
 from agent_common.wire_health import pack_policy, unpack_policy
 from agent_director.health_log import HealthLog, open_events
 from cli import operations
 from cli.client import AgentClient
-from tests.director.test_health_watch import POLICY, RS1, RS2, apply, fail, following, set_health, site, until, weights
+from tests.director.test_health_watch import (
+    POLICY,
+    RS1,
+    RS2,
+    WEIGHTS,
+    apply,
+    fail,
+    following,
+    set_health,
+    site,
+    until,
+    weights,
+)
 from tests.hosts import WEB, DirectorHost
 from tests.serving import serving
 
@@ -163,3 +176,11 @@ async def test_a_dry_run_says_what_would_be_done_and_does_nothing(called: Called
     assert answer.change.made
     assert "slow start, quorum" in answer.change.actions[0]
     assert called.host.healths.get(WEB) == POLICY
+
+
+async def test_the_largest_weights_together_can_be_told(called: Called) -> None:
+    await apply(called.host, *(operations.update_destination(WEB, key, weight=MAX_WEIGHT) for key in WEIGHTS))
+    await until(lambda: (server := called.host.health_watch.server(WEB)) is not None and server.weight_up > 2**32)
+    request = health_service_pb2.GetHealthRequest(virtual_server=KEY)
+    answer = await called.client.ask(called.stub.GetHealth, request)
+    assert answer.status.health.weight_up == 2**32 - 1
