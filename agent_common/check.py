@@ -231,7 +231,8 @@ def kind_name(kind: Kind) -> str:
 class Check:
     """How a real server is asked: what, where, how often and how long; interval and timeout are in seconds.
 
-    port 0 is the destination's. rise checks that pass in a row bring it back, fall that fail take it out.
+    port 0 is the destination's. rise checks that pass in a row bring it back, fall that fail take it out. through_vip:
+    the real server's agent asks the VIP; by_mark: the director itself does.
     """
 
     kind: Kind
@@ -242,6 +243,7 @@ class Check:
     fall: int = 3
     through_vip: bool = False
     agent_port: int = REAL_SERVER_PORT
+    by_mark: bool = False
 
     def check(self, field: str = "check") -> Check:
         """Raise InvalidInputError for an impossible check; return it."""
@@ -263,7 +265,18 @@ class Check:
             raise InvalidInputError(
                 f"{field}.through_vip", f"{field}.through_vip: not with a check of kind {kind_name(self.kind)}"
             )
-        if self.through_vip and isinstance(self.kind, HttpCheck) and self.kind.method.upper() not in _HARMLESS:
+        if self.by_mark and not self.through_vip:
+            raise InvalidInputError(f"{field}.by_mark", f"{field}.by_mark: goes with through_vip")
+        if self.by_mark and isinstance(self.kind, GrpcCheck):
+            raise InvalidInputError(
+                f"{field}.by_mark", f"{field}.by_mark: not with grpc, whose connections have no mark"
+            )
+        if (
+            self.through_vip
+            and not self.by_mark
+            and isinstance(self.kind, HttpCheck)
+            and self.kind.method.upper() not in _HARMLESS
+        ):
             # Any viewer of the real server's agent may have it make such a check, from the host itself.
             raise InvalidInputError(
                 f"{field}.http.method", f"{field}.http.method: only {', '.join(_HARMLESS)} through the VIP"

@@ -177,12 +177,23 @@ Talk = Callable[[CheckSocket], Awaitable[Answer]]
 
 async def over_tcp(target: Target, seconds: float, talk: Talk) -> Answer:
     """Connect, and return what a talk over the connection comes to; whatever fails on the way is a failed check."""
-    return await over(lambda: CheckSocket(target.address, seconds), target.port, talk)
+    return await over(lambda: _marked(CheckSocket(target.address, seconds), target), target.port, talk)
 
 
 async def over_udp(target: Target, seconds: float, talk: Talk) -> Answer:
     """Return what a talk by datagrams comes to; whatever fails on the way, an ICMP error too, is a failed check."""
-    return await over(lambda: CheckSocket(target.address, seconds, socket.SOCK_DGRAM), target.port, talk)
+    return await over(
+        lambda: _marked(CheckSocket(target.address, seconds, socket.SOCK_DGRAM), target), target.port, talk
+    )
+
+
+def _marked(opened: CheckSocket, target: Target) -> CheckSocket:
+    """Give a socket the mark and the source that a target has; needs CAP_NET_ADMIN then."""
+    if target.mark:
+        opened.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, target.mark)
+    if target.source is not None:
+        opened.socket.bind((str(target.source), 0))
+    return opened
 
 
 async def over(make: Callable[[], CheckSocket], port: int, talk: Talk) -> Answer:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent_common.check import Kind
-from agent_common.destination import Forwarding
+from agent_common.destination import PLAIN_TUNNEL, Forwarding, Tunnel
 from agent_common.health import DynamicWeight
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 
@@ -15,7 +15,8 @@ from agent_common.virtual_server import IpAddress, VirtualServerKey
 class Target:
     """What is asked; address and port are those of the real server, port 0 where a kind needs none.
 
-    dynamic_weight: what the answer says of the weight is wanted, too.
+    dynamic_weight: what the answer says of the weight is wanted, too. by_mark: the director itself asks the VIP, with a
+    mark, and from its own address, the source.
     """
 
     address: IpAddress
@@ -25,6 +26,10 @@ class Target:
     through_vip: bool = False
     agent_port: int = 0
     dynamic_weight: DynamicWeight | None = None
+    by_mark: bool = False
+    tunnel: Tunnel = PLAIN_TUNNEL
+    mark: int = 0
+    source: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

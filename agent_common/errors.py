@@ -65,6 +65,7 @@ class Reason(enum.StrEnum):
     TOO_MANY_CALLS = enum.auto()
     HEALTH_NOT_FOUND = enum.auto()
     SCRIPT_NOT_ALLOWED = enum.auto()
+    ACCEPT_LOCAL_OFF = enum.auto()
 
 
 class LvsError(Exception):

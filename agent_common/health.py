@@ -19,7 +19,7 @@ from agent_common.check import (
 from agent_common.check_input import check_header_name
 from agent_common.destination import MAX_WEIGHT, Destination, DestinationKey, Forwarding
 from agent_common.errors import InvalidInputError
-from agent_common.virtual_server import FirewallMark, VirtualServer
+from agent_common.virtual_server import Family, FirewallMark, VirtualServer
 
 MAX_OVERRIDES = 1000
 MAX_PERCENT = 1000
@@ -202,6 +202,8 @@ def _check_ports(name: str, check: Check, server: VirtualServer) -> None:
     """Raise InvalidInputError where a check through the VIP's path has no port or no VIP to go to."""
     if not check.through_vip:
         return
+    if check.by_mark and server.key.family is not Family.IPV4:
+        raise InvalidInputError(f"{name}.by_mark", f"{name}.by_mark: IPv4 only")
     if isinstance(server.key, FirewallMark):
         raise InvalidInputError(
             f"{name}.through_vip", f"{name}.through_vip: not with a firewall mark, which does not say what the VIP is"

@@ -39,6 +39,7 @@ def unpack_check(message: check_pb2.Check, field: str = "check") -> Check:
         fall=message.fall or 3,
         through_vip=message.through_vip,
         agent_port=message.agent_port or REAL_SERVER_PORT,
+        by_mark=message.by_mark,
     )
 
 
@@ -52,6 +53,7 @@ def pack_check(check: Check) -> check_pb2.Check:
         fall=check.fall,
         through_vip=check.through_vip,
         agent_port=check.agent_port,
+        by_mark=check.by_mark,
     )
     _pack_kind(check.kind, message)
     return message

@@ -31,6 +31,7 @@ from agent_common.boot import boot_id, is_new_boot, note_boot
 from agent_common.change_service import ChangeServicer
 from agent_common.changes import Changes
 from agent_common.check_script import Scripts
+from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
@@ -70,6 +71,7 @@ from agent_director.ipvs import Ipvs
 from agent_director.ipvs_service import IpvsServicer, pack_server
 from agent_director.ipvs_settings import IpvsSettings
 from agent_director.ipvs_settings_service import IpvsSettingsServicer
+from agent_director.marked_path import MarkedPaths
 from agent_director.netlink_ipvs import NetlinkIpvs
 from agent_director.netlink_neighbour import NetlinkNeighbours
 from agent_director.procfs_connections import ProcfsConnections
@@ -153,6 +155,7 @@ class Health:
     log: HealthLog
     checker: DirectorChecks
     records: HealthRecords
+    marked: MarkedPaths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +177,7 @@ async def _start(kernel: Kernel, worker: Worker, notices: NetlinkNotices, wired:
     async def start() -> None:
         with kernel.state.reserve():
             await worker(wired.health.records.load)
+            await worker(lambda: _clear_marks(wired.health.marked))
             await wired.transactions.start()
             new_boot = await worker(lambda: is_new_boot(kernel.state, boot))
             await wired.restore.start(new_boot=new_boot, complete=wired.transactions.complete)
@@ -295,16 +299,19 @@ def _wire_health(
     destinations: Destinations,
 ) -> Health:
     scripts = Scripts(settings.script_dir)
-    checker = DirectorChecks(scripts, AgentChecks(settings.tls))
+    network = NetworkChecks()
+    marked = MarkedPaths(kernel.ipvs, kernel.addresses, worker.ahead, network)
+    checker = DirectorChecks(scripts, AgentChecks(settings.tls), marked, network)
     log = HealthLog(open_events(settings.state_dir))
     standings = Standings(kernel.ipvs, kernel.state, records, destinations)
     return Health(
-        healths=Healths(records, virtual_servers, destinations, scripts.allowed),
+        healths=Healths(records, virtual_servers, destinations, scripts.allowed, marked.check_route),
         watch=HealthWatch(kernel.ipvs, records, destinations, standings, worker.ahead, checker, log, scripts.run),
         gate=HealthGate(records, destinations, checker, worker),
         log=log,
         checker=checker,
         records=records,
+        marked=marked,
     )
 
 
@@ -331,6 +338,15 @@ def _virtual_servers(ipvs: Ipvs) -> list[VirtualServer]:
         if error.reason is not Reason.IPVS_MISSING:
             raise
         return []
+
+
+def _clear_marks(marked: MarkedPaths) -> None:
+    """Remove what checks have left; a kernel without IPVS has nothing of theirs."""
+    try:
+        marked.clear()
+    except RefusedError as error:
+        if error.reason is not Reason.IPVS_MISSING:
+            raise
 
 
 def _warn_without_ipvs(ipvs: Ipvs) -> None:

@@ -6,22 +6,22 @@ from agent_common.check import AgentCheck, IcmpCheck, Kind, ScriptCheck
 from agent_common.check_icmp import check_icmp
 from agent_common.check_script import Scripts
 from agent_common.checker import Answer, Checker, Target
-from agent_common.checks import NetworkChecks
 from agent_director.check_agent import AgentChecks
 
 
 class DirectorChecks:
-    """agent_common.checker.Checker for all kinds; those through the VIP's path are for the real server's agent."""
+    """agent_common.checker.Checker for all kinds; to the VIP goes the real server's agent, or a mark leads there."""
 
-    def __init__(self, scripts: Scripts, agents: AgentChecks, network: Checker | None = None) -> None:
+    def __init__(self, scripts: Scripts, agents: AgentChecks, marked: Checker, network: Checker) -> None:
         self._scripts = scripts
         self._agents = agents
-        self._network = network or NetworkChecks()
+        self._marked = marked
+        self._network = network
 
     async def __call__(self, kind: Kind, target: Target, seconds: float) -> Answer:
         """Make one check."""
         if target.through_vip:
-            return await self._agents(kind, target, seconds)
+            return await (self._marked if target.by_mark else self._agents)(kind, target, seconds)
         match kind:
             case AgentCheck():
                 return await self._agents(kind, target, seconds)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from agent_common.check_mark import is_check_mark
 from agent_common.destination import (
     MAX_WEIGHT,
     Destination,
@@ -60,9 +61,14 @@ class FakeIpvs:
         return Info(version="1.2.1", connection_table_size=4096)
 
     def virtual_servers(self) -> list[VirtualServer]:
-        """Return all virtual servers."""
+        """Return all virtual servers but those of checks."""
         self._ask(Request(verb="list virtual servers"))
-        return [entry.virtual_server for entry in self._table.values()]
+        return [entry.virtual_server for key, entry in self._table.items() if not is_check_mark(key)]
+
+    def check_marks(self) -> list[VirtualServerKey]:
+        """Return the keys of those of checks."""
+        self._ask(Request(verb="list virtual servers"))
+        return [key for key in self._table if is_check_mark(key)]
 
     def virtual_server(self, key: VirtualServerKey) -> VirtualServer | None:
         """Return one virtual server, or None."""

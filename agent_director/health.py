@@ -18,7 +18,7 @@ from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedErr
 from agent_common.etag import etag_of
 from agent_common.health import HealthPolicy
 from agent_common.operation import Change
-from agent_common.virtual_server import VirtualServerKey
+from agent_common.virtual_server import IpAddress, VirtualServerKey
 from agent_common.wire_health import pack_policy, unpack_policy
 from agent_director.destination import Destinations
 from agent_director.health_records import HealthRecords
@@ -31,12 +31,22 @@ Allowed = Callable[[Sequence[str], str], None]
 """Raises RefusedError, which names the field, for a command that may not be run."""
 
 
+CheckRoute = Callable[[IpAddress], object]
+"""Raises RefusedError for a real server whose answers from the VIP are not let in."""
+
+
 class Healths:
     """The policies of this director's virtual servers."""
 
     def __init__(
-        self, records: HealthRecords, virtual_servers: VirtualServers, destinations: Destinations, allowed: Allowed
+        self,
+        records: HealthRecords,
+        virtual_servers: VirtualServers,
+        destinations: Destinations,
+        allowed: Allowed,
+        check_route: CheckRoute,
     ) -> None:
+        self._check_route = check_route
         self._records = records
         self._virtual_servers = virtual_servers
         self._destinations = destinations
@@ -69,6 +79,10 @@ class Healths:
         wanted.validate_for(server, [each.destination for each in statuses if each.managed])
         for field, argv in wanted.commands():
             self._allowed(argv, field)
+        for each in statuses:
+            check = wanted.check_of(each.destination.key) if each.managed else None
+            if check is not None and check.by_mark:
+                self._check_route(each.destination.key.address)
         for field, check in wanted.named_checks():
             if isinstance(check.kind, DnsCheck):
                 refuse_unreadable(check.kind, f"{field}.dns")

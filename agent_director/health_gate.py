@@ -101,4 +101,6 @@ def target_of(server: VirtualServerKey, policy: HealthPolicy, destination: Desti
         through_vip=check.through_vip,
         agent_port=check.agent_port,
         dynamic_weight=policy.dynamic_weight,
+        by_mark=check.by_mark,
+        tunnel=destination.tunnel,
     )

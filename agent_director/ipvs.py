@@ -37,7 +37,10 @@ class Ipvs(Protocol):
         """Return what the kernel says of IPVS itself."""
 
     def virtual_servers(self) -> list[VirtualServer]:
-        """Return all virtual servers, in no order."""
+        """Return all virtual servers, in no order, but for those of checks (agent_common.check_mark)."""
+
+    def check_marks(self) -> list[VirtualServerKey]:
+        """Return the keys of those."""
 
     def virtual_server(self, key: VirtualServerKey) -> VirtualServer | None:
         """Return one virtual server, or None where there is none."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
+from agent_common.check_mark import is_check_mark
 from agent_common.destination import Destination, DestinationKey, DestinationStatus
 from agent_common.errors import InternalError, LvsError, NotFoundError
 from agent_common.generic_netlink import DumpInterruptedError, GenericNetlink, Message, NetlinkError
@@ -45,7 +46,14 @@ class NetlinkIpvs:
         return codec.unpack_info(*self._read(Request(verb="read the version of IPVS"), n.IPVS_CMD_GET_INFO))
 
     def virtual_servers(self) -> list[VirtualServer]:
-        """Return all virtual servers."""
+        """Return all virtual servers but those of checks."""
+        return [each for each in self._virtual_servers() if not is_check_mark(each.key)]
+
+    def check_marks(self) -> list[VirtualServerKey]:
+        """Return the keys of those of checks."""
+        return [each.key for each in self._virtual_servers() if is_check_mark(each.key)]
+
+    def _virtual_servers(self) -> list[VirtualServer]:
         messages = self._dump(Request(verb="list virtual servers"), n.IPVS_CMD_GET_SERVICE)
         return [codec.unpack_virtual_server(*message) for message in messages]
 

@@ -10,6 +10,7 @@ from lvsagent.v1 import operation_pb2, virtual_server_pb2
 
 from agent_common import wire
 from agent_common.changes import Outcome, Reverted
+from agent_common.check_mark import is_check_mark
 from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, Reason, RefusedError
 from agent_common.operation import Change
 from agent_common.records import from_record, to_record
@@ -82,6 +83,8 @@ class VirtualServers:
         wanted = wanted.check()
         if current is None:
             wire.check_key(wanted.key, "virtual_server.key")
+            if is_check_mark(wanted.key):
+                raise InvalidInputError("mark", f"mark: {wanted.key} is one of those that are kept for checks")
             self._shadow.check(wanted.key)
             return _change(None, wanted, f"add virtual server {wanted.key} {wanted.scheduler}")
         differences = _differences(request.virtual_server, wanted, current)

@@ -94,7 +94,9 @@ def make_check(given: CheckOptions, base: Check | None) -> Check:
     kind = _kind(given, base.kind if base else None)
     was = base or Check(kind=kind)
     through_vip = was.through_vip and not isinstance(kind, _HERE_ONLY)
-    made = replace(was, **{"kind": kind, "through_vip": through_vip, **given.timing})
+    timing = {"through_vip": through_vip, **given.timing}
+    by_mark = was.by_mark and timing["through_vip"] and not isinstance(kind, GrpcCheck)
+    made = replace(was, **{"kind": kind, "by_mark": by_mark, **timing})
     chosen = "timeout" in given.timing or was.timeout != min(_DEFAULT_TIMEOUT, was.interval)
     return made if chosen else with_defaults(made)
 
@@ -108,7 +110,9 @@ def check_alone(given: CheckOptions) -> Check:
     if given.kind in KINDS:
         made_up = _MADE_UP.get("https" if given.what.get("tls") else given.kind, {})
         kind = _kind(CheckOptions(kind=given.kind, what={**made_up, **given.what}), None)
-    timing = {"interval": 3600.0, "timeout": 0.01, **given.timing}
+    timing = {"interval": 3600.0, "timeout": 0.01, "through_vip": bool(given.timing.get("by_mark")), **given.timing}
+    if given.timing.get("by_mark") and isinstance(kind, _HERE_ONLY):
+        raise InvalidInputError("by_mark", f"by_mark: not with a check of kind {kind_name(kind)}")
     return Check(kind=kind, **timing)
 
 

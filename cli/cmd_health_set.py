@@ -50,6 +50,10 @@ def set_health(  # one for each option
     through_vip: Annotated[
         Switch, typer.Option("--through-vip/--no-through-vip", help="Ask the VIP, from the real server's agent.")
     ] = None,
+    by_mark: Annotated[
+        Switch,
+        typer.Option("--by-mark/--no-by-mark", help="With --through-vip: the director asks, by a firewall mark."),
+    ] = None,
     agent_port: Annotated[Number, typer.Option(metavar="N", help="Of the real server's agent (9711).")] = None,
     method: Annotated[Text, typer.Option(metavar="WORD", help="http: method (GET).")] = None,
     path: Annotated[Text, typer.Option(metavar="PATH", help="http: path with its query (/).")] = None,

@@ -25,7 +25,7 @@ def _command(option: str) -> Read:
     return lambda text: parse.parse_command(text, option)
 
 
-_TIMING = ("port", "interval", "rise", "fall", "through_vip", "agent_port")
+_TIMING = ("port", "interval", "rise", "fall", "through_vip", "by_mark", "agent_port")
 
 _WHAT: dict[str, Read] = {
     "method": _as_is,

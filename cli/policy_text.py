@@ -104,7 +104,7 @@ def _timing(check: Check) -> Iterator[str]:
         if getattr(check, name) != getattr(usual, name):
             yield f"{name} {getattr(check, name)}"
     if check.through_vip:
-        yield "through the VIP"
+        yield "through the VIP" + (" by a mark" if check.by_mark else "")
     if check.agent_port != REAL_SERVER_PORT:
         yield f"agent port {check.agent_port}"
 

@@ -143,7 +143,9 @@ class DirectorHost:
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations, self.health)
         self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
         self.tables = Tables(self.ipvs, self.state, self.virtual_servers, self.destinations, self.shadow, self.health)
-        self.healths = Healths(self.health, self.virtual_servers, self.destinations, lambda argv, field: None)
+        self.healths = Healths(
+            self.health, self.virtual_servers, self.destinations, lambda argv, field: None, lambda real_server: None
+        )
         self.resources = DirectorResources(
             self.virtual_servers, self.destinations, self.tables, self.vips, self.settings, self.healths
         )

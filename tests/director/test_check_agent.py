@@ -263,10 +263,12 @@ async def test_files_that_are_replaced_count_with_the_next_check(authority: Auth
 async def test_each_kind_is_made_by_whom_it_is_for(tmp_path: Path) -> None:
     """The real server's agent, a program, this host's own sockets, or the network."""
     servicer, network = Servicer(), FakeChecker()
-    checks = DirectorChecks(Scripts(tmp_path), AgentChecks(None), network)
+    marked = FakeChecker(Answer(passed=True, detail="by a mark"))
+    checks = DirectorChecks(Scripts(tmp_path), AgentChecks(None), marked, network)
     async with agent(servicer) as port:
         assert (await checks(AGENT, target(port), PLENTY)).detail == "fine"
         assert (await checks(TcpCheck(), target(port, through_vip=True), PLENTY)).detail == "fine"
+        assert (await checks(TcpCheck(), target(port, through_vip=True, by_mark=True), PLENTY)).detail == "by a mark"
         assert (await checks(TcpCheck(), target(port), PLENTY)) == Answer(passed=True)
         script = await checks(ScriptCheck(argv=("/bin/true",)), target(port), PLENTY)
         assert script.detail == f"cannot run /bin/true: it is not below {tmp_path} (script_dir)"

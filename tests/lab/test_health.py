@@ -279,6 +279,36 @@ def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_
     moment(lambda: checked.serving() == {"rs1", "rs2"}, INTERVAL * RISE + TIMEOUT + WRITE)
 
 
+def test_the_director_itself_asks_through_the_vip_by_a_mark_where_its_answers_are_let_in(checked: HealthSite) -> None:
+    """From its own address, and with nothing left in the kernel's table; where they are not, that is refused."""
+    options = ("--check", "http", "--path", "/who", "--through-vip", "--by-mark", "--damping-hold", "0")
+    assert "accept_local is 0" in checked.check(*options, status=13)
+    sysctl = f"net.ipv4.conf.{checked.director.device}.accept_local"
+    checked.director.run("sysctl", "-q", "-w", f"{sysctl}=1")
+    try:
+        checked.check(*options)
+        moment(lambda: '"proven": false' not in checked.operator.lvs("--output", "json", "health", "show").stdout, 5)
+        assert checked.serving() == ALL
+        for fault in (hang, lose_vip):
+            time.sleep(INTERVAL * FALL)
+            assert checked.serving() == ALL
+            mend = fault(checked, "rs2")
+            made = time.monotonic()
+            try:
+                out = moment(lambda: checked.weights()["rs2"] == 0, 10)
+            finally:
+                mend()
+            assert out - made <= BOUND + WRITE + stalled(made, out)
+            moment(lambda: checked.serving() == ALL, 20)
+            print(f"counted: health: {fault.__name__}, asked by a mark: out {out - made:.2f} s")
+        assert "FWM" not in checked.operator.lvs("list").stdout
+        assert "nothing differs" in checked.operator.lvs("drift").stdout
+        checked.check("--no-by-mark", "--no-through-vip")
+        moment(lambda: "FWM" not in checked.director.out("ipvsadm", "-Ln"), 2)
+    finally:
+        checked.director.run("sysctl", "-q", "-w", f"{sysctl}=0")
+
+
 def test_commands_run_once_when_the_quorum_is_lost_and_when_it_is_regained(checked: HealthSite) -> None:
     program, told = SCRIPTS / "tell", SCRIPTS / "told"
     program.write_text(f'#!/bin/sh\necho "$1 $LVS_QUORUM $LVS_VIRTUAL_SERVER" >> {told}\n')

@@ -370,6 +370,7 @@ class Check(_message.Message):
     FALL_FIELD_NUMBER: _builtins.int
     THROUGH_VIP_FIELD_NUMBER: _builtins.int
     AGENT_PORT_FIELD_NUMBER: _builtins.int
+    BY_MARK_FIELD_NUMBER: _builtins.int
     port: _builtins.int
     """Port that is asked, 1 to 65535. 0: the destination's; one whose port is 0 needs one here (not icmp, script)."""
     rise: _builtins.int
@@ -382,6 +383,10 @@ class Check(_message.Message):
     """
     agent_port: _builtins.int
     """Port of the real server's agent, for agent and through_vip. 0: 9711."""
+    by_mark: _builtins.bool
+    """With through_vip: the director itself asks, from its own address to the VIP, by a firewall mark that leads to the real server. IPv4
+    only, not grpc; the interface to the real server must have accept_local=1.
+    """
     @_builtins.property
     def tcp(self) -> Global___TcpCheck:
         """A TCP connection."""
@@ -445,10 +450,11 @@ class Check(_message.Message):
         fall: _builtins.int = ...,
         through_vip: _builtins.bool = ...,
         agent_port: _builtins.int = ...,
+        by_mark: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "dns", b"dns", "grpc", b"grpc", "http", b"http", "icmp", b"icmp", "interval", b"interval", "kind", b"kind", "script", b"script", "smtp", b"smtp", "tcp", b"tcp", "timeout", b"timeout", "udp", b"udp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_port", b"agent_port", "dns", b"dns", "fall", b"fall", "grpc", b"grpc", "http", b"http", "icmp", b"icmp", "interval", b"interval", "kind", b"kind", "port", b"port", "rise", b"rise", "script", b"script", "smtp", b"smtp", "tcp", b"tcp", "through_vip", b"through_vip", "timeout", b"timeout", "udp", b"udp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_port", b"agent_port", "by_mark", b"by_mark", "dns", b"dns", "fall", b"fall", "grpc", b"grpc", "http", b"http", "icmp", b"icmp", "interval", b"interval", "kind", b"kind", "port", b"port", "rise", b"rise", "script", b"script", "smtp", b"smtp", "tcp", b"tcp", "through_vip", b"through_vip", "timeout", b"timeout", "udp", b"udp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["tcp", "http", "grpc", "dns", "udp", "icmp", "smtp", "script", "agent"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015

@@ -121,6 +121,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """NOT_FOUND: the virtual server has no health checks."""
     REASON_SCRIPT_NOT_ALLOWED: _Reason.ValueType  # 47
     """FAILED_PRECONDITION: the agent's settings do not allow a program to be run; script_dir says where programs may be."""
+    REASON_ACCEPT_LOCAL_OFF: _Reason.ValueType  # 48
+    """FAILED_PRECONDITION: an interface of the director does not let in what comes from an address of its own host."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed: the reason in google.rpc.ErrorInfo, whose domain is "lvsagent.v1". The comment names the status code."""
@@ -221,6 +223,8 @@ REASON_HEALTH_NOT_FOUND: Reason.ValueType  # 46
 """NOT_FOUND: the virtual server has no health checks."""
 REASON_SCRIPT_NOT_ALLOWED: Reason.ValueType  # 47
 """FAILED_PRECONDITION: the agent's settings do not allow a program to be run; script_dir says where programs may be."""
+REASON_ACCEPT_LOCAL_OFF: Reason.ValueType  # 48
+"""FAILED_PRECONDITION: an interface of the director does not let in what comes from an address of its own host."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
