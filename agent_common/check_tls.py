@@ -83,7 +83,7 @@ def certificate_problem(error: ssl.SSLCertVerificationError, server_name: str) -
 def tls_problem(error: ssl.SSLError) -> str:
     """Say why there is no TLS, by the name that OpenSSL has for it."""
     reason = error.reason or ""
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):  # the one or the other, as the packets come
         return "connected, but no TLS handshake: connection closed"
     if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"):
         return "connected, but no TLS handshake: it does not speak TLS"
