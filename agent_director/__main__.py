@@ -35,7 +35,7 @@ from agent_common.checks import NetworkChecks
 from agent_common.drift_service import DriftServicer
 from agent_common.drift_watch import DriftWatch
 from agent_common.enforce import Enforcer
-from agent_common.errors import ExhaustedError, Reason, RefusedError
+from agent_common.errors import ExhaustedError, LvsError, Reason, RefusedError
 from agent_common.handlers import Service
 from agent_common.held_vip import HeldVips
 from agent_common.host_service import HostServicer, Identity
@@ -341,12 +341,12 @@ def _virtual_servers(ipvs: Ipvs) -> list[VirtualServer]:
 
 
 def _clear_marks(marked: MarkedPaths) -> None:
-    """Remove what checks have left; a kernel without IPVS has nothing of theirs."""
+    """Remove what checks have left; a kernel that does not let us near it keeps no agent from starting."""
     try:
         marked.clear()
-    except RefusedError as error:
-        if error.reason is not Reason.IPVS_MISSING:
-            raise
+    except LvsError as error:
+        if error.reason is not Reason.IPVS_MISSING:  # that has been said
+            _log.warning("cannot look for what checks have left: %s", error.message)
 
 
 def _warn_without_ipvs(ipvs: Ipvs) -> None:
