@@ -18,11 +18,13 @@ from agent_common.address import Addresses
 from agent_common.errors import ExhaustedError, InvalidInputError, NotFoundError, Reason
 from agent_common.gate import call
 from agent_common.handlers import Context
+from agent_common.health import HealthPolicy
 from agent_common.listening import Listeners
 from agent_common.procfs_settings import forwarding_settings
 from agent_common.sockets import Sockets
 from agent_common.version import VERSION
 from agent_common.virtual_server import IpAddress, Protocol, VirtualServerKey, check_port, parse_address
+from agent_common.wire_health import pack_policy
 from agent_common.worker import Run
 
 ReadServer = Callable[
@@ -60,6 +62,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         leftovers: Callable[[], Sequence[tuple[VirtualServerKey, IpAddress]]] = lambda: (),
         problems: Callable[[], Sequence[str]] = lambda: (),
         read_server: ReadServer | None = None,
+        read_policy: Callable[[VirtualServerKey], HealthPolicy | None] = lambda key: None,
         settled_fence: Callable[[], int] = lambda: 0,
         certificate_expires: Callable[[], datetime.datetime | None] = lambda: None,
     ) -> None:
@@ -67,6 +70,7 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
         self._waiting = 0
         self._settled_fence = settled_fence
         self._read_server = read_server
+        self._read_policy = read_policy
         self._identity = identity
         self._addresses = addresses
         self._listeners = Listeners(addresses, sockets, run)
@@ -153,7 +157,10 @@ class HostServicer(host_service_pb2_grpc.HostServiceServicer):
             response.settings.add(name=name, value=value)
         if request.HasField("virtual_server") and self._read_server is not None:
             with contextlib.suppress(NotFoundError):
-                status, destinations = self._read_server(wire.unpack_key(request.virtual_server, "virtual_server"))
+                key = wire.unpack_key(request.virtual_server, "virtual_server")
+                status, destinations = self._read_server(key)
+                if (policy := self._read_policy(key)) is not None:
+                    response.health.CopyFrom(pack_policy(policy))
                 response.virtual_server.CopyFrom(status)
                 response.destinations.extend(destinations)
         return response

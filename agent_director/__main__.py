@@ -269,6 +269,7 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
                 ipvs_version=lambda: _ipvs_version(kernel.ipvs),
                 leftovers=destinations.leftovers,
                 read_server=lambda key: pack_server(virtual_servers, destinations, key),
+                read_policy=records.policy,
                 problems=problems.texts,
                 settled_fence=transactions.settled_fence,
                 certificate_expires=lambda: expires(settings.tls),

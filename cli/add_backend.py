@@ -14,7 +14,7 @@ from cli.errors import Interrupted, NoAnswerError
 from cli.facts import DirectorFacts, RealServerFacts
 from cli.outcome import Outcome
 from cli.plan import Plan
-from cli.preflight import read_policy, read_real_server, validate_director
+from cli.preflight import read_real_server, validate_director
 from cli.request import AddBackend
 from cli.site import real_server
 from cli.together import together
@@ -56,7 +56,6 @@ async def plan_add_backend(request: AddBackend, run: Run) -> Plan:
             "vip_mode", "vip_mode: agent with several directors would make two hosts answer for one VIP; use external"
         )
     directors = await read_directors(request.backend, run)
-    directors = await together(read_policy(clients[facts.agent], facts) for facts in directors)
     addresses = list(dict.fromkeys(key.address for key in request.backend.real_servers))
     asked = [
         address

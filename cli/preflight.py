@@ -12,9 +12,8 @@ from agent_common.virtual_server import Family, IpAddress, ServiceAddress, Virtu
 from agent_common.wire_health import unpack_policy
 from agent_common.wire_status import unpack_destination_status
 from cli.client import AgentClient
-from cli.errors import NoAnswerError, naming
+from cli.errors import naming
 from cli.facts import DirectorFacts, RealServerFacts
-from cli.health_reading import find_health
 from cli.reading import list_vips
 
 ELSEWHERE = {Family.IPV4: "198.51.100.1", Family.IPV6: "2001:db8:ffff::1"}
@@ -39,21 +38,8 @@ async def read_director(
         server=wire.unpack_virtual_server(host.virtual_server.virtual_server),
         managed=host.virtual_server.managed,
         destinations={status.destination.key: status for status in statuses},
+        policy=unpack_policy(host.health) if host.HasField("health") else None,
     )
-
-
-async def read_policy(client: AgentClient, facts: DirectorFacts) -> DirectorFacts:
-    """Return a director's facts with how it checks the virtual server, if it does; an older agent checks nothing."""
-    if facts.server is None or not facts.managed:
-        return facts
-    try:
-        with naming(client.agent):
-            status = await find_health(client, facts.server.key)
-    except NoAnswerError as error:
-        if error.unknown:
-            return facts
-        raise
-    return facts if status is None else replace(facts, policy=unpack_policy(status.policy))
 
 
 async def validate_director(

@@ -85,6 +85,7 @@ def services(host: Host, agent_id: str = "id", audit: AuditFile | None = None) -
                 leftovers=host.destinations.leftovers,
                 problems=host.problems.texts,
                 read_server=lambda key: pack_server(host.virtual_servers, host.destinations, key),
+                read_policy=host.health.policy,
             ),
         }
     else:

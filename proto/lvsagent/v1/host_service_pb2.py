@@ -25,34 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from lvsagent.v1 import destination_pb2 as lvsagent_dot_v1_dot_destination__pb2
+from lvsagent.v1 import health_pb2 as lvsagent_dot_v1_dot_health__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elvsagent/v1/host_service.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlvsagent/v1/destination.proto\x1a lvsagent/v1/virtual_server.proto\"Z\n\x0eGetHostRequest\x12\x11\n\troutes_to\x18\x01 \x03(\t\x12\x35\n\x0evirtual_server\x18\x02 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\"J\n\x10InterfaceAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x15\n\rprefix_length\x18\x02 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\"|\n\x05Route\x12\x13\n\x0b\x64\x65stination\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\r\n\x05local\x18\x03 \x01(\x08\x12\x0f\n\x07gateway\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x0b\n\x03mtu\x18\x07 \x01(\r\"-\n\x0eNetworkSetting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05\"\x91\x04\n\x0fGetHostResponse\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.lvsagent.v1.AgentKind\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x30\n\taddresses\x18\x05 \x03(\x0b\x32\x1d.lvsagent.v1.InterfaceAddress\x12\"\n\x06routes\x18\x06 \x03(\x0b\x32\x12.lvsagent.v1.Route\x12-\n\x08settings\x18\x07 \x03(\x0b\x32\x1b.lvsagent.v1.NetworkSetting\x12\x14\n\x0cipvs_version\x18\x08 \x01(\t\x12\x14\n\x0cpeer_address\x18\t \x01(\t\x12(\n\tleftovers\x18\n \x03(\x0b\x32\x15.lvsagent.v1.Leftover\x12\x10\n\x08problems\x18\x0b \x03(\t\x12\x38\n\x0evirtual_server\x18\x0c \x01(\x0b\x32 .lvsagent.v1.VirtualServerStatus\x12\x34\n\x0c\x64\x65stinations\x18\r \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\x12\r\n\x05\x66\x65nce\x18\x0e \x01(\x04\x12\x37\n\x13\x63\x65rtificate_expires\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x08Leftover\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x13\n\x0breal_server\x18\x02 \x01(\t\"\x87\x01\n\x14\x43heckListenerRequest\x12\'\n\x08protocol\x18\x01 \x01(\x0e\x32\x15.lvsagent.v1.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x15\x43heckListenerResponse\x12\x11\n\tlistening\x18\x01 \x01(\x08\x12\x10\n\x08wildcard\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*[\n\tAgentKind\x12\x1a\n\x16\x41GENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41GENT_KIND_DIRECTOR\x10\x01\x12\x19\n\x15\x41GENT_KIND_REALSERVER\x10\x02\x32\xab\x01\n\x0bHostService\x12\x44\n\x07GetHost\x12\x1b.lvsagent.v1.GetHostRequest\x1a\x1c.lvsagent.v1.GetHostResponse\x12V\n\rCheckListener\x12!.lvsagent.v1.CheckListenerRequest\x1a\".lvsagent.v1.CheckListenerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1elvsagent/v1/host_service.proto\x12\x0blvsagent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dlvsagent/v1/destination.proto\x1a\x18lvsagent/v1/health.proto\x1a lvsagent/v1/virtual_server.proto\"Z\n\x0eGetHostRequest\x12\x11\n\troutes_to\x18\x01 \x03(\t\x12\x35\n\x0evirtual_server\x18\x02 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\"J\n\x10InterfaceAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x15\n\rprefix_length\x18\x02 \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\"|\n\x05Route\x12\x13\n\x0b\x64\x65stination\x18\x01 \x01(\t\x12\x11\n\treachable\x18\x02 \x01(\x08\x12\r\n\x05local\x18\x03 \x01(\x08\x12\x0f\n\x07gateway\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x0b\n\x03mtu\x18\x07 \x01(\r\"-\n\x0eNetworkSetting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05\"\xbc\x04\n\x0fGetHostResponse\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.lvsagent.v1.AgentKind\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x03 \x01(\t\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x30\n\taddresses\x18\x05 \x03(\x0b\x32\x1d.lvsagent.v1.InterfaceAddress\x12\"\n\x06routes\x18\x06 \x03(\x0b\x32\x12.lvsagent.v1.Route\x12-\n\x08settings\x18\x07 \x03(\x0b\x32\x1b.lvsagent.v1.NetworkSetting\x12\x14\n\x0cipvs_version\x18\x08 \x01(\t\x12\x14\n\x0cpeer_address\x18\t \x01(\t\x12(\n\tleftovers\x18\n \x03(\x0b\x32\x15.lvsagent.v1.Leftover\x12\x10\n\x08problems\x18\x0b \x03(\t\x12\x38\n\x0evirtual_server\x18\x0c \x01(\x0b\x32 .lvsagent.v1.VirtualServerStatus\x12\x34\n\x0c\x64\x65stinations\x18\r \x03(\x0b\x32\x1e.lvsagent.v1.DestinationStatus\x12\r\n\x05\x66\x65nce\x18\x0e \x01(\x04\x12\x37\n\x13\x63\x65rtificate_expires\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06health\x18\x10 \x01(\x0b\x32\x19.lvsagent.v1.HealthPolicy\"V\n\x08Leftover\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x13\n\x0breal_server\x18\x02 \x01(\t\"\x87\x01\n\x14\x43heckListenerRequest\x12\'\n\x08protocol\x18\x01 \x01(\x0e\x32\x15.lvsagent.v1.Protocol\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\'\n\x04wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x15\x43heckListenerResponse\x12\x11\n\tlistening\x18\x01 \x01(\x08\x12\x10\n\x08wildcard\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*[\n\tAgentKind\x12\x1a\n\x16\x41GENT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41GENT_KIND_DIRECTOR\x10\x01\x12\x19\n\x15\x41GENT_KIND_REALSERVER\x10\x02\x32\xab\x01\n\x0bHostService\x12\x44\n\x07GetHost\x12\x1b.lvsagent.v1.GetHostRequest\x1a\x1c.lvsagent.v1.GetHostResponse\x12V\n\rCheckListener\x12!.lvsagent.v1.CheckListenerRequest\x1a\".lvsagent.v1.CheckListenerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.host_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGENTKIND']._serialized_start=1354
-  _globals['_AGENTKIND']._serialized_end=1445
-  _globals['_GETHOSTREQUEST']._serialized_start=177
-  _globals['_GETHOSTREQUEST']._serialized_end=267
-  _globals['_INTERFACEADDRESS']._serialized_start=269
-  _globals['_INTERFACEADDRESS']._serialized_end=343
-  _globals['_ROUTE']._serialized_start=345
-  _globals['_ROUTE']._serialized_end=469
-  _globals['_NETWORKSETTING']._serialized_start=471
-  _globals['_NETWORKSETTING']._serialized_end=516
-  _globals['_GETHOSTRESPONSE']._serialized_start=519
-  _globals['_GETHOSTRESPONSE']._serialized_end=1048
-  _globals['_LEFTOVER']._serialized_start=1050
-  _globals['_LEFTOVER']._serialized_end=1136
-  _globals['_CHECKLISTENERREQUEST']._serialized_start=1139
-  _globals['_CHECKLISTENERREQUEST']._serialized_end=1274
-  _globals['_CHECKLISTENERRESPONSE']._serialized_start=1276
-  _globals['_CHECKLISTENERRESPONSE']._serialized_end=1352
-  _globals['_HOSTSERVICE']._serialized_start=1448
-  _globals['_HOSTSERVICE']._serialized_end=1619
+  _globals['_AGENTKIND']._serialized_start=1423
+  _globals['_AGENTKIND']._serialized_end=1514
+  _globals['_GETHOSTREQUEST']._serialized_start=203
+  _globals['_GETHOSTREQUEST']._serialized_end=293
+  _globals['_INTERFACEADDRESS']._serialized_start=295
+  _globals['_INTERFACEADDRESS']._serialized_end=369
+  _globals['_ROUTE']._serialized_start=371
+  _globals['_ROUTE']._serialized_end=495
+  _globals['_NETWORKSETTING']._serialized_start=497
+  _globals['_NETWORKSETTING']._serialized_end=542
+  _globals['_GETHOSTRESPONSE']._serialized_start=545
+  _globals['_GETHOSTRESPONSE']._serialized_end=1117
+  _globals['_LEFTOVER']._serialized_start=1119
+  _globals['_LEFTOVER']._serialized_end=1205
+  _globals['_CHECKLISTENERREQUEST']._serialized_start=1208
+  _globals['_CHECKLISTENERREQUEST']._serialized_end=1343
+  _globals['_CHECKLISTENERRESPONSE']._serialized_start=1345
+  _globals['_CHECKLISTENERRESPONSE']._serialized_end=1421
+  _globals['_HOSTSERVICE']._serialized_start=1517
+  _globals['_HOSTSERVICE']._serialized_end=1688
 # @@protoc_insertion_point(module_scope)

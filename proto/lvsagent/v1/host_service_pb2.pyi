@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lvsagent.v1 import destination_pb2 as _destination_pb2
+from lvsagent.v1 import health_pb2 as _health_pb2
 from lvsagent.v1 import virtual_server_pb2 as _virtual_server_pb2
 import builtins as _builtins
 import sys
@@ -200,6 +201,7 @@ class GetHostResponse(_message.Message):
     DESTINATIONS_FIELD_NUMBER: _builtins.int
     FENCE_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRES_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     kind: Global___AgentKind.ValueType
     """Kind of agent."""
     version: _builtins.str
@@ -248,6 +250,10 @@ class GetHostResponse(_message.Message):
     def certificate_expires(self) -> _timestamp_pb2.Timestamp:
         """Until when the certificate is valid that the agent shows to new connections; not set without TLS."""
 
+    @_builtins.property
+    def health(self) -> _health_pb2.HealthPolicy:
+        """Director: how the virtual server that was asked for is checked; not set if it is not."""
+
     def __init__(
         self,
         *,
@@ -266,10 +272,11 @@ class GetHostResponse(_message.Message):
         destinations: _abc.Iterable[_destination_pb2.DestinationStatus] | None = ...,
         fence: _builtins.int = ...,
         certificate_expires: _timestamp_pb2.Timestamp | None = ...,
+        health: _health_pb2.HealthPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires", b"certificate_expires", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires", b"certificate_expires", "health", b"health", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "certificate_expires", b"certificate_expires", "destinations", b"destinations", "fence", b"fence", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "agent_id", b"agent_id", "certificate_expires", b"certificate_expires", "destinations", b"destinations", "fence", b"fence", "health", b"health", "hostname", b"hostname", "ipvs_version", b"ipvs_version", "kind", b"kind", "leftovers", b"leftovers", "peer_address", b"peer_address", "problems", b"problems", "routes", b"routes", "settings", b"settings", "version", b"version", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
