@@ -29,6 +29,8 @@ from tests.certificates import Authority, uri
 from tests.lab import by_hand
 from tests.lab.operator import PORT, Operator
 
+ONE_THIRD = True
+
 VIPS = {4: VIP, 6: VIP6}
 
 

@@ -13,6 +13,8 @@ from lab.site import VIP
 from tests.lab.health_site import weights
 from tests.lab.operator import Operator
 
+ONE_THIRD = True
+
 WEB = 8080
 KEY = f"tcp/{VIP}:{WEB}"
 ADDRESSES = {"192.168.0.104": "rs1", "192.168.0.105": "rs2"}

@@ -8,6 +8,8 @@ import pytest
 
 from tests.lab.operator import Operator
 
+ONE_THIRD = True
+
 TIMEOUTS = "Timeout (tcp tcpfin udp): "
 
 

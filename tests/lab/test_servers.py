@@ -20,6 +20,8 @@ from lab.servers.nginx import Answer
 from lab.site import VIP, Site
 from tests.certificates import Authority
 
+ONE_THIRD = True
+
 PORTS = itertools.count(8600)
 
 CURL = ("curl", "--silent", "--show-error", "--max-time", "5")
