@@ -35,7 +35,7 @@ from tests.lab.health_site import (
 from tests.lab.operator import PORT, Operator
 from tests.lab.stalls import stalled
 
-ONE_THIRD = True
+ONE_QUARTER = True
 
 SCRIPTS = Path("/run/quorum")
 ALL = {"rs1", "rs2", "rs3"}

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.operator import Operator
 
-ONE_THIRD = True
+ONE_QUARTER = True
 
 TIMEOUTS = "Timeout (tcp tcpfin udp): "
 

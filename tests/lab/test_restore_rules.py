@@ -16,7 +16,7 @@ from tests.lab import ipvsadm
 from tests.lab.operator import Operator
 from tests.lab.test_ipvs_adapter import apart, groups
 
-ONE_THIRD = True
+ONE_QUARTER = True
 
 NAME = f"{VIP}:80"
 

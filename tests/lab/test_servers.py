@@ -20,7 +20,7 @@ from lab.servers.nginx import Answer
 from lab.site import VIP, Site
 from tests.certificates import Authority
 
-ONE_THIRD = True
+ONE_QUARTER = True
 
 PORTS = itertools.count(8600)
 
