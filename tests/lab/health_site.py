@@ -16,6 +16,9 @@ from lab.site import VIP
 from tests.lab.operator import PORT, Operator
 from tests.lab.stalls import stalled
 
+Record = Callable[[str, object], None]
+"""pytest's record_property; what is recorded as "counted" is printed in the end."""
+
 KEY = f"tcp/{VIP}:{PORT}"
 
 INTERVAL, TIMEOUT, RISE, FALL = 0.5, 0.4, 2, 2

@@ -17,7 +17,7 @@ from lab.host import Host
 from lab.servers import keepalived, nginx
 from lab.site import VIP, Site
 from tests.lab.conftest import UsualSite
-from tests.lab.health_site import INTERVAL, KEY, TIMEOUT, HealthSite, serve, unplug, weights
+from tests.lab.health_site import INTERVAL, KEY, TIMEOUT, HealthSite, Record, serve, unplug, weights
 from tests.lab.operator import PORT, Operator
 
 ONE_EACH = True
@@ -96,7 +96,9 @@ def fall_ill(health: HealthSite) -> Callable[[], object]:
 
 @pytest.mark.parametrize("fault", [die, hang, lose_host, fall_ill], ids=lambda fault: fault.__name__)
 def test_the_same_failure_is_found_and_its_end_too(
-    pair: Pair, fault: Callable[[HealthSite], Callable[[], object]]
+    pair: Pair,
+    fault: Callable[[HealthSite], Callable[[], object]],
+    record_property: Record,
 ) -> None:
     out: list[tuple[float, float]] = []
     back: list[tuple[float, float]] = []
@@ -110,7 +112,9 @@ def test_the_same_failure_is_found_and_its_end_too(
         time.sleep(INTERVAL)
     for name, found in (("out", out), ("back", back)):
         ours, theirs = (statistics.median(each) for each in zip(*found, strict=True))
-        print(f"counted: {fault.__name__}, {name}: ours {ours:.2f} s, keepalived {theirs:.2f} s (medians of {ROUNDS})")
+        record_property(
+            "counted", f"{fault.__name__}, {name}: ours {ours:.2f} s, keepalived {theirs:.2f} s (medians of {ROUNDS})"
+        )
         assert ours <= theirs + SLOWER
 
 

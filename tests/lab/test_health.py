@@ -28,6 +28,7 @@ from tests.lab.health_site import (
     TIMEOUT,
     WRITE,
     HealthSite,
+    Record,
     moment,
     serve,
     unplug,
@@ -112,7 +113,9 @@ def checked(health: HealthSite) -> Iterator[HealthSite]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_found_in_time_and_clients_notice_it_no_longer(checked: HealthSite, fault: str) -> None:
+def test_a_fault_is_found_in_time_and_clients_notice_it_no_longer(
+    checked: HealthSite, fault: str, record_property: Record
+) -> None:
     """Out within interval x fall + timeout of the fault, in again within interval x rise + timeout of its end."""
     make, why = FAULTS[fault]
     with fetching(checked.operator.site.client, VIP, PORT) as clients:
@@ -133,7 +136,7 @@ def test_a_fault_is_found_in_time_and_clients_notice_it_no_longer(checked: Healt
     assert clients.outside(begun, made + BOUND + 1 + stalled(begun)) == []
     assert set(clients.answers) == ALL
     lost = f"{len(clients.failures)} failed of {clients.answers.total()}"
-    print(f"counted: health: {fault}: out {out - made:.2f} s, back {back - mended:.2f} s, {lost}")
+    record_property("counted", f"health: {fault}: out {out - made:.2f} s, back {back - mended:.2f} s, {lost}")
 
 
 def test_when_all_fail_at_once_one_stays_in_and_it_is_said(checked: HealthSite) -> None:
@@ -180,7 +183,9 @@ def test_when_the_directors_own_link_fails_not_all_are_taken_out_and_they_come_b
 
 
 @pytest.mark.parametrize("period", [0.3, 0.6, 1.2, 2.4])
-def test_what_flaps_is_held_out_and_comes_back_when_it_has_calmed_down(checked: HealthSite, period: float) -> None:
+def test_what_flaps_is_held_out_and_comes_back_when_it_has_calmed_down(
+    checked: HealthSite, period: float, record_property: Record
+) -> None:
     """Whatever the period: its weight changes no more often than damping lets it."""
     checked.check("--damping-falls", "2", "--damping-window", "60", "--damping-hold", "6")
     host, server = checked.operator.site.host("rs2"), checked.servers["rs2"]
@@ -197,7 +202,7 @@ def test_what_flaps_is_held_out_and_comes_back_when_it_has_calmed_down(checked: 
     nginx.change(server, serve(host))
     assert changes <= 3  # out, in, and out for as long as it flaps
     moment(lambda: checked.serving() == ALL, 6 + INTERVAL * RISE + TIMEOUT + WRITE)
-    print(f"counted: health: flapping every {period:g} s: {changes} changes of its weight")
+    record_property("counted", f"health: flapping every {period:g} s: {changes} changes of its weight")
 
 
 def end_agent(health: HealthSite) -> None:
@@ -279,7 +284,9 @@ def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_
     moment(lambda: checked.serving() == {"rs1", "rs2"}, INTERVAL * RISE + TIMEOUT + WRITE)
 
 
-def test_the_director_itself_asks_through_the_vip_by_a_mark_where_its_answers_are_let_in(checked: HealthSite) -> None:
+def test_the_director_itself_asks_through_the_vip_by_a_mark_where_its_answers_are_let_in(
+    checked: HealthSite, record_property: Record
+) -> None:
     """From its own address, and with nothing left in the kernel's table; where they are not, that is refused."""
     options = ("--check", "http", "--path", "/who", "--through-vip", "--by-mark", "--damping-hold", "0")
     assert "accept_local is 0" in checked.check(*options, status=13)
@@ -300,7 +307,7 @@ def test_the_director_itself_asks_through_the_vip_by_a_mark_where_its_answers_ar
                 mend()
             assert out - made <= BOUND + WRITE + stalled(made, out)
             moment(lambda: checked.serving() == ALL, 20)
-            print(f"counted: health: {fault.__name__}, asked by a mark: out {out - made:.2f} s")
+            record_property("counted", f"health: {fault.__name__}, asked by a mark: out {out - made:.2f} s")
         assert "FWM" not in checked.operator.lvs("list").stdout
         assert "nothing differs" in checked.operator.lvs("drift").stdout
         checked.check("--no-by-mark", "--no-through-vip")
@@ -392,7 +399,9 @@ ON_THE_REAL_SERVER: dict[str, tuple[Callable[[HealthSite, str], Callable[[], Non
 
 
 @pytest.mark.parametrize("fault", ON_THE_REAL_SERVER)
-def test_what_only_the_real_server_itself_can_tell_is_found_in_time(checked: HealthSite, fault: str) -> None:
+def test_what_only_the_real_server_itself_can_tell_is_found_in_time(
+    checked: HealthSite, fault: str, record_property: Record
+) -> None:
     """Out within interval x fall + timeout; no other check would find a missing VIP, or who answers for it."""
     make, check, why = ON_THE_REAL_SERVER[fault]
     checked.check(*check)
@@ -414,4 +423,6 @@ def test_what_only_the_real_server_itself_can_tell_is_found_in_time(checked: Hea
     assert out - made <= BOUND + WRITE + AGENT + stalled(made, out)
     if make is not answer_arp:  # whom the client believes is not for us to say
         assert clients.outside(begun, made + BOUND + 1 + stalled(begun)) == []
-    print(f"counted: health: {fault}: out {out - made:.2f} s, back {back:.2f} s, {len(clients.failures)} failed")
+    record_property(
+        "counted", f"health: {fault}: out {out - made:.2f} s, back {back:.2f} s, {len(clients.failures)} failed"
+    )
