@@ -114,9 +114,9 @@ def is_sampled(item: pytest.Item) -> bool:
 
 
 def _is_of_many(item: pytest.Item) -> bool:
-    """Whether its module has variants, of which one runs each time, and of those with different names a quarter."""
+    """Whether its module has variants, of which one runs each time, and of those with different names a sixth."""
     assert isinstance(item, pytest.Function)
-    return any(getattr(item.module, name, False) for name in ("ONE_EACH", "ONE_FAMILY", "ONE_QUARTER"))
+    return any(getattr(item.module, name, False) for name in ("ONE_EACH", "ONE_FAMILY", "ONE_SIXTH"))
 
 
 def _name(item: pytest.Item) -> str:
@@ -128,7 +128,7 @@ def _name(item: pytest.Item) -> str:
 
 
 def _one_of_each(items: Sequence[pytest.Item], choose: random.Random) -> list[pytest.Item]:
-    """Of those alike, keep one; of those of modules that have such, a quarter, and at least one of each module."""
+    """Of those alike, keep one; of those of modules that have such, a sixth, and at least one of each module."""
     alike: dict[str, list[pytest.Item]] = {}
     for item in items:
         alike.setdefault(_name(item), []).append(item)
@@ -137,7 +137,7 @@ def _one_of_each(items: Sequence[pytest.Item], choose: random.Random) -> list[py
     for item in kept:
         if _is_of_many(item):
             many.setdefault(item.path.name, []).append(item)
-    left_out = {item for each in many.values() for item in choose.sample(each, len(each) * 3 // 4)}
+    left_out = {item for each in many.values() for item in choose.sample(each, len(each) * 5 // 6)}
     return [item for item in kept if item not in left_out]
 
 

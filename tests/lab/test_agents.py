@@ -29,7 +29,7 @@ from tests.certificates import Authority, uri
 from tests.lab import by_hand
 from tests.lab.operator import PORT, Operator
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 VIPS = {4: VIP, 6: VIP6}
 

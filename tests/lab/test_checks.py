@@ -44,7 +44,7 @@ from tests.lab.conftest import UsualSite
 from tests.lab.health_site import moment, unplug
 from tests.lab.operator import LVS, Operator
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 HTTP, HTTPS, GRPC, GRPCS, DNS, SMTP, EXPIRED, NOBODY = 8001, 8002, 8003, 8004, 8005, 8006, 8007, 8099
 TIMEOUT = 0.5

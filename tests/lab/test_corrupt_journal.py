@@ -20,7 +20,7 @@ from lab.site import STATE, VIP
 from tests.lab.operator import PORT, Operator
 from tests.lab.test_agents import health
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 
 @pytest.fixture(scope="module")

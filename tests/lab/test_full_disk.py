@@ -18,7 +18,7 @@ from lab.agents import Agent
 from lab.site import STATE
 from tests.lab.operator import Operator
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 STEPS = ("prepare VIP", "add virtual server", "add 192")
 """How the steps begin that add-backend tells of: the real server's preparation, the director's, the commit."""

@@ -36,7 +36,7 @@ from tests.lab.health_site import (
 from tests.lab.operator import PORT, Operator
 from tests.lab.stalls import stalled
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 SCRIPTS = Path("/run/quorum")
 ALL = {"rs1", "rs2", "rs3"}

@@ -13,7 +13,7 @@ from lab.site import VIP
 from tests.lab.health_site import weights
 from tests.lab.operator import Operator
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 WEB = 8080
 KEY = f"tcp/{VIP}:{WEB}"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.operator import Operator
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 TIMEOUTS = "Timeout (tcp tcpfin udp): "
 

@@ -18,7 +18,7 @@ from tests.lab import ipvsadm
 from tests.lab.operator import Operator
 from tests.lab.test_ipvs_adapter import apart, groups
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 PORTS = itertools.count(8300)
 """A connection outlives its test; with a port of its own each test sees only those that it made."""

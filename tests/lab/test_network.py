@@ -21,7 +21,7 @@ from tests.lab.kernel_view import KernelView
 from tests.lab.operator import PORT, Operator
 from tests.lab.strays import asking, strayed
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 LEASE, TIMEOUT = 10, 5
 """Seconds; a director alone takes three to ask by ARP who has the VIP."""

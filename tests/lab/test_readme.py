@@ -11,7 +11,7 @@ from tests.lab.conftest import UsualSite
 
 DOCUMENTS = console.documents()
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 """Of the pages so many run each time; make faults runs all."""
 
 

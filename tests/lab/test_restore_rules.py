@@ -16,7 +16,7 @@ from tests.lab import ipvsadm
 from tests.lab.operator import Operator
 from tests.lab.test_ipvs_adapter import apart, groups
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 NAME = f"{VIP}:80"
 

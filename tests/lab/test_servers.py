@@ -20,7 +20,7 @@ from lab.servers.nginx import Answer
 from lab.site import VIP, Site
 from tests.certificates import Authority
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 PORTS = itertools.count(8600)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.site import VIP
 from tests.lab.operator import Operator
 
-ONE_QUARTER = True
+ONE_SIXTH = True
 
 KEY = f"tcp/{VIP}:80"
 RS = "192.168.0.104"
