@@ -82,8 +82,9 @@ def told(title: str, argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
 
 def count(output: str, word: str) -> int:
     """How many tests pytest's last line counts under a word."""
-    found = re.findall(rf"(\d+) {word}\b", output)
-    return int(found[-1]) if found else 0
+    ends = [line for line in output.splitlines() if re.search(r" in [\d.]+s\b", line)]
+    found = re.search(rf"(\d+) {word}\b", ends[-1]) if ends else None
+    return int(found[1]) if found else 0
 
 
 if __name__ == "__main__":
