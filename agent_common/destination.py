@@ -172,6 +172,11 @@ class Standing:
     percent: int = 100
     removed: bool = False
 
+    @property
+    def is_out(self) -> bool:
+        """Whether it gets no connections, whatever weight the operator wants."""
+        return self.percent == 0
+
 
 WHOLE = Standing()
 """As the operator wants it."""

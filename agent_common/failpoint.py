@@ -1,8 +1,9 @@
 """Places where an agent dies when it is told to, for tests; off unless it was started with --failpoints.
 
-A failpoint is named AGENT.STEP.PLACE: director or realserver; prepare, ready, commit or abort of a transaction, or
-change, of anything on its own; and before or after the journal, the kernel or the reply (before_journal,
-after_kernel...). The name is written to STATE_DIR/failpoint, and the file is gone when the agent is.
+A failpoint is named AGENT.STEP.PLACE: director or realserver; prepare, ready, commit or abort of a transaction,
+change, of anything on its own, or health, of what checks make of the kernel; and before or after the journal, the
+kernel or the reply (before_journal, after_kernel...). The name is written to STATE_DIR/failpoint, and the file is gone
+when the agent is.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ from agent_common.destination import MAX_WEIGHT, Destination, DestinationKey, Fo
 from agent_common.errors import InvalidInputError
 from agent_common.virtual_server import Family, FirewallMark, VirtualServer
 
+NO_POLICY = "none"
+"""The etag of a policy that is not there (SetHealthRequest.etag)."""
+
 MAX_OVERRIDES = 1000
 MAX_PERCENT = 1000
 MAX_CHANGES = 1000

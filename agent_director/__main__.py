@@ -304,7 +304,7 @@ def _wire_health(
     marked = MarkedPaths(kernel.ipvs, kernel.addresses, worker.ahead, network)
     checker = DirectorChecks(scripts, AgentChecks(settings.tls), marked, network)
     log = HealthLog(open_events(settings.state_dir))
-    standings = Standings(kernel.ipvs, kernel.state, records, destinations)
+    standings = Standings(kernel.ipvs, kernel.state, records, destinations, settings.failpoints_of("director"))
     return Health(
         healths=Healths(records, virtual_servers, destinations, scripts.allowed, marked.check_route),
         watch=HealthWatch(kernel.ipvs, records, destinations, standings, worker.ahead, checker, log, scripts.run),

@@ -45,7 +45,7 @@ class Checked:
     @property
     def is_out(self) -> bool:
         """Whether it gets no connections because of its checks."""
-        return self.stood.standing.percent == 0
+        return self.stood.standing.is_out
 
     def member(self, policy: HealthPolicy, now: float) -> Member:
         """Return it as it is judged at a moment."""
@@ -141,7 +141,10 @@ class CheckedServer:
 
     def _is_other(self, checked: Checked, decided: Decided) -> bool:
         checked.note = decided.note
-        return checked.stood.standing != decided.standing
+        is_other = checked.stood.standing != decided.standing
+        if not is_other:  # what was refused is not wanted any more
+            checked.refused, checked.again = "", 0.0
+        return is_other
 
     def _stood(self, checked: Checked, decided: Decided, wall: float) -> Stood:
         is_down = not checked.judge.is_up and checked.check is not None

@@ -55,11 +55,11 @@ def describe_update(
     if before.draining != after.draining:
         verb = "drain" if after.draining else "end the drain of"
         weights = f"{effective(before, standing).weight} to {effective(after, standing).weight}"
-        is_out = ", since its checks have it out" if standing.percent == 0 and not after.draining else ""
+        is_out = ", since its checks have it out" if standing.is_out and not after.draining else ""
         return f"{verb} {after.key} in {server}: weight {weights}{is_out}"
     if fields == ["weight"]:
         waits = ", kept until the drain ends" if after.draining else ""
-        if standing.percent == 0 and not after.draining:
+        if standing.is_out and not after.draining:
             waits = ", kept until its checks have it in again"
         return f"set weight of {after.key} in {server} from {before.weight} to {after.weight}{waits}"
     return f"change {', '.join(fields)} of {after.key} in {server}"

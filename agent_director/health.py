@@ -14,18 +14,15 @@ from agent_common import wire
 from agent_common.changes import Outcome, Reverted
 from agent_common.check import DnsCheck, kind_name
 from agent_common.check_dns import refuse_unreadable
-from agent_common.errors import ConflictError, NotFoundError, Reason, RefusedError
+from agent_common.errors import ConflictError, Reason, RefusedError
 from agent_common.etag import etag_of
-from agent_common.health import HealthPolicy
+from agent_common.health import NO_POLICY, HealthPolicy
 from agent_common.operation import Change
 from agent_common.virtual_server import IpAddress, VirtualServerKey
 from agent_common.wire_health import pack_policy, unpack_policy
 from agent_director.destination import Destinations
-from agent_director.health_records import HealthRecords
+from agent_director.health_records import HealthRecords, missing_policy
 from agent_director.virtual_server import VirtualServers
-
-NONE = "none"
-"""The etag of a policy that is not there."""
 
 Allowed = Callable[[Sequence[str], str], None]
 """Raises RefusedError, which names the field, for a command that may not be run."""
@@ -61,7 +58,7 @@ class Healths:
         policy = self._records.policy(key)
         if policy is None:
             self._virtual_servers.get(key)
-            raise _missing(key)
+            raise missing_policy(key)
         return policy
 
     def plan_set(self, request: health_pb2.SetHealthRequest) -> Change:
@@ -100,7 +97,7 @@ class Healths:
         current = self._records.policy(key)
         if current is None:
             if not request.allow_missing:
-                raise _missing(key)
+                raise missing_policy(key)
             return _change(key, None, None, "")
         _check_etag(request.etag, current, key)
         change = _change(key, current, None, f"check {key} no more")
@@ -138,8 +135,8 @@ class Healths:
 
 
 def etag_of_policy(policy: HealthPolicy | None) -> str:
-    """Return the tag of a policy, or NONE."""
-    return NONE if policy is None else etag_of(pack_policy(policy))
+    """Return the tag of a policy, or NO_POLICY."""
+    return NO_POLICY if policy is None else etag_of(pack_policy(policy))
 
 
 def _check_etag(etag: str, current: HealthPolicy | None, key: VirtualServerKey) -> None:
@@ -165,7 +162,3 @@ def _describe(key: VirtualServerKey, before: HealthPolicy | None, after: HealthP
         return f"check {key} by {kind_name(after.check.kind)}"
     changed = [each.name for each in fields(after) if getattr(before, each.name) != getattr(after, each.name)]
     return f"change of the checks of {key}: {', '.join(name.replace('_', ' ') for name in changed)}"
-
-
-def _missing(key: VirtualServerKey) -> NotFoundError:
-    return NotFoundError(f"{key} has no health checks", Reason.HEALTH_NOT_FOUND, virtual_server=str(key))

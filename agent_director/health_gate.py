@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from agent_common.check import Check
 from agent_common.checker import Checker, Target
 from agent_common.destination import Destination, DestinationKey, Forwarding
-from agent_common.errors import ExhaustedError, NotFoundError, Reason
+from agent_common.errors import ExhaustedError, Reason
 from agent_common.health import HealthPolicy, check_destination
 from agent_common.virtual_server import VirtualServerKey
 from agent_common.worker import Run
 from agent_director.destination import Destinations
-from agent_director.health_records import HealthRecords
+from agent_director.health_records import HealthRecords, missing_policy
 
 GATE_SECONDS = 0.5
 """Between the beginnings of two checks, unless the interval is shorter."""
@@ -72,7 +72,7 @@ class HealthGate:
     def _read(self, server: VirtualServerKey) -> tuple[HealthPolicy, Mapping[DestinationKey, Destination]]:
         policy = self._records.policy(server)
         if policy is None:
-            raise NotFoundError(f"{server} has no health checks", Reason.HEALTH_NOT_FOUND, virtual_server=str(server))
+            raise missing_policy(server)
         return policy, self._destinations.committed_in(server)
 
     async def _until_passed(self, check: Check, target: Target, wait: float | None) -> Passage:

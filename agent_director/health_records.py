@@ -14,10 +14,11 @@ from typing import Any
 from lvsagent.v1 import health_pb2
 
 from agent_common.destination import WHOLE, DestinationHealth, DestinationKey, Standing, Verdict
+from agent_common.errors import InvalidInputError, NotFoundError, Reason
 from agent_common.health import Effect, HealthPolicy, Start
 from agent_common.records import from_record, to_record
 from agent_common.state import Body, State
-from agent_common.virtual_server import VirtualServerKey, parse_address, parse_key
+from agent_common.virtual_server import VirtualServer, VirtualServerKey, parse_address, parse_key
 from agent_common.wire_health import pack_policy, unpack_policy
 from agent_director.destination_record import record_name
 
@@ -73,20 +74,48 @@ class HealthRecords:
 
     def load(self) -> None:
         """Read the records, if they are not read yet: what makes no sense is to be found at the start."""
-        self._load()
+        if self._loaded:
+            return
+        policies = {
+            parse_key(name): unpack_policy(from_record(body["policy"], health_pb2.HealthPolicy()))
+            for name, body in self._state.list(_POLICY).items()
+        }
+        standings = [_read_standing(body) for body in self._state.bodies(_STANDING)]
+        self._without_quorum = {parse_key(name) for name in self._state.list(_QUORUM)}
+        self._policies = policies
+        for server, key, stood in standings:
+            if stood.was is not None:
+                self._unsettled[server, key] = replace(stood, was=None)
+                stood = replace(stood, standing=stood.was, was=None, is_down=True)  # noqa: PLW2901  # the one before
+            self._standings.setdefault(server, {})[key] = stood
+        self._loaded = True  # not before: half of it would be taken for the whole
 
     def policies(self) -> Mapping[VirtualServerKey, HealthPolicy]:
         """Return all policies."""
-        self._load()
+        self.load()
         return self._policies
 
     def policy(self, server: VirtualServerKey) -> HealthPolicy | None:
         """Return the policy of a virtual server, or None if it has none."""
         return self.policies().get(server)
 
+    def check_server(self, after: VirtualServer) -> None:
+        """Raise InvalidInputError for a virtual server that, as it is to be, does not go with how it is checked."""
+        policy = self.policy(after.key)
+        if policy is None:
+            return
+        try:
+            policy.validate_for(after, ())
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                "scheduler",
+                f"scheduler: {after.key} is checked in a way that does not go with it ({error.message}); "
+                f"change that first: lvs health set {after.key}, or lvs health remove",
+            ) from error
+
     def set_policy(self, server: VirtualServerKey, policy: HealthPolicy | None) -> None:
         """Keep a policy; None: forget it."""
-        self._load()
+        self.load()
         if policy is None:
             if self._policies.pop(server, None) is not None:
                 self._state.delete(_POLICY, str(server))
@@ -97,12 +126,12 @@ class HealthRecords:
 
     def stood(self, server: VirtualServerKey) -> Mapping[DestinationKey, Stood]:
         """Return those destinations of a virtual server that do not stand as the operator wants."""
-        self._load()
+        self.load()
         return self._standings.get(server, {})
 
     def servers_with_standings(self) -> list[VirtualServerKey]:
         """Return the virtual servers of which a destination does not stand as the operator wants."""
-        self._load()
+        self.load()
         return [server for server, stood in self._standings.items() if stood]
 
     def report(self, server: VirtualServerKey, key: DestinationKey) -> DestinationHealth | None:
@@ -141,7 +170,7 @@ class HealthRecords:
         In memory it is kept even where the disk is full, which ExhaustedError tells: what is dead goes out all the
         same.
         """
-        self._load()
+        self.load()
         wanted = list(wanted)
         for server, key, stood in wanted:
             if _is_plain(stood):
@@ -160,7 +189,7 @@ class HealthRecords:
 
         Whether the kernel was written only the kernel can tell.
         """
-        self._load()
+        self.load()
         return self._unsettled.pop((server, key), None)
 
     def forget(self, server: VirtualServerKey, key: DestinationKey) -> None:
@@ -185,7 +214,7 @@ class HealthRecords:
 
     def has_quorum(self, server: VirtualServerKey) -> bool:
         """Whether the virtual server had its quorum when that was last judged."""
-        self._load()
+        self.load()
         return server not in self._without_quorum
 
     def set_quorum(self, server: VirtualServerKey, *, has_quorum: bool) -> None:
@@ -204,23 +233,6 @@ class HealthRecords:
         now = time.monotonic()
         self._proven = {name: until for name, until in self._proven.items() if until > now}
         self._proven[server, key] = now + PROVEN_SECONDS
-
-    def _load(self) -> None:
-        if self._loaded:
-            return
-        policies = {
-            parse_key(name): unpack_policy(from_record(body["policy"], health_pb2.HealthPolicy()))
-            for name, body in self._state.list(_POLICY).items()
-        }
-        standings = [_read_standing(body) for body in self._state.bodies(_STANDING)]
-        self._without_quorum = {parse_key(name) for name in self._state.list(_QUORUM)}
-        self._policies = policies
-        for server, key, stood in standings:
-            if stood.was is not None:
-                self._unsettled[server, key] = replace(stood, was=None)
-                stood = replace(stood, standing=stood.was, was=None, is_down=True)  # noqa: PLW2901  # the one before
-            self._standings.setdefault(server, {})[key] = stood
-        self._loaded = True  # not before: half of it would be taken for the whole
 
 
 def _is_plain(stood: Stood) -> bool:
@@ -257,4 +269,13 @@ def _read_standing(body: Body) -> tuple[VirtualServerKey, DestinationKey, Stood]
             if "was_percent" in body
             else None,
         ),
+    )
+
+
+def missing_policy(server: VirtualServerKey) -> NotFoundError:
+    """Return the error for a virtual server that is not checked."""
+    return NotFoundError(
+        f"{server} has no health checks; lvs health set {server} --check KIND begins them",
+        Reason.HEALTH_NOT_FOUND,
+        virtual_server=str(server),
     )

@@ -9,6 +9,7 @@ from itertools import groupby
 
 from agent_common.destination import WHOLE, Destination, DestinationKey, DestinationStatus, Standing, effective
 from agent_common.errors import LvsError
+from agent_common.failpoint import Failpoints
 from agent_common.state import State
 from agent_common.table import DestinationStep
 from agent_common.virtual_server import VirtualServerKey
@@ -30,7 +31,15 @@ class Standings:
     what is dead in: then the next start takes a weight 0 for somebody's own, which is said as drift.
     """
 
-    def __init__(self, ipvs: Ipvs, state: State, records: HealthRecords, destinations: Destinations) -> None:
+    def __init__(
+        self,
+        ipvs: Ipvs,
+        state: State,
+        records: HealthRecords,
+        destinations: Destinations,
+        failpoints: Failpoints | None = None,
+    ) -> None:
+        self._failpoints = failpoints or Failpoints()
         self._ipvs = ipvs
         self._state = state
         self._records = records
@@ -84,7 +93,7 @@ class Standings:
                 is_done = after is not None and _has_weight(now, effective(committed, after.standing).weight)
                 if after is not None:
                     kept[server, key] = after if is_done else stood
-                if not is_done and stood.standing.percent == 0:
+                if not is_done and stood.standing.is_out:
                     steps += [((server, key), step) for step in _steps_out(server, now, stood.standing)]
             refused |= self._write(kept, steps).keys()
         return refused
@@ -103,10 +112,12 @@ class Standings:
                 for name, stood in wanted.items()
             }
         )
+        self._failpoints.reach("health", "before_kernel")
         try:
             failed = _errors(steps, self._ipvs.take([step for _, step in steps]) if steps else [])
         except LvsError as error:  # nothing is known of any of them
             failed = {name: error.message for name, _ in steps}
+        self._failpoints.reach("health", "after_kernel")
         settled = {name: before[name] if name in failed else wanted[name] for name in wanted if name in uncertain}
         settled |= {name: before[name] for name in failed if name in wanted}
         self._keep(settled)
@@ -142,7 +153,7 @@ def _steps(
         return "", [] if after.removed else [DestinationStep(server=server, before=None, after=shall)]
     now = there.destination
     is_by_hand = not before.removed and now.weight not in (was.weight, shall.weight)
-    if after.percent == 0:
+    if after.is_out:
         if now.weight == 0 and was.weight and not before.removed:
             return "somebody has set its weight to 0", []
         return "", _steps_out(server, there, after)

@@ -78,11 +78,11 @@ class Tables:
         ]
         change = _change(steps)
         for step in steps:
-            if not isinstance(step, ServerStep) or (policy := self._health.policy(step.key)) is None:
+            if not isinstance(step, ServerStep):
                 continue
             if step.after is not None:
-                policy.validate_for(step.after, ())
-            else:
+                self._health.check_server(step.after)
+            elif (policy := self._health.policy(step.key)) is not None:
                 change.table.removed_health.add(virtual_server=wire.pack_key(step.key), before=pack_policy(policy))
         self._planned = (change.table.steps, steps)
         return change

@@ -114,8 +114,7 @@ class VirtualServers:
         whole = wire.pack_virtual_server(current)
         FieldMask(paths=mask).MergeMessage(request.virtual_server, whole, replace_message_field=True)
         after = wire.unpack_virtual_server(whole).check()
-        if (policy := self._health.policy(key)) is not None:
-            policy.validate_for(after, ())
+        self._health.check_server(after)
         return _change(current, after, f"change {', '.join(mask)} of virtual server {key}")
 
     def plan_delete(self, request: virtual_server_pb2.DeleteVirtualServerRequest) -> Change:

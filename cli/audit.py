@@ -11,14 +11,12 @@ from lvsagent.v1 import audit_service_pb2, audit_service_pb2_grpc
 
 from agent_common.errors import InvalidInputError
 from agent_common.paging import MAX_PAGE
-from cli import session, tables
-from cli.errors import status_of, text_of
-from cli.reading import Reading, read_all
+from cli.reading import Reading
+from cli.show import run_merged
 from cli.text_table import table
 
 if TYPE_CHECKING:
-    from cli.client import AgentClient, Clients
-    from cli.interrupt import Interrupt
+    from cli.client import AgentClient
     from cli.site import AgentName, Site
     from cli.terminal import Terminal
 
@@ -57,18 +55,7 @@ def run_audit(
     async def read(client: AgentClient) -> list[Record]:
         return await list_records(client, since, containing, limit)
 
-    async def run(clients: Clients, interrupt: Interrupt) -> list[Reading[list[Record]]]:
-        return await read_all(clients, agents, read)
-
-    readings = session.run(site, terminal, run)
-    if terminal.json:
-        terminal.document({"agents": [tables.reading_as_json(each) for each in readings]})
-    else:
-        terminal.lines(audit_lines(readings))
-        for each in readings:
-            if each.error is not None:
-                terminal.say(f"lvs: {text_of(each.error)}")
-    return max((int(status_of(each.error)) for each in readings if each.error is not None), default=0)
+    return run_merged(site, terminal, agents, read, audit_lines)
 
 
 async def list_records(

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from lvsagent.v1 import health_pb2
 
 from agent_common.virtual_server import VirtualServerKey
-from cli import health_tables, session, tables
-from cli.client import AgentClient, Clients
-from cli.errors import status_of, text_of
+from cli import health_tables
+from cli.client import AgentClient
 from cli.health_reading import get_health, list_events, list_health
-from cli.interrupt import Interrupt
-from cli.reading import Reading, read_all
-from cli.show import run_reading
+from cli.reading import Reading
+from cli.show import run_merged, run_reading
 from cli.site import AgentName, Site
 from cli.terminal import Terminal
 
@@ -39,23 +37,8 @@ def run_health_log(site: Site, terminal: Terminal, key: VirtualServerKey | None,
     async def read(client: AgentClient) -> list[health_pb2.HealthEvent]:
         return await list_events(client, key, limit)
 
-    async def run(clients: Clients, interrupt: Interrupt) -> Events:
-        return await read_all(clients, site.director_names(), read)
+    def lines(readings: Events) -> list[str]:
+        answers = [(each.agent, each.answer) for each in readings if each.answer is not None]
+        return health_tables.event_lines(answers, terminal.width)
 
-    readings = session.run(site, terminal, run)
-    if terminal.json:
-        terminal.document({"agents": [tables.reading_as_json(each) for each in readings]})
-        return _worst(readings)
-    terminal.lines(
-        health_tables.event_lines(
-            [(each.agent, each.answer) for each in readings if each.answer is not None], terminal.width
-        )
-    )
-    for each in readings:
-        if each.error is not None:
-            terminal.say(f"lvs: {text_of(each.error)}")
-    return _worst(readings)
-
-
-def _worst(readings: Events) -> int:
-    return max((int(status_of(each.error)) for each in readings if each.error is not None), default=0)
+    return run_merged(site, terminal, site.director_names(), read, lines)

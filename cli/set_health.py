@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from agent_common.errors import LvsError
-from agent_common.health import HealthPolicy
+from agent_common.health import NO_POLICY, HealthPolicy
 from agent_common.virtual_server import VirtualServerKey
 from agent_common.wire_health import unpack_policy
 from cli import operations
@@ -21,9 +21,6 @@ from cli.single import attempt
 from cli.site import AgentName
 from cli.together import together
 from cli.workflow import Run, refused, until_undisturbed
-
-NO_POLICY = "none"
-"""Etag of a policy that is not there (SetHealthRequest.etag)."""
 
 Found = tuple[HealthPolicy | None, str, DirectorFacts]
 """A policy and its etag, and what there is to be checked."""

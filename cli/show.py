@@ -50,6 +50,29 @@ def run_reading(
     return _print(terminal, session.run(site, terminal, run), lines)
 
 
+def run_merged(
+    site: Site,
+    terminal: Terminal,
+    agents: Sequence[AgentName],
+    read: Callable[[AgentClient], Awaitable[_T]],
+    lines: Callable[[Sequence[Reading[_T]]], Sequence[str]],
+) -> int:
+    """Read agents, print what all of them answered as one list, and return the worst exit status."""
+
+    async def run(clients: Clients, interrupt: Interrupt) -> list[Reading[_T]]:
+        return await read_all(clients, agents, read)
+
+    readings = session.run(site, terminal, run)
+    if terminal.json:
+        _document(terminal, agents=readings)
+        return _worst(readings)
+    terminal.lines(lines(readings))
+    for each in readings:
+        if each.error is not None:
+            terminal.say(f"lvs: {text_of(each.error)}")
+    return _worst(readings)
+
+
 def run_status(site: Site, terminal: Terminal) -> int:
     """Read every director, then the real servers that they send clients to; print all of it.
 

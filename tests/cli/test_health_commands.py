@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -27,6 +25,7 @@ from cli.errors import ExitStatus
 from cli.health_options import HealthOptions, PolicyOptions
 from cli.outcome import Outcome, StepReport
 from cli.set_health import set_health
+from tests.cli.program import lvs, said
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2
 from tests.hosts import WEB, DirectorHost
@@ -139,34 +138,6 @@ class TestSet:
         outcome = await set_health(WEB, options, replace(await site.run(), on_step=fill))
         assert outcome.status is ExitStatus.ROLLED_BACK
         assert policies(site) == [TCP, TCP]
-
-
-async def lvs(site: Site, *words: str) -> tuple[int, str, str]:
-    """Run the command in a process of its own against the directors that are served here."""
-    agents: list[str] = []
-    for name, host in site.hosts.items():
-        path = f"unix:{site.served.path(name)}"
-        agents += ["--director", path] if host in site.directors else ["--rs-agent", f"{name}={path}"]
-    ended = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from cli.__main__ import program; program()",
-        *agents,
-        *words,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "XDG_CONFIG_HOME": "/nonexistent", "NO_COLOR": "1"},
-    )
-    said, told = await ended.communicate()
-    return ended.returncode or 0, said.decode(), told.decode()
-
-
-async def said(site: Site, *words: str) -> str:
-    """Return what a command prints that ends well."""
-    status, out, err = await lvs(site, *words)
-    assert status == 0, err
-    return out
 
 
 async def until_said(site: Site, text: str, *words: str) -> str:

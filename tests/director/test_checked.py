@@ -76,6 +76,14 @@ def test_what_was_refused_waits_for_its_moment_and_takes_nobody_elses_place() ->
     assert order(server(refused), 101.0) == [(key(1), 0)]
 
 
+def test_that_something_was_refused_is_said_no_more_once_it_is_not_wanted() -> None:
+    one = checked(1, is_up=False, refused="somebody has set its weight to 0", again=101.0)
+    both = server(one)
+    one.judge.is_up = True
+    assert order(both) == []
+    assert (one.health().note, one.again) == ("", 0.0)
+
+
 def test_who_was_long_up_gets_no_more_falls_on_record_than_can_count() -> None:
     judge = Judge(is_up=True, since=0.0, turned=0.0)
     judge.falls.extend(float(each) for each in range(1000))
