@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from agent_common.destination import DestinationKey
 from agent_common.health import Effect, HealthPolicy
-from agent_common.virtual_server import VirtualServer
+from agent_common.virtual_server import Protocol, ServiceAddress, VirtualServer
 from cli.check_options import INHERIT
 from cli.facts import DirectorFacts
 from cli.health_options import HealthOptions
@@ -30,7 +30,7 @@ def health_warnings(
     if "floor" in given:
         yield from _floor(policy, facts)
     if was is None or "effect" in given:
-        yield from _persistence(policy, server, facts)
+        yield from _known_clients(policy, server, facts)
 
 
 def _floor(policy: HealthPolicy, facts: DirectorFacts) -> Iterator[str]:
@@ -49,12 +49,24 @@ def _counts(facts: DirectorFacts, key: DestinationKey, sorry: DestinationKey | N
     return key != sorry and bool(destination.weight) and not destination.draining
 
 
-def _persistence(policy: HealthPolicy, server: VirtualServer, facts: DirectorFacts) -> Iterator[str]:
-    """Persistence leads clients back to weight 0, which here is not maintenance but a server that does not answer."""
-    effect = policy.effect or (Effect.REMOVE if server.refuses_at_weight_zero else Effect.WEIGHT_ZERO)
-    if server.persistence is None or effect is not Effect.WEIGHT_ZERO:
+def _known_clients(policy: HealthPolicy, server: VirtualServer, facts: DirectorFacts) -> Iterator[str]:
+    """The kernel leads whom it knows to where they were before; here that does not answer."""
+    settings = facts.settings()
+    if settings.get("ipv4/vs/expire_nodest_conn") == 0:
+        yield (
+            f"{facts.agent}: net.ipv4.vs.expire_nodest_conn is 0: a client that takes the port of an earlier "
+            "connection again, within two minutes, still reaches a destination that is out; set it to 1"
+        )
+    if policy.effect_under(server) is not Effect.WEIGHT_ZERO:
         return
-    if not facts.settings().get("ipv4/vs/expire_quiescent_template"):
+    if isinstance(server.key, ServiceAddress) and server.key.protocol is Protocol.UDP:
+        yield (
+            f"{facts.agent}: a client of {server.key} that keeps its port still reaches a destination that is out as "
+            "long as it sends; use --effect remove"
+        )
+    if server.persistence is None:
+        return
+    if not settings.get("ipv4/vs/expire_quiescent_template"):
         yield (
             f"{facts.agent}: {server.key} is persistent and net.ipv4.vs.expire_quiescent_template is 0: clients that "
             "it knows still reach a destination that is out; set it to 1, or use --effect remove"

@@ -11,7 +11,7 @@ from lvsagent.v1 import host_service_pb2
 from agent_common.check import Check, TcpCheck
 from agent_common.destination import Destination, DestinationKey, DestinationStatus, Forwarding
 from agent_common.health import Effect, Floor, HealthPolicy
-from agent_common.virtual_server import Persistence, VirtualServer, parse_address
+from agent_common.virtual_server import Persistence, VirtualServer, parse_address, parse_key
 from cli.check_options import CheckOptions
 from cli.facts import DirectorFacts
 from cli.health_options import HealthOptions, PolicyOptions, in_options
@@ -21,15 +21,19 @@ from tests.hosts import WEB
 
 TCP = HealthPolicy(check=Check(kind=TcpCheck()))
 QUIESCENT = "ipv4/vs/expire_quiescent_template"
+NODEST = "ipv4/vs/expire_nodest_conn"
 
 
 def key(last: int) -> DestinationKey:
     return DestinationKey(address=parse_address(f"192.168.0.{last}", "rs"), port=80)
 
 
-def facts(*weights: int, server: VirtualServer | None = None, quiescent: int = 0, draining: int = 0) -> DirectorFacts:
+def facts(
+    *weights: int, server: VirtualServer | None = None, quiescent: int = 0, nodest: int = 1, draining: int = 0
+) -> DirectorFacts:
     """Return a director with destinations 192.168.0.101:80 and so on of these weights; so many of the first drain."""
-    setting = host_service_pb2.NetworkSetting(name=QUIESCENT, value=quiescent)
+    values = {QUIESCENT: quiescent, NODEST: nodest}
+    settings = [host_service_pb2.NetworkSetting(name=name, value=value) for name, value in values.items()]
     made = {}
     for number, weight in enumerate(weights):
         each = Destination(
@@ -38,7 +42,7 @@ def facts(*weights: int, server: VirtualServer | None = None, quiescent: int = 0
         made[each.key] = DestinationStatus(destination=each, active=0, inactive=0, persistent=0, current_weight=weight)
     return DirectorFacts(
         agent=AgentName(role=Role.DIRECTOR, name="lb1:9710"),
-        host=host_service_pb2.GetHostResponse(settings=[setting]),
+        host=host_service_pb2.GetHostResponse(settings=settings),
         server=server or VirtualServer(key=WEB),
         destinations=made,
     )
@@ -105,6 +109,19 @@ def test_that_persistence_leads_clients_to_what_is_out_is_told_once(
     assert ("--effect remove" in warned(found, was=None, effect=effect)) is is_told
     assert ("--effect remove" in warned(found, effect=effect)) is is_told
     assert not warned(found)
+
+
+def test_that_the_kernel_keeps_connections_to_what_is_out_is_told_once() -> None:
+    assert "expire_nodest_conn is 0" in warned(facts(5, nodest=0), was=None)
+    assert "expire_nodest_conn is 0" in warned(facts(5, nodest=0), effect=Effect.REMOVE)
+    assert not warned(facts(5, nodest=0))
+    assert not warned(facts(5), was=None)
+
+
+@pytest.mark.parametrize("effect", [None, Effect.WEIGHT_ZERO, Effect.REMOVE])
+def test_that_udp_clients_stay_with_what_is_out_is_told(effect: Effect | None) -> None:
+    udp = VirtualServer(key=parse_key("udp/192.168.0.200:53"))
+    assert ("keeps its port" in warned(facts(5, server=udp), was=None, effect=effect)) is (effect is not Effect.REMOVE)
 
 
 def test_what_a_director_says_of_fields_is_said_of_options() -> None:
