@@ -175,6 +175,9 @@ class HealthPolicy:
             _check_ports(name, check, server)
         for each in destinations:
             check_destination(self, each)
+
+    def check_quorum(self, destinations: Sequence[Destination]) -> None:
+        """Raise InvalidInputError for a quorum that the weights of these destinations never come to."""
         others = [each for each in destinations if each.key != self.sorry]
         total = sum(each.weight for each in others)
         if others and self.quorum + self.hysteresis > total:

@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from agent_common.destination import WHOLE, Destination, DestinationKey, Standing, effective
+from agent_common.health import HealthPolicy
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
 
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
-    """A virtual server and its destinations; None for one that must be there already."""
+    """A virtual server and its destinations; None for one that must be there already.
+
+    health is how they are checked; None: as they are.
+    """
 
     virtual_server: VirtualServer | None = None
     destinations: dict[DestinationKey, Destination] = field(default_factory=dict)
+    health: HealthPolicy | None = None
 
 
 Table = Mapping[VirtualServerKey, Entry]

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from lvsagent.v1 import table_pb2
+from lvsagent.v1 import health_pb2, table_pb2
 
 from agent_common import wire
 from agent_common.errors import InternalError, InvalidInputError, Reason
+from agent_common.health import HealthPolicy
 from agent_common.table import DestinationStep, Entry, ServerStep, TableStep
 from agent_common.virtual_server import VirtualServerKey
+from agent_common.wire_health import unpack_policy
 
 
 def unpack_table(entries: Iterable[table_pb2.TableEntry]) -> dict[VirtualServerKey, Entry]:
@@ -27,11 +29,22 @@ def unpack_table(entries: Iterable[table_pb2.TableEntry]) -> dict[VirtualServerK
             if entry.virtual_server is not None:
                 raise InvalidInputError("entries.key", f"entries: virtual server {key} is there twice")
             entry.virtual_server = server
+        if message.HasField("health"):
+            if entry.health is not None:
+                raise InvalidInputError("entries.health", f"entries: how {key} is checked is there twice")
+            entry.health = _unpack_health(key, message.health)
         for each in message.destinations:
             destination = wire.unpack_destination(each).check(key)
             if entry.destinations.setdefault(destination.key, destination) is not destination:
                 raise InvalidInputError("entries.destinations", f"entries: {destination.key} in {key} is there twice")
     return table
+
+
+def _unpack_health(key: VirtualServerKey, message: health_pb2.HealthPolicy) -> HealthPolicy:
+    try:
+        return unpack_policy(message).validate()
+    except InvalidInputError as error:
+        raise InvalidInputError("entries.health", f"entries.health of {key}: {error.message}") from error
 
 
 def pack_steps(steps: Iterable[TableStep]) -> bytes:

@@ -81,6 +81,7 @@ from agent_director.shadow import Shadow
 from agent_director.standing import Standings
 from agent_director.sync_daemon import SyncDaemons
 from agent_director.table import Tables
+from agent_director.table_health import TablePolicies
 from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.vip_neighbours import VipNeighbours
@@ -213,8 +214,9 @@ def _wire(settings: AgentSettings, kernel: Kernel, worker: Worker, identity: Ide
     )
     virtual_servers = VirtualServers(kernel.ipvs, state, shadow, destinations, records)
     ipvs_settings = IpvsSettings(TimeoutSettings(kernel.ipvs, state), SyncDaemons(kernel.ipvs, state))
-    tables = Tables(kernel.ipvs, state, virtual_servers, destinations, shadow, records)
     health = _wire_health(settings, kernel, worker, records, virtual_servers, destinations)
+    policies = TablePolicies(records, health.healths.check)
+    tables = Tables(kernel.ipvs, state, virtual_servers, destinations, shadow, records, policies)
     resources = DirectorResources(virtual_servers, destinations, tables, vips, ipvs_settings, health.healths)
     neighbours = VipNeighbours(kernel.neighbours, addresses, worker)
     locks = Locks()

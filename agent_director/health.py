@@ -14,11 +14,12 @@ from agent_common import wire
 from agent_common.changes import Outcome, Reverted
 from agent_common.check import DnsCheck, kind_name
 from agent_common.check_dns import refuse_unreadable
+from agent_common.destination import Destination
 from agent_common.errors import ConflictError, Reason, RefusedError
 from agent_common.etag import etag_of
 from agent_common.health import NO_POLICY, HealthPolicy
 from agent_common.operation import Change
-from agent_common.virtual_server import IpAddress, VirtualServerKey
+from agent_common.virtual_server import IpAddress, VirtualServer, VirtualServerKey
 from agent_common.wire_health import pack_policy, unpack_policy
 from agent_director.destination import Destinations
 from agent_director.health_records import HealthRecords, missing_policy
@@ -67,22 +68,11 @@ class Healths:
         wanted = unpack_policy(request.policy).validate()
         server = self._virtual_servers.get(key)
         if not self._virtual_servers.is_managed(key):
-            raise RefusedError(
-                f"cannot check {key}: it is foreign (this agent did not make it); lvs adopt takes it in",
-                Reason.VIRTUAL_SERVER_DIFFERS,
-                virtual_server=str(key),
-            )
+            raise foreign_server(key)
         statuses = self._destinations.list_all(key)
-        wanted.validate_for(server, [each.destination for each in statuses if each.managed])
-        for field, argv in wanted.commands():
-            self._allowed(argv, field)
-        for each in statuses:
-            check = wanted.check_of(each.destination.key) if each.managed else None
-            if check is not None and check.by_mark:
-                self._check_route(each.destination.key.address)
-        for field, check in wanted.named_checks():
-            if isinstance(check.kind, DnsCheck):
-                refuse_unreadable(check.kind, f"{field}.dns")
+        destinations = [each.destination for each in statuses if each.managed]
+        self.check(wanted, server, destinations)
+        wanted.check_quorum(destinations)
         current = self._records.policy(key)
         _check_etag(request.etag, current, key)
         change = _change(key, current, wanted, _describe(key, current, wanted))
@@ -90,6 +80,19 @@ class Healths:
         if foreign:
             change.warnings.append(f"not checked, since foreign: {', '.join(foreign)}")
         return change
+
+    def check(self, policy: HealthPolicy, server: VirtualServer, destinations: Sequence[Destination]) -> None:
+        """Raise InvalidInputError or RefusedError for a policy that does not go with these, or with this director."""
+        policy.validate_for(server, destinations)
+        for field, argv in policy.commands():
+            self._allowed(argv, field)
+        for each in destinations:
+            check = policy.check_of(each.key)
+            if check is not None and check.by_mark:
+                self._check_route(each.key.address)
+        for field, check in policy.named_checks():
+            if isinstance(check.kind, DnsCheck):
+                refuse_unreadable(check.kind, f"{field}.dns")
 
     def plan_delete(self, request: health_pb2.DeleteHealthRequest) -> Change:
         """Plan to have none."""
@@ -137,6 +140,15 @@ class Healths:
 def etag_of_policy(policy: HealthPolicy | None) -> str:
     """Return the tag of a policy, or NO_POLICY."""
     return NO_POLICY if policy is None else etag_of(pack_policy(policy))
+
+
+def foreign_server(key: VirtualServerKey) -> RefusedError:
+    """Return the error of a virtual server that cannot be checked, since somebody else made it."""
+    return RefusedError(
+        f"cannot check {key}: it is foreign (this agent did not make it); lvs adopt takes it in",
+        Reason.VIRTUAL_SERVER_DIFFERS,
+        virtual_server=str(key),
+    )
 
 
 def _check_etag(etag: str, current: HealthPolicy | None, key: VirtualServerKey) -> None:

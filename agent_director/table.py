@@ -21,12 +21,12 @@ from agent_common.operation import Change
 from agent_common.state import State
 from agent_common.table import Entry, ServerStep, Table, TableStep, find, in_kernel, opposite, verb_of
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
-from agent_common.wire_health import pack_policy, unpack_policy
 from agent_common.wire_table import pack_steps, unpack_steps, unpack_table
 from agent_director.destination import Destinations
 from agent_director.health_records import HealthRecords
 from agent_director.ipvs import Ipvs
 from agent_director.shadow import Shadow
+from agent_director.table_health import TablePolicies
 from agent_director.table_plan import Name, as_intended, steps_back, steps_between, taken_in
 from agent_director.virtual_server import VirtualServers
 
@@ -45,8 +45,10 @@ class Tables:
         destinations: Destinations,
         shadow: Shadow,
         health: HealthRecords,
+        policies: TablePolicies,
     ) -> None:
         self._health = health
+        self._policies = policies
         self._ipvs = ipvs
         self._state = state
         self._virtual_servers = virtual_servers
@@ -77,15 +79,26 @@ class Tables:
             for step in steps
         ]
         change = _change(steps)
-        for step in steps:
-            if not isinstance(step, ServerStep):
-                continue
-            if step.after is not None:
-                self._health.check_server(step.after)
-            elif (policy := self._health.policy(step.key)) is not None:
-                change.table.removed_health.add(virtual_server=wire.pack_key(step.key), before=pack_policy(policy))
+        self._plan_policies(change, steps, current, wanted, None if request.replace else was_foreign)
         self._planned = (change.table.steps, steps)
         return change
+
+    def _plan_policies(
+        self, change: Change, steps: Sequence[TableStep], current: Table, wanted: Table, foreign: set[Name] | None
+    ) -> None:
+        """Plan how destinations are checked; foreign None: the table is replaced, and all of it is ours then."""
+        asked = [key for key, entry in wanted.items() if entry.health is not None]
+        final = {key: wanted[key] if foreign is None else _final(key, current, wanted[key], foreign) for key in asked}
+        others = {step.key: step.after for step in steps if isinstance(step, ServerStep) and step.key not in final}
+        change.table.health.extend(self._policies.plan_gone(others))
+        change.warnings.extend(self._policies.unreachable(final))
+        changes = list(self._policies.plan_asked(final, foreign or (), replace=foreign is None))
+        if changes:
+            change.made = True
+            change.actions.append(f"set the health checks of {_count(len(changes), 'virtual server')}")
+            change.table.health.extend(changes)
+            named = {step.server for step in steps}
+            change.table.virtual_servers.extend(wire.pack_key(key) for key in asked if key not in named)
 
     @uncollected()
     def write(self, change: table_pb2.TableChange) -> None:
@@ -95,6 +108,7 @@ class Tables:
             self._begin(steps)
             wanted = [seen for step in steps if (seen := in_kernel(step, self._standing(step))) is not None]
             self._record([(step, True) for step in steps])
+            self._policies.write(change.health)
         self._take([step for step in wanted if verb_of(step) != "adopt"])
         current = self._in_kernel({step.server for step in steps})
         for step in wanted:
@@ -109,16 +123,18 @@ class Tables:
         steps = unpack_steps(change.steps)
         undo = [opposite(step) for step in reversed(steps)]
         with self._state.transaction():
-            for each in change.removed_health:
-                self._health.set_policy(wire.unpack_key(each.virtual_server), unpack_policy(each.before))
+            policies, others = self._policies.revert(change.health)
             self._begin([step for step in undo if step.was_managed])
             back, kept = steps_back(steps, self._in_kernel({step.server for step in steps}), self._health.standing)
             self._record([(step, step.was_managed) for step in undo])
         self._take(back)
         details = [f"{step} stays: somebody changed it meanwhile" for step in kept[:TOLD]]
+        details += [f"the checks of {key} stay: somebody changed them meanwhile" for key in others[:TOLD]]
         if back:
             details.append(f"put back {_count(len(back), 'thing')} of the table")
-        outcome = Outcome.KEPT if kept else Outcome.REVERTED if back else Outcome.NOTHING
+        if policies:
+            details.append(f"put back the health checks of {_count(policies, 'virtual server')}")
+        outcome = Outcome.KEPT if kept or others else Outcome.REVERTED if back or policies else Outcome.NOTHING
         return Reverted(outcome=outcome, details=tuple(details))
 
     def _begin(self, steps: Sequence[TableStep]) -> None:
@@ -190,6 +206,21 @@ class Tables:
 
 def _name(step: TableStep) -> Name:
     return step.key if isinstance(step, ServerStep) else DestinationName(server=step.server, key=step.key)
+
+
+def _final(key: VirtualServerKey, current: Table, wanted: Entry, foreign: Collection[Name]) -> Entry:
+    """Return a virtual server as it comes to be when something is added to it, without destinations of others."""
+    there = current.get(key, Entry())
+    ours = {
+        each.key: each
+        for each in there.destinations.values()
+        if DestinationName(server=key, key=each.key) not in foreign
+    }
+    return Entry(
+        virtual_server=wanted.virtual_server or there.virtual_server,
+        destinations={**ours, **wanted.destinations},
+        health=wanted.health,
+    )
 
 
 def _refuse_edits(steps: Sequence[TableStep]) -> None:

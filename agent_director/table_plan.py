@@ -64,7 +64,7 @@ def as_intended(current: Table, wanted: Table, standing_of: StandingOf = _as_wan
     out.
     """
     return {
-        key: Entry(virtual_server=entry.virtual_server, destinations={**entry.destinations, **drains})
+        key: replace(entry, destinations={**entry.destinations, **drains})
         if (drains := _drains(key, current.get(key, Entry()), entry, standing_of))
         else entry
         for key, entry in wanted.items()

@@ -27,7 +27,7 @@ def table_chunks(request: table_pb2.WantedTable) -> Iterator[ipvs_service_pb2.Ap
 
 
 def _pieces(entry: table_pb2.TableEntry) -> Iterator[table_pb2.TableEntry]:
-    """Return an entry whole, or one that fits into no chunk in parts: only the first has the virtual server."""
+    """Return an entry whole, or one that fits into no chunk in parts: only the first has more than destinations."""
     if len(entry.destinations) < SIZE:
         yield entry
         return
@@ -35,4 +35,6 @@ def _pieces(entry: table_pb2.TableEntry) -> Iterator[table_pb2.TableEntry]:
         piece = table_pb2.TableEntry(key=entry.key, destinations=entry.destinations[start : start + SIZE - 1])
         if start == 0 and entry.HasField("virtual_server"):
             piece.virtual_server.CopyFrom(entry.virtual_server)
+        if start == 0 and entry.HasField("health"):
+            piece.health.CopyFrom(entry.health)
         yield piece

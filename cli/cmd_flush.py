@@ -35,7 +35,7 @@ def flush(
             dry_run=dry_run,
             warnings=(
                 "VIPs stay, on directors and real servers: lvs vip list shows them",
-                "how destinations are checked goes, too, and no table has it: lvs health show --output json does",
+                "how destinations are checked goes, too; lvs save --output json keeps it",
             ),
             confirm=confirm,
         )

@@ -13,7 +13,7 @@ def save(
     timeout: options.Timeout = None,
     output: options.Output = None,
 ) -> None:
-    """Print the table of the first director as ipvsadm-save does, or as JSON with thresholds and drains, too."""
+    """Print the first director's table as ipvsadm-save does; as JSON with thresholds, drains and health checks, too."""
     site, terminal = options.settings(context, director, timeout, output)
     from cli.show import run_save
 

@@ -8,8 +8,10 @@ from lvsagent.v1 import health_pb2, health_service_pb2
 
 from agent_common import wire
 from agent_common.errors import NotFoundError, Reason, RefusedError
+from agent_common.health import HealthPolicy
 from agent_common.paging import MAX_PAGE
 from agent_common.virtual_server import VirtualServerKey
+from agent_common.wire_health import unpack_policy
 from cli.client import AgentClient
 from cli.errors import NoAnswerError
 from cli.reading import DirectorState, read_director
@@ -43,6 +45,17 @@ async def list_health(client: AgentClient) -> list[health_pb2.HealthStatus]:
         token = page.next_page_token
         if not token:
             return found
+
+
+async def find_policies(client: AgentClient) -> dict[VirtualServerKey, HealthPolicy]:
+    """Return all policies; an agent that is older has none."""
+    try:
+        statuses = await list_health(client)
+    except NoAnswerError as error:
+        if not error.unknown:
+            raise
+        return {}
+    return {wire.unpack_key(each.virtual_server): unpack_policy(each.policy) for each in statuses}
 
 
 async def read_checked(client: AgentClient) -> DirectorState:

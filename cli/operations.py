@@ -213,6 +213,7 @@ def apply_table(table: Table, *, replace: bool) -> Operation:
             key=wire.pack_key(key),
             virtual_server=None if entry.virtual_server is None else wire.pack_virtual_server(entry.virtual_server),
             destinations=map(wire.destination_fields, entry.destinations.values()),
+            health=None if entry.health is None else wire_health.pack_policy(entry.health),
         )
     return operation
 

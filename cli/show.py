@@ -6,10 +6,12 @@ import datetime
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent_common.errors import RefusedError
+from agent_common.table import Table
 from cli import session, tables
 from cli.client import AgentClient, Clients
 from cli.errors import ExitStatus, status_of, text_of
-from cli.health_reading import read_checked
+from cli.health_reading import find_policies, read_checked
 from cli.interrupt import Interrupt
 from cli.reading import (
     DirectorState,
@@ -100,26 +102,36 @@ def run_save(site: Site, terminal: Terminal) -> int:
     from cli.rule_writer import write_rules
     from cli.table_json import write_table
 
-    (found,) = session.run(
-        site, terminal, lambda clients, _: read_all(clients, site.director_names()[:1], list_virtual_servers)
-    )
+    async def read(client: AgentClient) -> Table:
+        table = table_of(await list_virtual_servers(client))
+        try:
+            policies = await find_policies(client)
+        except RefusedError as error:  # the journal is corrupt, and the kernel's table is all there is
+            terminal.say(f"lvs: health checks are not saved: {error.message}")
+            return table
+        for key in table.keys() & policies.keys():
+            table[key].health = policies[key]
+        return table
+
+    (found,) = session.run(site, terminal, lambda clients, _: read_all(clients, site.director_names()[:1], read))
     if found.answer is None:
         return _print(terminal, [found], lambda agent, answer: ())
-    table = table_of(found.answer)
-    if any(status.HasField("health") for each in found.answer for status in each.destinations):
-        terminal.say("lvs: how destinations are checked is in no table; lvs health show --output json has it")
+    table = found.answer
     if terminal.json:
         terminal.document(write_table(table))
         return 0
     terminal.lines(write_rules(table))
     destinations = [each for entry in table.values() for each in entry.destinations.values()]
     lost = {
-        "have thresholds": sum(bool(each.upper_threshold or each.lower_threshold) for each in destinations),
-        "drain": sum(each.draining for each in destinations),
+        "virtual servers with health checks": sum(entry.health is not None for entry in table.values()),
+        "destinations that have thresholds": sum(
+            bool(each.upper_threshold or each.lower_threshold) for each in destinations
+        ),
+        "destinations that drain": sum(each.draining for each in destinations),
     }
     for what, count in lost.items():
         if count:
-            terminal.say(f"lvs: destinations that {what}, which these rules cannot say: {count}; --output json can")
+            terminal.say(f"lvs: {what}, which these rules cannot say: {count}; --output json can")
     return 0
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from lvsagent.v1 import health_pb2
+
+from agent_common import wire
 from agent_common.errors import TAKEN_BACK, LvsError
 from agent_common.operation import Change, Operation
+from agent_common.wire_health import unpack_policy
 from agent_common.wire_table import unpack_steps
 from cli.client import AgentClient
 from cli.errors import ExitStatus, Interrupted, NoAnswerError, may_have_changed, naming
 from cli.outcome import Outcome, StepResult
 from cli.plan import Plan, Step
+from cli.policy_text import policy_lines
 from cli.rule_writer import describe
 from cli.site import AgentName
 from cli.together import together
@@ -95,7 +100,14 @@ def _details(change: Change, run: Run) -> tuple[str, ...]:
     """Return what a change does; of a table only who asks for that alone wants to see all of it."""
     if not (run.dry_run and change.HasField("table")):
         return tuple(change.actions)
-    return tuple(map(describe, unpack_steps(change.table.steps)))
+    return (*map(describe, unpack_steps(change.table.steps)), *map(_describe_health, change.table.health))
+
+
+def _describe_health(change: health_pb2.HealthChange) -> str:
+    key = wire.unpack_key(change.virtual_server)
+    if not change.HasField("after"):
+        return f"check {key} no more"
+    return f"check {key}: {'; '.join(policy_lines(unpack_policy(change.after)))}"
 
 
 async def _check(client: AgentClient, operation: Operation) -> Change:

@@ -43,6 +43,7 @@ from agent_director.shadow import Shadow
 from agent_director.standing import Standings
 from agent_director.sync_daemon import SyncDaemons
 from agent_director.table import Tables
+from agent_director.table_health import TablePolicies
 from agent_director.timeouts import TimeoutSettings
 from agent_director.vip import DirectorVips
 from agent_director.virtual_server import VirtualServers
@@ -142,9 +143,17 @@ class DirectorHost:
         )
         self.virtual_servers = VirtualServers(self.ipvs, self.state, self.shadow, self.destinations, self.health)
         self.settings = IpvsSettings(TimeoutSettings(self.ipvs, self.state), SyncDaemons(self.ipvs, self.state))
-        self.tables = Tables(self.ipvs, self.state, self.virtual_servers, self.destinations, self.shadow, self.health)
         self.healths = Healths(
             self.health, self.virtual_servers, self.destinations, lambda argv, field: None, lambda real_server: None
+        )
+        self.tables = Tables(
+            self.ipvs,
+            self.state,
+            self.virtual_servers,
+            self.destinations,
+            self.shadow,
+            self.health,
+            TablePolicies(self.health, self.healths.check),
         )
         self.resources = DirectorResources(
             self.virtual_servers, self.destinations, self.tables, self.vips, self.settings, self.healths

@@ -16,7 +16,7 @@ from lvsagent.v1 import health_pb2
 
 from agent_common.check import Check, HttpCheck, TcpCheck
 from agent_common.fake_checker import FAILED
-from agent_common.health import HealthPolicy, Start
+from agent_common.health import Effect, HealthPolicy, Start
 from agent_common.virtual_server import VirtualServer, parse_key
 from agent_director.health_log import HealthLog, open_events
 from cli import operations
@@ -185,6 +185,22 @@ class TestCommand:
         assert await said(checking, "health", "remove", str(WEB)) == f"done: end the health checks of {WEB}\n"
         await until_said(checking, "nothing is checked", "health", "show")
         assert (await until_said(checking, "serving", "status")).count("serving") == 2
+
+    async def test_a_saved_table_brings_them_back(self, checking: Site, tmp_path: Path) -> None:
+        await change(checking, "http", quorum=2, effect=Effect.REMOVE)
+        before = policies(checking)
+        rules, _, told = await lvs(checking, "save")
+        assert (rules, "virtual servers with health checks, which these rules cannot say: 1" in told) == (0, True)
+        saved = tmp_path / "table.json"
+        saved.write_text(await said(checking, "--output", "json", "save"))
+        assert f"   - check {WEB} no more" in await said(checking, "flush", "--dry-run")
+        flushed = await lvs(checking, "flush", "--yes")
+        assert (flushed[0], policies(checking)) == (0, [None])
+        shown = await said(checking, "restore", "--dry-run", str(saved))
+        assert f"   - check {WEB}: http GET /, every 5 s; effect remove, quorum 2\n" in shown
+        await said(checking, "restore", str(saved))
+        assert policies(checking) == before
+        assert "nothing to do" in await said(checking, "restore", "--replace", str(saved))
 
     async def test_the_policy_of_what_has_none_is_refused(self, site: Site) -> None:
         status, _, told = await lvs(site, "health", "show", str(WEB))

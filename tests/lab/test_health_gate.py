@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab.servers import nginx
 from lab.servers.server import Server
 from lab.site import VIP
-from tests.lab.health_site import weights
+from tests.lab.health_site import moment, weights
 from tests.lab.operator import Operator
 
 ONE_SIXTH = True
@@ -79,6 +80,21 @@ def test_without_the_gate_a_new_one_begins_with_weight_zero(operator: Operator, 
     servers[1].kill()
     operator.lvs("add-backend", "--vip", f"{VIP}:{WEB}", "--rs", "192.168.0.105", "--no-ready-check")
     assert table(operator) == {"rs1": 1, "rs2": 0}
+
+
+def test_a_saved_table_brings_back_how_it_is_checked(operator: Operator, servers: list[Server], tmp_path: Path) -> None:
+    """After everything was flushed: the weights, the policy, and that who is dead goes out."""
+    operator.lvs("add-backend", "--vip", f"{VIP}:{WEB}", "--rs", "192.168.0.105")
+    policy = _policy(operator.lvs("health", "show", KEY).stdout)
+    saved = tmp_path / "table.json"
+    saved.write_text(operator.lvs("--output", "json", "save").stdout)
+    operator.lvs("flush", "--yes")
+    assert table(operator) == {}
+    operator.lvs("restore", str(saved))
+    assert table(operator) == {"rs1": 1, "rs2": 1}
+    assert _policy(operator.lvs("health", "show", KEY).stdout) == policy
+    servers[1].kill()
+    moment(lambda: table(operator) == {"rs1": 1, "rs2": 0}, 5)
 
 
 IMPOSSIBLE = (

@@ -27,7 +27,7 @@ from lvsagent.v1 import health_pb2 as lvsagent_dot_v1_dot_health__pb2
 from lvsagent.v1 import virtual_server_pb2 as lvsagent_dot_v1_dot_virtual__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lvsagent/v1/table.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a\x18lvsagent/v1/health.proto\x1a lvsagent/v1/virtual_server.proto\"\x9c\x01\n\nTableEntry\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x32\n\x0evirtual_server\x18\x02 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12.\n\x0c\x64\x65stinations\x18\x03 \x03(\x0b\x32\x18.lvsagent.v1.Destination\"r\n\x0bWantedTable\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.lvsagent.v1.TableEntry\x12\x0f\n\x07replace\x18\x02 \x01(\x08\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x82\x01\n\x11VirtualServerStep\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12\x16\n\x0emanaged_before\x18\x03 \x01(\x08\"\xb3\x01\n\x0f\x44\x65stinationStep\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12(\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\'\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x16\n\x0emanaged_before\x18\x04 \x01(\x08\"\x82\x01\n\tTableStep\x12\x38\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1e.lvsagent.v1.VirtualServerStepH\x00\x12\x33\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1c.lvsagent.v1.DestinationStepH\x00\x42\x06\n\x04step\"3\n\nTableSteps\x12%\n\x05steps\x18\x01 \x03(\x0b\x32\x16.lvsagent.v1.TableStep\"\xc8\x01\n\x0bTableChange\x12\r\n\x05steps\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\r\x12\x0e\n\x06\x65\x64ited\x18\x03 \x01(\r\x12\x0f\n\x07removed\x18\x04 \x01(\r\x12\x0f\n\x07\x61\x64opted\x18\x05 \x01(\r\x12\x36\n\x0fvirtual_servers\x18\x06 \x03(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x31\n\x0eremoved_health\x18\x07 \x03(\x0b\x32\x19.lvsagent.v1.HealthChangeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lvsagent/v1/table.proto\x12\x0blvsagent.v1\x1a\x1dlvsagent/v1/destination.proto\x1a\x18lvsagent/v1/health.proto\x1a lvsagent/v1/virtual_server.proto\"\xc7\x01\n\nTableEntry\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12\x32\n\x0evirtual_server\x18\x02 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12.\n\x0c\x64\x65stinations\x18\x03 \x03(\x0b\x32\x18.lvsagent.v1.Destination\x12)\n\x06health\x18\x04 \x01(\x0b\x32\x19.lvsagent.v1.HealthPolicy\"r\n\x0bWantedTable\x12(\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x17.lvsagent.v1.TableEntry\x12\x0f\n\x07replace\x18\x02 \x01(\x08\x12\x11\n\tchange_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x82\x01\n\x11VirtualServerStep\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.lvsagent.v1.VirtualServer\x12\x16\n\x0emanaged_before\x18\x03 \x01(\x08\"\xb3\x01\n\x0f\x44\x65stinationStep\x12\x35\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12(\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\'\n\x05\x61\x66ter\x18\x03 \x01(\x0b\x32\x18.lvsagent.v1.Destination\x12\x16\n\x0emanaged_before\x18\x04 \x01(\x08\"\x82\x01\n\tTableStep\x12\x38\n\x0evirtual_server\x18\x01 \x01(\x0b\x32\x1e.lvsagent.v1.VirtualServerStepH\x00\x12\x33\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x1c.lvsagent.v1.DestinationStepH\x00\x42\x06\n\x04step\"3\n\nTableSteps\x12%\n\x05steps\x18\x01 \x03(\x0b\x32\x16.lvsagent.v1.TableStep\"\xc0\x01\n\x0bTableChange\x12\r\n\x05steps\x18\x01 \x01(\x0c\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x02 \x01(\r\x12\x0e\n\x06\x65\x64ited\x18\x03 \x01(\r\x12\x0f\n\x07removed\x18\x04 \x01(\r\x12\x0f\n\x07\x61\x64opted\x18\x05 \x01(\r\x12\x36\n\x0fvirtual_servers\x18\x06 \x03(\x0b\x32\x1d.lvsagent.v1.VirtualServerKey\x12)\n\x06health\x18\x07 \x03(\x0b\x32\x19.lvsagent.v1.HealthChangeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,17 +35,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lvsagent.v1.table_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TABLEENTRY']._serialized_start=132
-  _globals['_TABLEENTRY']._serialized_end=288
-  _globals['_WANTEDTABLE']._serialized_start=290
-  _globals['_WANTEDTABLE']._serialized_end=404
-  _globals['_VIRTUALSERVERSTEP']._serialized_start=407
-  _globals['_VIRTUALSERVERSTEP']._serialized_end=537
-  _globals['_DESTINATIONSTEP']._serialized_start=540
-  _globals['_DESTINATIONSTEP']._serialized_end=719
-  _globals['_TABLESTEP']._serialized_start=722
-  _globals['_TABLESTEP']._serialized_end=852
-  _globals['_TABLESTEPS']._serialized_start=854
-  _globals['_TABLESTEPS']._serialized_end=905
-  _globals['_TABLECHANGE']._serialized_start=908
-  _globals['_TABLECHANGE']._serialized_end=1108
+  _globals['_TABLEENTRY']._serialized_end=331
+  _globals['_WANTEDTABLE']._serialized_start=333
+  _globals['_WANTEDTABLE']._serialized_end=447
+  _globals['_VIRTUALSERVERSTEP']._serialized_start=450
+  _globals['_VIRTUALSERVERSTEP']._serialized_end=580
+  _globals['_DESTINATIONSTEP']._serialized_start=583
+  _globals['_DESTINATIONSTEP']._serialized_end=762
+  _globals['_TABLESTEP']._serialized_start=765
+  _globals['_TABLESTEP']._serialized_end=895
+  _globals['_TABLESTEPS']._serialized_start=897
+  _globals['_TABLESTEPS']._serialized_end=948
+  _globals['_TABLECHANGE']._serialized_start=951
+  _globals['_TABLECHANGE']._serialized_end=1143
 # @@protoc_insertion_point(module_scope)

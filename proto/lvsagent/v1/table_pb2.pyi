@@ -30,6 +30,7 @@ class TableEntry(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     VIRTUAL_SERVER_FIELD_NUMBER: _builtins.int
     DESTINATIONS_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def key(self) -> _virtual_server_pb2.VirtualServerKey:
         """Which."""
@@ -42,16 +43,23 @@ class TableEntry(_message.Message):
     def destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.Destination]:
         """Its destinations, all fields set; whatever is not set takes its default."""
 
+    @_builtins.property
+    def health(self) -> _health_pb2.HealthPolicy:
+        """How its destinations are checked. Not set: as it is; with a virtual server that comes, not at all. Destinations that come
+        serve until they fail, like those that are there when a first policy is set.
+        """
+
     def __init__(
         self,
         *,
         key: _virtual_server_pb2.VirtualServerKey | None = ...,
         virtual_server: _virtual_server_pb2.VirtualServer | None = ...,
         destinations: _abc.Iterable[_destination_pb2.Destination] | None = ...,
+        health: _health_pb2.HealthPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "key", b"key", "virtual_server", b"virtual_server"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destinations", b"destinations", "key", b"key", "virtual_server", b"virtual_server"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destinations", b"destinations", "health", b"health", "key", b"key", "virtual_server", b"virtual_server"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,7 +245,7 @@ class TableChange(_message.Message):
     REMOVED_FIELD_NUMBER: _builtins.int
     ADOPTED_FIELD_NUMBER: _builtins.int
     VIRTUAL_SERVERS_FIELD_NUMBER: _builtins.int
-    REMOVED_HEALTH_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     steps: _builtins.bytes
     """A TableSteps message, serialized: there may be tens of thousands."""
     added: _builtins.int
@@ -253,8 +261,8 @@ class TableChange(_message.Message):
         """The virtual servers of which something was changed."""
 
     @_builtins.property
-    def removed_health(self) -> _containers.RepeatedCompositeFieldContainer[_health_pb2.HealthChange]:
-        """The policies of health checks that went with virtual servers."""
+    def health(self) -> _containers.RepeatedCompositeFieldContainer[_health_pb2.HealthChange]:
+        """The policies of health checks that came, were changed, or went with virtual servers."""
 
     def __init__(
         self,
@@ -265,11 +273,11 @@ class TableChange(_message.Message):
         removed: _builtins.int = ...,
         adopted: _builtins.int = ...,
         virtual_servers: _abc.Iterable[_virtual_server_pb2.VirtualServerKey] | None = ...,
-        removed_health: _abc.Iterable[_health_pb2.HealthChange] | None = ...,
+        health: _abc.Iterable[_health_pb2.HealthChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "adopted", b"adopted", "edited", b"edited", "removed", b"removed", "removed_health", b"removed_health", "steps", b"steps", "virtual_servers", b"virtual_servers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "adopted", b"adopted", "edited", b"edited", "health", b"health", "removed", b"removed", "steps", b"steps", "virtual_servers", b"virtual_servers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
