@@ -1,7 +1,7 @@
 """Run the lab's tests in several guests at once, each with its share of the test files; beside them those that boot
 kernels of their own: the power cuts, and the package on Debian hosts.
 
-    python -m lab.suite [--guests 4] [--timeout 2400] [PYTEST ARGS...]
+    python -m lab.suite [--guests 4] [--timeout 2400] [--seed N] [PYTEST ARGS...]
 
 A guest has one processor and waits a third of its time (for a drain, for an ARP question): four fill a machine with
 two. The power cuts (tests/power) and the package (tests/deploy) run on the machine itself. Ends with 0 if all tests
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
@@ -31,10 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guests", type=int, default=4)
     parser.add_argument("--timeout", type=int, default=2400, help="seconds for each guest")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="which sample")
     known, more = parser.parse_known_args()
+    more += ["--seed", str(known.seed)]  # the same for all: who runs what depends on what is chosen
     with ThreadPoolExecutor(known.guests + 2) as pool:
         beside = [
-            pool.submit(run_here, "Debian hosts", debian_tests(everything="all" in more), known.timeout, []),
+            pool.submit(
+                run_here, "Debian hosts", debian_tests(known.seed, everything="all" in more), known.timeout, []
+            ),
             pool.submit(run_here, "power cuts", ("tests/power",), known.timeout, more),
         ]
         shares = [f"{number}/{known.guests}" for number in range(1, known.guests + 1)]
@@ -53,12 +58,13 @@ def run(share: str, timeout: int, more: list[str]) -> subprocess.CompletedProces
     return told(f"guest {share}", (*boot, *IN_GUEST, "--share", share, *more))
 
 
-def debian_tests(*, everything: bool) -> tuple[str, ...]:
+def debian_tests(seed: int, *, everything: bool) -> tuple[str, ...]:
     """The tests on Debian hosts: all, or the control and one of the two ways in which hosts are installed."""
     folder = "tests/deploy"
     if everything:
         return (folder,)
-    way = random.choice(("test_install_guide.py", "test_package.py"))  # noqa: S311  # a sample, no secret
+    ways = ("test_install_guide.py", "test_package.py")
+    way = random.Random(seed).choice(ways)  # noqa: S311  # a sample, no secret
     # Both have an upgrade; that of the guide takes as long as all of its installation.
     return f"{folder}/test_bare_hosts.py", f"{folder}/{way}", "--deselect", f"{folder}/test_install_guide.py::{UPGRADE}"
 
