@@ -1,7 +1,8 @@
 """Registers the RPC handlers of an agent, every one of them inside the same wrapping.
 
 Every call has passed the gate (agent_common/gate.py), which also ends those that fail. The wrapping looks whether its
-caller may do what the message asks for, and lets work that has begun finish though its client is gone.
+caller may do what the message asks for, and lets work that has begun finish though its client is gone; what only reads
+or waits ends with its client.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from agent_common.errors import DeniedError, LvsError
 from agent_common.failure import TooLateError, hide
 from agent_common.gate import Call, Gate, call
 from agent_common.limits import MAX_CALLS, SECONDS, Seconds
-from agent_common.rpc_names import only_reads
+from agent_common.rpc_names import only_reads, only_waits
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +87,10 @@ class Handlers:
         )
 
     def _wrap(self, name: str, method: Method, access: Access) -> Method:
-        if only_reads(name.rpartition(".")[2]):
+        plain = name.rpartition(".")[2]
+        if only_reads(plain):
             return _wrap_reading(method, self._seconds.reading)
+        ends_with_its_client = only_waits(plain)
 
         async def handle(request: Message | AsyncIterator[Message], context: Context) -> Message:
             asked = _Asked(name=name, call=call())
@@ -99,6 +102,8 @@ class Handlers:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             task.add_done_callback(lambda done: self._end(asked, done))  # before the answer goes out
+            if ends_with_its_client:
+                return await task
             try:
                 # Shielded: grpc.aio cancels a handler when its client goes away, and half a change helps nobody.
                 return await asyncio.shield(task)
@@ -110,7 +115,9 @@ class Handlers:
 
     def _end(self, asked: _Asked, task: asyncio.Task[Message]) -> None:
         """Record how a change ended. One that was only validated is none, and one that was denied is for the log."""
-        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            return  # it only waited, and changed nothing
+        error = task.exception()
         if isinstance(error, DeniedError):
             _log.warning("denied method=%s peer=%s message=%s", asked.name, asked.call.peer, json.dumps(error.message))
         elif not only_validates(asked.request):
@@ -157,13 +164,13 @@ class _Asked:
 
     def ended(self, task: asyncio.Task[Message]) -> Ended:
         """Return what it came to."""
-        error = None if task.cancelled() else task.exception()
+        error = task.exception()
         return Ended(
             caller=self.call.caller,
             peer=self.call.peer,
             method=self.name.removeprefix("lvsagent.v1.").replace(".", "/"),
             request=self.request,
-            answer=None if task.cancelled() or error is not None else task.result(),
+            answer=None if error is not None else task.result(),
             error=error if isinstance(error, LvsError) else None,
             seconds=time.monotonic() - self._begun,
             now=time.time(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ def test_all_guests_choose_by_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> 
     seeds: dict[str, list[str]] = {}
 
     def tell(title: str, argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-        seeds[title] = [following for word, following in zip(argv, argv[1:], strict=False) if word == "--seed"]
+        seeds[title] = [following for word, following in itertools.pairwise(argv) if word == "--seed"]
         return subprocess.CompletedProcess(argv, 0, "1 passed in 2.00s")
 
     monkeypatch.setattr(suite, "told", tell)

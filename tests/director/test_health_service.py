@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,6 +135,22 @@ async def test_a_probe_waits_a_minute_at_most(called: Called, seconds: int) -> N
     with pytest.raises(InvalidInputError) as caught:
         await called.client.ask(called.stub.ProbeDestination, request)
     assert caught.value.field == "wait"
+
+
+async def test_a_probe_ends_with_its_client(tmp_path: Path) -> None:
+    """Neither does it go on until its time is over, nor does an agent that is told to end wait for it."""
+    host = await site()
+    fail(host, RS1)
+    request = health_service_pb2.ProbeDestinationRequest(
+        virtual_server=KEY, destination=wire.pack_destination_key(RS1), wait=Duration(seconds=60)
+    )
+    async with asyncio.timeout(10), serving(tmp_path, {"lb1": host}) as served:
+        clients = await served.clients()
+        client = clients[clients.site.director_names()[0]]
+        asking = asyncio.ensure_future(client.ask(client.health.ProbeDestination, request))
+        await until(lambda: host.checker.asked[RS1.address] > 0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
