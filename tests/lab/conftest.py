@@ -128,7 +128,10 @@ def _name(item: pytest.Item) -> str:
 
 
 def _one_of_each(items: Sequence[pytest.Item], choose: random.Random) -> list[pytest.Item]:
-    """Of those alike, keep one; of those of modules that have such, a sixth, and at least one of each module."""
+    """Of those alike, keep one; of those of modules that have such, a sixth, and at least one of each module.
+
+    Half of the modules of which one is left sit out: a site of its own takes longer than the one test in it.
+    """
     alike: dict[str, list[pytest.Item]] = {}
     for item in items:
         alike.setdefault(_name(item), []).append(item)
@@ -138,6 +141,9 @@ def _one_of_each(items: Sequence[pytest.Item], choose: random.Random) -> list[py
         if _is_of_many(item):
             many.setdefault(item.path.name, []).append(item)
     left_out = {item for each in many.values() for item in choose.sample(each, len(each) * 5 // 6)}
+    left = [[item for item in each if item not in left_out] for each in many.values()]
+    alone = [each[0] for each in left if len(each) == 1]
+    left_out.update(choose.sample(alone, len(alone) // 2))
     return [item for item in kept if item not in left_out]
 
 
