@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 _READS = ("Get", "List", "Check")
-
-
 _WAITS = ("Probe",)
 
 

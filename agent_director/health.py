@@ -142,6 +142,17 @@ def etag_of_policy(policy: HealthPolicy | None) -> str:
     return NO_POLICY if policy is None else etag_of(pack_policy(policy))
 
 
+def health_change(
+    key: VirtualServerKey, before: HealthPolicy | None, after: HealthPolicy | None
+) -> health_pb2.HealthChange:
+    """Return a change of a policy, as a message; None: there is none."""
+    return health_pb2.HealthChange(
+        virtual_server=wire.pack_key(key),
+        before=None if before is None else pack_policy(before),
+        after=None if after is None else pack_policy(after),
+    )
+
+
 def foreign_server(key: VirtualServerKey) -> RefusedError:
     """Return the error of a virtual server that cannot be checked, since somebody else made it."""
     return RefusedError(
@@ -159,13 +170,8 @@ def _check_etag(etag: str, current: HealthPolicy | None, key: VirtualServerKey) 
 
 
 def _change(key: VirtualServerKey, before: HealthPolicy | None, after: HealthPolicy | None, action: str) -> Change:
-    resource = health_pb2.HealthChange(
-        virtual_server=wire.pack_key(key),
-        before=None if before is None else pack_policy(before),
-        after=None if after is None else pack_policy(after),
-    )
     made = before != after
-    return Change(made=made, health=resource, actions=[action] if made else [])
+    return Change(made=made, health=health_change(key, before, after), actions=[action] if made else [])
 
 
 def _describe(key: VirtualServerKey, before: HealthPolicy | None, after: HealthPolicy) -> str:

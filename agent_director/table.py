@@ -79,26 +79,30 @@ class Tables:
             for step in steps
         ]
         change = _change(steps)
-        self._plan_policies(change, steps, current, wanted, None if request.replace else was_foreign)
+        stays_foreign = was_foreign.difference(map(_name, steps))
+        asked = {
+            key: _to_be(entry, current.get(key, Entry()), stays_foreign, replace=request.replace)
+            for key, entry in wanted.items()
+            if entry.health is not None
+        }
+        self._plan_policies(change, steps, asked, stays_foreign, replace=request.replace)
         self._planned = (change.table.steps, steps)
         return change
 
     def _plan_policies(
-        self, change: Change, steps: Sequence[TableStep], current: Table, wanted: Table, foreign: set[Name] | None
+        self, change: Change, steps: Sequence[TableStep], asked: Table, foreign: Collection[Name], *, replace: bool
     ) -> None:
-        """Plan how destinations are checked; foreign None: the table is replaced, and all of it is ours then."""
-        asked = [key for key, entry in wanted.items() if entry.health is not None]
-        final = {key: wanted[key] if foreign is None else _final(key, current, wanted[key], foreign) for key in asked}
-        others = {step.key: step.after for step in steps if isinstance(step, ServerStep) and step.key not in final}
-        change.table.health.extend(self._policies.plan_gone(others))
-        change.warnings.extend(self._policies.unreachable(final))
-        changes = list(self._policies.plan_asked(final, foreign or (), replace=foreign is None))
-        if changes:
+        """Plan how destinations are checked; asked are the virtual servers to be of which the table says that."""
+        servers = {step.key: step.after for step in steps if isinstance(step, ServerStep)}
+        planned = list(self._policies.plan(servers, asked, foreign, replace=replace))
+        change.table.health.extend(planned)
+        change.warnings.extend(self._policies.unreachable(asked))
+        come = [wire.unpack_key(each.virtual_server) for each in planned if each.HasField("after")]
+        if come:
             change.made = True
-            change.actions.append(f"set the health checks of {_count(len(changes), 'virtual server')}")
-            change.table.health.extend(changes)
+            change.actions.append(f"set the health checks of {_count(len(come), 'virtual server')}")
             named = {step.server for step in steps}
-            change.table.virtual_servers.extend(wire.pack_key(key) for key in asked if key not in named)
+            change.table.virtual_servers.extend(wire.pack_key(key) for key in come if key not in named)
 
     @uncollected()
     def write(self, change: table_pb2.TableChange) -> None:
@@ -208,19 +212,16 @@ def _name(step: TableStep) -> Name:
     return step.key if isinstance(step, ServerStep) else DestinationName(server=step.server, key=step.key)
 
 
-def _final(key: VirtualServerKey, current: Table, wanted: Entry, foreign: Collection[Name]) -> Entry:
-    """Return a virtual server as it comes to be when something is added to it, without destinations of others."""
-    there = current.get(key, Entry())
+def _to_be(wanted: Entry, there: Entry, foreign: Collection[Name], *, replace: bool) -> Entry:
+    """Return a virtual server as a table makes it, without destinations that somebody else has added."""
+    server = wanted.virtual_server or there.virtual_server
+    assert server is not None  # noqa: S101  # what is neither there nor asked for was refused
     ours = {
-        each.key: each
-        for each in there.destinations.values()
-        if DestinationName(server=key, key=each.key) not in foreign
+        key: each
+        for key, each in there.destinations.items()
+        if not replace and DestinationName(server=server.key, key=key) not in foreign
     }
-    return Entry(
-        virtual_server=wanted.virtual_server or there.virtual_server,
-        destinations={**ours, **wanted.destinations},
-        health=wanted.health,
-    )
+    return Entry(virtual_server=server, destinations={**ours, **wanted.destinations}, health=wanted.health)
 
 
 def _refuse_edits(steps: Sequence[TableStep]) -> None:

@@ -12,8 +12,8 @@ from agent_common.errors import DiffersError, InvalidInputError, LvsError, Reaso
 from agent_common.health import HealthPolicy
 from agent_common.table import Entry, Table
 from agent_common.virtual_server import VirtualServer, VirtualServerKey
-from agent_common.wire_health import pack_policy, unpack_policy
-from agent_director.health import foreign_server
+from agent_common.wire_health import unpack_policy
+from agent_director.health import foreign_server, health_change
 from agent_director.health_records import HealthRecords
 from agent_director.table_plan import Name
 
@@ -30,40 +30,43 @@ class TablePolicies:
         self._records = records
         self._check = check
 
-    def plan_gone(self, servers: Mapping[VirtualServerKey, VirtualServer | None]) -> Iterator[health_pb2.HealthChange]:
-        """Plan what goes with virtual servers that go (None), or raise LvsError for one that no more goes with its."""
-        for key, server in servers.items():
-            if server is not None:
-                self._records.check_server(server)
-            elif (policy := self._records.policy(key)) is not None:
-                yield health_pb2.HealthChange(virtual_server=wire.pack_key(key), before=pack_policy(policy))
-
-    def plan_asked(
-        self, final: Table, foreign: Collection[Name], *, replace: bool
+    def plan(
+        self,
+        servers: Mapping[VirtualServerKey, VirtualServer | None],
+        asked: Table,
+        foreign: Collection[Name],
+        *,
+        replace: bool,
     ) -> Iterator[health_pb2.HealthChange]:
-        """Plan what is asked for and differs; final is the table to be, foreign what will not be this agent's own."""
-        for key, entry in final.items():
+        """Plan what goes with virtual servers, and what is asked for and differs; raises LvsError.
+
+        servers are those that change (None: it goes), asked those of which the table says how they are checked, as they
+        are to be, and foreign what will not be this agent's own.
+        """
+        for key, server in servers.items():
+            policy = self._records.policy(key)
+            if server is None and policy is not None:
+                yield health_change(key, policy, None)
+            elif server is not None and key not in asked:
+                self._records.check_server(server)
+        for key, entry in asked.items():
             before, after = self._records.policy(key), entry.health
-            if after is None:
-                continue
             if key in foreign:
                 raise foreign_server(key)
-            self._check_one(key, entry, after)
-            if after == before:
-                continue
-            if before is not None and not replace:
+            self._check_one(key, entry)
+            if before is not None and before != after and not replace:
                 raise DiffersError(
                     f"{key} is checked already, and otherwise than asked for; change that first (lvs health set, "
                     "lvs health remove), or replace the table (lvs restore --replace)",
                     Reason.VIRTUAL_SERVER_DIFFERS,
                     virtual_server=str(key),
                 )
-            packed = None if before is None else pack_policy(before)
-            yield health_pb2.HealthChange(virtual_server=wire.pack_key(key), before=packed, after=pack_policy(after))
+            if before != after:
+                yield health_change(key, before, after)
 
-    def unreachable(self, final: Table) -> Iterator[str]:
+    def unreachable(self, asked: Table) -> Iterator[str]:
         """Tell of quorums that the weights never come to: what was saved so must come back so."""
-        for key, entry in final.items():
+        for key, entry in asked.items():
             try:
                 if entry.health is not None:
                     entry.health.check_quorum(list(entry.destinations.values()))
@@ -94,10 +97,12 @@ class TablePolicies:
             done += 1
         return done, kept
 
-    def _check_one(self, key: VirtualServerKey, entry: Entry, policy: HealthPolicy) -> None:
-        assert entry.virtual_server is not None  # noqa: S101  # it is in the table to be
+    def _check_one(self, key: VirtualServerKey, entry: Entry) -> None:
+        assert entry.health is not None  # noqa: S101  # it is asked for
+        assert entry.virtual_server is not None  # noqa: S101  # it is as it is to be
         try:
-            self._check(policy, entry.virtual_server, list(entry.destinations.values()))
+            self._check(entry.health, entry.virtual_server, list(entry.destinations.values()))
         except LvsError as error:
             error.message = f"entries.health of {key}: {error.message}"
+            error.field = "entries.health"
             raise

@@ -49,26 +49,28 @@ async def list_health(client: AgentClient) -> list[health_pb2.HealthStatus]:
 
 async def find_policies(client: AgentClient) -> dict[VirtualServerKey, HealthPolicy]:
     """Return all policies; an agent that is older has none."""
+    found = await _list_known(client)
+    return {wire.unpack_key(each.virtual_server): unpack_policy(each.policy) for each in found}
+
+
+async def _list_known(client: AgentClient) -> list[health_pb2.HealthStatus]:
+    """Return what list_health does, or nothing from an agent that is older, and so checks nothing."""
     try:
-        statuses = await list_health(client)
+        return await list_health(client)
     except NoAnswerError as error:
         if not error.unknown:
             raise
-        return {}
-    return {wire.unpack_key(each.virtual_server): unpack_policy(each.policy) for each in statuses}
+        return []
 
 
 async def read_checked(client: AgentClient) -> DirectorState:
     """Return all of a director, with what its checks say, as far as it can say that.
 
-    An agent that is older checks nothing; one with a corrupt journal says so among its problems.
+    One with a corrupt journal says so among its problems.
     """
     state = await read_director(client)
     try:
-        return replace(state, health=await list_health(client) if state.host.ipvs_version else [])
-    except NoAnswerError as error:
-        if not error.unknown:
-            raise
+        return replace(state, health=await _list_known(client) if state.host.ipvs_version else [])
     except RefusedError as error:
         if error.reason is not Reason.JOURNAL_CORRUPT:
             raise

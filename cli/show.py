@@ -102,24 +102,25 @@ def run_save(site: Site, terminal: Terminal) -> int:
     from cli.rule_writer import write_rules
     from cli.table_json import write_table
 
-    async def read(client: AgentClient) -> Table:
+    async def read(client: AgentClient) -> tuple[Table, RefusedError | None]:
         table = table_of(await list_virtual_servers(client))
         try:
             policies = await find_policies(client)
         except RefusedError as error:  # the journal is corrupt, and the kernel's table is all there is
-            terminal.say(f"lvs: health checks are not saved: {error.message}")
-            return table
+            return table, error
         for key in table.keys() & policies.keys():
             table[key].health = policies[key]
-        return table
+        return table, None
 
     (found,) = session.run(site, terminal, lambda clients, _: read_all(clients, site.director_names()[:1], read))
     if found.answer is None:
         return _print(terminal, [found], lambda agent, answer: ())
-    table = found.answer
+    table, lacks = found.answer
+    if lacks is not None:
+        terminal.say(f"lvs: health checks are not saved: {lacks.message}")
     if terminal.json:
         terminal.document(write_table(table))
-        return 0
+        return 0 if lacks is None else int(status_of(lacks))
     terminal.lines(write_rules(table))
     destinations = [each for entry in table.values() for each in entry.destinations.values()]
     lost = {

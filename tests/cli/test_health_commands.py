@@ -15,9 +15,10 @@ import pytest
 from lvsagent.v1 import health_pb2
 
 from agent_common.check import Check, HttpCheck, TcpCheck
+from agent_common.errors import Reason, RefusedError
 from agent_common.fake_checker import FAILED
 from agent_common.health import Effect, HealthPolicy, Start
-from agent_common.virtual_server import VirtualServer, parse_key
+from agent_common.virtual_server import VirtualServer, VirtualServerKey, parse_key
 from agent_director.health_log import HealthLog, open_events
 from cli import operations
 from cli.check_options import CheckOptions
@@ -28,7 +29,7 @@ from cli.set_health import set_health
 from tests.cli.program import lvs, said
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2
-from tests.hosts import WEB, DirectorHost
+from tests.hosts import VIP, WEB, DirectorHost
 from tests.serving import Served, served, services, serving
 
 DNS = parse_key("udp/192.168.0.200:53")
@@ -201,6 +202,22 @@ class TestCommand:
         await said(checking, "restore", str(saved))
         assert policies(checking) == before
         assert "nothing to do" in await said(checking, "restore", "--replace", str(saved))
+
+    async def test_a_saved_table_that_lacks_them_is_no_success(
+        self, checking: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who keeps a copy every night must not have a whole one overwritten by it."""
+        await change(checking, "tcp")
+
+        def refuse() -> list[VirtualServerKey]:
+            raise RefusedError("the journal is corrupt (a flipped bit)", Reason.JOURNAL_CORRUPT)
+
+        monkeypatch.setattr(checking.director.healths, "keys", refuse)
+        status, out, told = await lvs(checking, "--output", "json", "save")
+        assert (status, len(json.loads(out)["entries"])) == (13, 1)
+        assert "health checks are not saved: the journal is corrupt (a flipped bit)" in told
+        status, out, told = await lvs(checking, "save")
+        assert (status, out.splitlines()[0], "not saved" in told) == (0, f"-A -t {VIP}:80 -s wlc", True)
 
     async def test_the_policy_of_what_has_none_is_refused(self, site: Site) -> None:
         status, _, told = await lvs(site, "health", "show", str(WEB))

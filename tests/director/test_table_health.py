@@ -11,7 +11,7 @@ from agent_common.check import Check, DnsCheck, ScriptCheck, TcpCheck
 from agent_common.destination import Destination, Forwarding
 from agent_common.errors import DiffersError, InvalidInputError, LvsError, Reason, RefusedError
 from agent_common.health import HealthPolicy
-from agent_common.operation import Change
+from agent_common.operation import Change, Operation
 from agent_common.table import Entry
 from agent_common.virtual_server import VirtualServer, parse_key
 from cli import operations
@@ -139,6 +139,28 @@ async def test_a_script_that_this_director_does_not_allow_is_refused() -> None:
     script = replace(POLICY, check=Check(kind=ScriptCheck(argv=("/usr/lib/lvs/checks/web",))))
     with pytest.raises(RefusedError, match=rf"entries\.health of {WEB}: policy\.check\.script"):
         await put(host, entry(script, ONE))
+
+
+def only_checks(health: HealthPolicy) -> Operation:
+    """Ask for a whole table whose virtual server is to be there already."""
+    return operations.apply_table({WEB: Entry(destinations={ONE.key: ONE}, health=health)}, replace=True)
+
+
+async def test_a_replaced_table_need_not_say_the_virtual_server_that_is_there() -> None:
+    host = await site(None)
+    await host.changes.apply(only_checks(POLICY), "")
+    assert (host.healths.get(WEB), weights(host)) == (POLICY, [3])
+    with pytest.raises(InvalidInputError, match="through_vip") as caught:
+        wanted = {WEB: Entry(destinations={NAT.key: NAT}, health=THROUGH)}
+        await host.changes.apply(operations.apply_table(wanted, replace=True), "")
+    assert caught.value.field == "entries.health"
+
+
+async def test_one_that_stays_somebody_elses_is_not_checked_even_then() -> None:
+    host = DirectorHost()
+    host.ipvs.add_virtual_server(VirtualServer(key=WEB, scheduler="rr"))
+    with pytest.raises(RefusedError, match="foreign"):
+        await host.changes.apply(only_checks(POLICY), "")
 
 
 async def test_nobody_elses_virtual_server_is_checked_unless_it_is_taken_in() -> None:
