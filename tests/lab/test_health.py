@@ -281,6 +281,7 @@ def test_a_weight_of_0_that_a_hand_has_set_is_never_raised_and_stays_drift(check
         moment(lambda: "weight 0, not 1" in checked.operator.lvs("drift").stdout, 20)
     finally:
         director.run("ipvsadm", "-e", "-t", key, "-r", rs, "-g", "-w", "1")
+    moment(lambda: "nothing differs" in checked.operator.lvs("drift").stdout, 20)  # it is of the last look
 
 
 def test_the_weight_follows_what_the_answer_says(checked: HealthSite) -> None:
