@@ -168,7 +168,12 @@ def launch(
         *(f"mem={memory}", f"uml_dir={machinery}/uml", "con=null", con0),
         *arguments,
     )
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(machinery), "TMPDIR": str(memory_folder(memory, machinery))}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(machinery),
+        "TMPDIR": str(memory_folder(memory, machinery)),
+        "LD_PRELOAD": str(cache / "root/usr/lib/uml/whole_xstate.so"),
+    }
     open_many_files()
     with (out / "console").open("wb") as log:
         process = subprocess.Popen(
