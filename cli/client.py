@@ -1,18 +1,12 @@
-"""Calls to agents over gRPC: connections, time limits, error mapping, and a count of the round trips."""
+"""The agents' RPCs as functions of an operation or a name."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
-from google.protobuf.message import Message
 from lvsagent.v1 import (
     change_service_pb2,
     change_service_pb2_grpc,
@@ -29,20 +23,17 @@ from lvsagent.v1 import (
 
 from agent_common import wire
 from agent_common.errors import LvsError, Reason, RefusedError
-from agent_common.grpc_errors import from_item, from_rpc_error
+from agent_common.grpc_errors import from_item
 from agent_common.operation import Change, Operation
-from agent_common.rpc_names import only_reads
 from agent_common.version import VERSION
 from agent_common.virtual_server import VirtualServerKey
 from cli.chunks import table_chunks
+from cli.connection import Call, Connection
 from cli.errors import NoAnswerError
 from cli.site import AgentName, Role, Site
 
 FRESH_SECONDS = 1.0
 """An agent that answered within so many seconds is not asked whether it is there before it is sent a further change."""
-
-RECONNECT_SECONDS = 1.5
-"""gRPC tries again by itself to reach an agent that could not be reached, at most a second later."""
 
 SECONDS_A_CHUNK = 1.0
 """So much longer than any other an answer to a table may take, for each thousand things in it."""
@@ -58,47 +49,22 @@ _KINDS = {
     Role.REAL_SERVER: host_service_pb2.AGENT_KIND_REALSERVER,
 }
 
-_OPTIONS = [
-    ("grpc.enable_http_proxy", 0),  # an agent is never behind the operator's web proxy
-    ("grpc.enable_retries", 0),  # we decide what is asked again
-    ("grpc.use_local_subchannel_pool", 1),  # what another connection of this process has met is not ours
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_receive_message_length", -1),  # what a table of any size comes to
-]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One message to an agent and how long its answer took, in seconds."""
-
-    agent: AgentName
-    method: str
-    seconds: float
-    result: str
-
-
-class AgentClient:
-    """One agent."""
+class AgentClient(Connection):
+    """One agent, with what both kinds or several commands ask of it."""
 
     def __init__(self, agent: AgentName, site: Site, trace: Callable[[Call], None]) -> None:
-        self.agent = agent
-        self._timeout = site.timeout
-        self._trace = trace
-        self._answered = float("-inf")
+        super().__init__(agent, site, trace)
         self._was_changed = False
-        self._endpoint = site.endpoint(agent)
-        self._tls = site.tls
-        self._channel = _open(site, str(self._endpoint), is_unix=bool(self._endpoint.path))
-        ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self._channel)
-        vip = vip_service_pb2_grpc.VipServiceStub(self._channel)
-        settings = ipvs_settings_service_pb2_grpc.IpvsSettingsServiceStub(self._channel)
-        health = health_service_pb2_grpc.HealthServiceStub(self._channel)
+        ipvs = ipvs_service_pb2_grpc.IpvsServiceStub(self.channel)
+        vip = vip_service_pb2_grpc.VipServiceStub(self.channel)
+        settings = ipvs_settings_service_pb2_grpc.IpvsSettingsServiceStub(self.channel)
+        health = health_service_pb2_grpc.HealthServiceStub(self.channel)
         self.ipvs = ipvs
         self.vip = vip
         self.health = health
-        self._host = host_service_pb2_grpc.HostServiceStub(self._channel)
-        self._changes = change_service_pb2_grpc.ChangeServiceStub(self._channel)
+        self._host = host_service_pb2_grpc.HostServiceStub(self.channel)
+        self._changes = change_service_pb2_grpc.ChangeServiceStub(self.channel)
         self._operations: dict[str, Any] = {
             "create_virtual_server": ipvs.CreateVirtualServer,
             "update_virtual_server": ipvs.UpdateVirtualServer,
@@ -117,25 +83,6 @@ class AgentClient:
             "delete_health": health.DeleteHealth,
         }
 
-    @property
-    def channel(self) -> grpc.aio.Channel:
-        """The connection, for the services that only one command needs."""
-        return self._channel
-
-    async def ask(self, method: Any, request: Message) -> Any:
-        """Call a unary RPC; raises LvsError for what the agent says, NoAnswerError if it says nothing."""
-        return await self._call(_name(method), lambda: method(request, timeout=self._timeout))
-
-    async def stream(self, method: Any, request: Message) -> AsyncIterator[Any]:
-        """Call an RPC that answers with a stream; the time limit is that of each answer."""
-        await self._connect()
-        call = method(request)
-        try:
-            while (answer := await self._answer(_name(method), lambda: self._next(call))) is not grpc.aio.EOF:
-                yield answer
-        finally:
-            call.cancel()
-
     async def host(
         self, routes_to: Iterable[str] = (), key: VirtualServerKey | None = None
     ) -> host_service_pb2.GetHostResponse:
@@ -149,17 +96,16 @@ class AgentClient:
         response: host_service_pb2.GetHostResponse = await self.ask(self._host.GetHost, request)
         if response.kind != _KINDS[self.agent.role]:
             kind = host_service_pb2.AgentKind.Name(response.kind).removeprefix("AGENT_KIND_").lower()
-            raise NoAnswerError(str(self.agent), f"the agent at {self._endpoint} is a {kind}'s", sent=True)
+            raise NoAnswerError(str(self.agent), f"the agent at {self.endpoint} is a {kind}'s", sent=True)
         return response
 
     async def check_listener(
         self, request: host_service_pb2.CheckListenerRequest, wait: float
     ) -> host_service_pb2.CheckListenerResponse:
         """Ask whether something takes connections on the agent's host; it waits so many seconds (at most 60) for it."""
-        method = self._host.CheckListener
         request.wait.FromTimedelta(timedelta(seconds=min(wait, 60.0)))
-        response: host_service_pb2.CheckListenerResponse = await self._call(
-            _name(method), lambda: method(request, timeout=self._timeout + wait)
+        response: host_service_pb2.CheckListenerResponse = await self.ask(
+            self._host.CheckListener, request, longer=wait
         )
         return response
 
@@ -170,12 +116,10 @@ class AgentClient:
 
         Without any it is checked as often as has to pass in a row.
         """
-        method = self.health.ProbeDestination
         if wait:
             request.wait.FromTimedelta(timedelta(seconds=wait))
-        seconds = self._timeout + (wait or LONGEST_CHECK)
-        response: health_service_pb2.ProbeDestinationResponse = await self._call(
-            _name(method), lambda: method(request, timeout=seconds)
+        response: health_service_pb2.ProbeDestinationResponse = await self.ask(
+            self.health.ProbeDestination, request, longer=wait or LONGEST_CHECK
         )
         return response
 
@@ -195,16 +139,13 @@ class AgentClient:
     async def _apply_table(self, request: table_pb2.WantedTable) -> Change:
         """Send a table in chunks; the larger it is the longer its answer may take."""
         chunks = list(table_chunks(request))
-        seconds = self._timeout + SECONDS_A_CHUNK * max(len(chunks), LARGEST_TABLE if request.replace else 0)
+        seconds = SECONDS_A_CHUNK * max(len(chunks), LARGEST_TABLE if request.replace else 0)
 
         async def stream() -> AsyncIterator[ipvs_service_pb2.ApplyTableRequest]:
             for chunk in chunks:
                 yield chunk
 
-        method = self.ipvs.ApplyTable
-        answer: ipvs_service_pb2.ApplyTableResponse = await self._call(
-            _name(method), lambda: method(stream(), timeout=seconds)
-        )
+        answer: ipvs_service_pb2.ApplyTableResponse = await self.ask(self.ipvs.ApplyTable, stream(), longer=seconds)
         return answer.change
 
     async def apply_all(
@@ -229,10 +170,7 @@ class AgentClient:
 
         if not validate_only:
             await self.make_sure()
-        method = self.ipvs.BatchApply
-        response: ipvs_service_pb2.BatchApplyResponse = await self._call(
-            _name(method), lambda: method(chunks(), timeout=self._timeout)
-        )
+        response: ipvs_service_pb2.BatchApplyResponse = await self.ask(self.ipvs.BatchApply, chunks())
         changes = [result.change for result in response.results if result.HasField("change")]
         failed = [from_item(result.error) for result in response.results if result.HasField("error")]
         return changes, failed[0] if failed else None
@@ -240,10 +178,8 @@ class AgentClient:
     async def revert(self, change_id: str, *, is_table: bool = False) -> change_service_pb2.RevertChangeResponse:
         """Have a change taken back; that of a whole table takes longer than others."""
         request = change_service_pb2.RevertChangeRequest(change_id=change_id)
-        method = self._changes.RevertChange
-        seconds = self._timeout + (SECONDS_A_CHUNK * LARGEST_TABLE if is_table else 0)
-        response: change_service_pb2.RevertChangeResponse = await self._call(
-            _name(method), lambda: method(request, timeout=seconds)
+        response: change_service_pb2.RevertChangeResponse = await self.ask(
+            self._changes.RevertChange, request, longer=SECONDS_A_CHUNK * LARGEST_TABLE if is_table else 0
         )
         return response
 
@@ -264,99 +200,12 @@ class AgentClient:
 
         One that died or stands still since preflight is found out before a change is sent whose end nobody would know.
         """
-        if not self._was_changed or time.monotonic() - self._answered > FRESH_SECONDS:
+        if not self._was_changed or self.silent_seconds > FRESH_SECONDS:
             try:
                 self.check_version((await self.host()).version)
             except NoAnswerError as error:
                 raise NoAnswerError(error.agent, error.why, sent=False) from error
         self._was_changed = True
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
-
-    async def _next(self, call: Any) -> Any:
-        try:
-            return await asyncio.wait_for(call.read(), self._timeout)
-        except TimeoutError as error:
-            why = f"no answer from {self._endpoint} within {self._timeout:g} s"
-            raise NoAnswerError(str(self.agent), why, sent=True) from error
-
-    async def _call(self, method: str, start: Callable[[], Any]) -> Any:
-        """Ask once; what only reads again over a new connection, if the one that was there ended in the middle.
-
-        So it does where an agent has just been restarted: gRPC has not noticed yet that the old one is gone.
-        """
-        await self._connect()
-        try:
-            return await self._answer(method, start)
-        except NoAnswerError as error:
-            if not error.lost or not only_reads(method.rpartition("/")[2]):
-                raise
-        with contextlib.suppress(TimeoutError):  # it still counts as open until gRPC has seen its end
-            ready = grpc.ChannelConnectivity.READY
-            await asyncio.wait_for(self._channel.wait_for_state_change(ready), min(RECONNECT_SECONDS, self._timeout))
-        await self._connect()
-        return await self._answer(method, start)
-
-    async def _answer(self, method: str, start: Callable[[], Any]) -> Any:
-        begun = time.monotonic()
-        result = "ok"
-        try:
-            answer = await start()
-        except grpc.aio.AioRpcError as error:
-            result = error.code().name
-            said = from_rpc_error(error)
-            if said is not None:
-                self._answered = time.monotonic()
-                raise said from error
-            raise self._no_answer(error) from error
-        else:
-            self._answered = time.monotonic()
-            return answer
-        finally:
-            self._trace(Call(agent=self.agent, method=method, seconds=time.monotonic() - begun, result=result))
-
-    async def _connect(self) -> None:
-        """Wait for a connection: a question that was never sent did nothing, and that is worth knowing.
-
-        A failure from before says nothing of now, so the next try is waited for; one that happens now ends it.
-        """
-        begun = time.monotonic()
-        state = self._channel.get_state(try_to_connect=True)
-        failed_before = state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
-        seconds = min(RECONNECT_SECONDS, self._timeout) if failed_before else self._timeout
-        while state is not grpc.ChannelConnectivity.READY:
-            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE and not failed_before:
-                raise NoAnswerError(str(self.agent), await self._cannot_connect(""), sent=False)
-            try:
-                left = begun + seconds - time.monotonic()
-                await asyncio.wait_for(self._channel.wait_for_state_change(state), max(left, 0))
-            except TimeoutError as error:
-                why = await self._cannot_connect(f" within {seconds:g} s")
-                raise NoAnswerError(str(self.agent), why, sent=False) from error
-            state = self._channel.get_state(try_to_connect=True)
-
-    async def _cannot_connect(self, within: str) -> str:
-        """Say that there is no connection, and why, as far as that can be found out."""
-        from cli.tls_probe import explain  # only a failure needs it
-
-        why = await explain(self._endpoint, self._tls)
-        return f"cannot connect to {self._endpoint}{within}" + (f": {why}" if why else "")
-
-    def _no_answer(self, error: grpc.aio.AioRpcError) -> NoAnswerError:
-        match error.code():
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
-                why = f"no answer from {self._endpoint} within {self._timeout:g} s"
-            case grpc.StatusCode.UNIMPLEMENTED:
-                why = f"the program at {self._endpoint} is not an agent of this kind"
-            case grpc.StatusCode.UNAVAILABLE:
-                why = f"lost the connection to {self._endpoint}"
-            case _:
-                why = f"{self._endpoint} answered {error.code().name}: {error.details()}"
-        is_lost = error.code() is grpc.StatusCode.UNAVAILABLE
-        is_unknown = error.code() is grpc.StatusCode.UNIMPLEMENTED
-        return NoAnswerError(str(self.agent), why, sent=True, lost=is_lost, unknown=is_unknown)
 
 
 class Clients:
@@ -385,20 +234,6 @@ class Clients:
     def _record(self, call: Call) -> None:
         self.calls.append(call)
         self._trace(call)
-
-
-def _open(site: Site, target: str, *, is_unix: bool) -> grpc.aio.Channel:
-    if site.tls is None or is_unix:
-        return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    ca, cert, key = site.tls.read()
-    credentials = grpc.ssl_channel_credentials(root_certificates=ca, private_key=key, certificate_chain=cert)
-    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
-
-
-def _name(method: Any) -> str:
-    """Return Service/Method of a stub's callable."""
-    path: bytes = method._method  # grpc.aio has no public name for it
-    return path.decode().removeprefix("/lvsagent.v1.")
 
 
 def _generation(version: str) -> tuple[str, ...]:

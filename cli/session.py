@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_common.operation import Operation
-from cli.client import Call, Clients
+from cli.client import Clients
+from cli.connection import Call
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome
 from cli.site import AgentName, Site

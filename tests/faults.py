@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from agent_common.errors import LvsError
 from cli.client import AgentClient
@@ -55,10 +56,10 @@ class Wire:
         self._late: list[Callable[[], Awaitable[Any]]] = []
         ask = AgentClient.ask
 
-        async def faulty(client: AgentClient, method: Any, request: Any) -> Any:
+        async def faulty(client: AgentClient, method: Any, request: Any, *, longer: float = 0) -> Any:
             name = type(request).__name__
             if "Transaction" not in name and not _changes(request):
-                return await ask(client, method, request)
+                return await ask(client, method, request, longer=longer)
             is_counted = not name.startswith("Renew")  # those come by the clock
             if is_counted:
                 self.sent.append(name.removesuffix("TransactionRequest"))
@@ -127,12 +128,12 @@ class Gate:
         self.reached, self._opened = asyncio.Event(), asyncio.Event()
         ask = AgentClient.ask
 
-        async def held(client: AgentClient, method: Any, request: Any) -> Any:
+        async def held(client: AgentClient, method: Any, request: Any, *, longer: float = 0) -> Any:
             found = type(request).__name__.startswith(name) and agent in str(client.agent)
             if found and not self.reached.is_set():
                 self.reached.set()
                 await self._opened.wait()
-            return await ask(client, method, request)
+            return await ask(client, method, request, longer=longer)
 
         monkeypatch.setattr(AgentClient, "ask", held)
 
@@ -143,4 +144,5 @@ class Gate:
 
 def _changes(request: Any) -> bool:
     """Whether a message has one resource changed."""
-    return "change_id" in request.DESCRIPTOR.fields_by_name and not request.validate_only
+    fields = request.DESCRIPTOR.fields_by_name if isinstance(request, Message) else ()
+    return "change_id" in fields and "validate_only" in fields and not request.validate_only

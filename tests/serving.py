@@ -41,7 +41,8 @@ from agent_director.ipvs_settings_service import IpvsSettingsServicer
 from agent_realserver.arp_service import ArpServicer
 from agent_realserver.backend import HeldHere
 from agent_realserver.backend_service import BackendServicer
-from cli.client import Call, Clients
+from cli.client import Clients
+from cli.connection import Call
 from cli.site import Site
 from tests.hosts import DirectorHost, RealServerHost, run
 

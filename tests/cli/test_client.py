@@ -11,7 +11,7 @@ import pytest
 from lvsagent.v1 import change_service_pb2
 
 from agent_common.errors import LvsError
-from agent_common.table import TableStep
+from agent_common.table import Entry, TableStep
 from agent_common.virtual_server import VirtualServer
 from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
@@ -58,14 +58,16 @@ async def test_an_agent_that_is_not_there_is_given_up_soon(served: Served) -> No
     assert time.monotonic() - begun < 4
 
 
+class Slow(FakeIpvs):
+    """Takes longer for a table than the client waits for other things."""
+
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        time.sleep(2.5)
+        return super().take(steps)
+
+
 async def test_a_table_that_is_replaced_by_little_may_take_as_long_as_one_that_goes(tmp_path: Path) -> None:
     """Nobody knows how much is there: removing 10,000 things takes a slow host longer than --timeout."""
-
-    class Slow(FakeIpvs):
-        def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
-            time.sleep(2.5)
-            return super().take(steps)
-
     host = DirectorHost(ipvs=Slow())
     host.ipvs.add_virtual_server(VirtualServer(key=WEB))
     async with serving(tmp_path, {"d1": host}) as served:
@@ -74,6 +76,16 @@ async def test_a_table_that_is_replaced_by_little_may_take_as_long_as_one_that_g
         change = await client.apply(operations.apply_table({}, replace=True), "")
         assert change.table.removed == 1
         assert (await client.revert(change.id, is_table=True)).outcome == change_service_pb2.REVERT_OUTCOME_REVERTED
+
+
+async def test_how_long_was_waited_is_said_as_it_was(tmp_path: Path) -> None:
+    """An answer to a table may take longer than --timeout by a second for each thousand things."""
+    async with serving(tmp_path, {"d1": DirectorHost(ipvs=Slow())}) as served:
+        client = await client_of(served)
+        client._timeout = 0.5
+        table = {WEB: Entry(virtual_server=VirtualServer(key=WEB))}
+        with pytest.raises(NoAnswerError, match=r"no answer from \S+ within 1\.5 s"):
+            await client.apply(operations.apply_table(table, replace=False), "")
 
 
 async def test_a_real_server_that_wants_tls_is_one_that_does_not_answer(served: Served) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from cli.add_backend import add_backend
-from cli.client import Call, Clients
+from cli.client import Clients
+from cli.connection import Call
 from cli.errors import ExitStatus
 from cli.interrupt import Interrupt
 from cli.outcome import Outcome
