@@ -104,7 +104,8 @@ class HealthPolicy:
     """How a virtual server's destinations are checked, and what follows. Times are in seconds.
 
     overrides: destinations with a check of their own; None: they are not checked. effect None: chosen by the
-    scheduler. quorum and hysteresis are sums of weights. The sorry destination serves, alone, while the quorum is lost.
+    scheduler. quorum and hysteresis are sums of weights. The sorry destination serves, alone, while the quorum is lost;
+    it is checked only if it has a check of its own.
     """
 
     check: Check
@@ -123,8 +124,11 @@ class HealthPolicy:
     max_changes: int = 100
 
     def check_of(self, destination: DestinationKey) -> Check | None:
-        """Return how a destination is checked; None: it is not."""
-        return self.overrides.get(destination, self.check)
+        """Return how a destination is checked; None: it is not.
+
+        What the others must answer the sorry server need not: it has no check but one of its own.
+        """
+        return self.overrides.get(destination, None if destination == self.sorry else self.check)
 
     def named_checks(self) -> Iterator[tuple[str, Check]]:
         """Return every check with the field that says it."""

@@ -58,6 +58,7 @@ class Checked:
             is_up=judge.is_up or self.check is None,
             proven=judge.proven or self.check is None,
             is_out=self.is_out,
+            is_removed=self.stood.standing.removed,
             down_since=judge.turned,
             held=max(0.0, until - now),
             up_for=None if came_in is None else now - came_in,

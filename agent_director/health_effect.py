@@ -16,8 +16,9 @@ SLOW_STEPS = 20
 class Member:
     """A destination as it is judged. Times are in seconds.
 
-    weight is what the operator wants, 0 while it drains. down_since orders those that are down. held: for so long it is
-    held out because it flaps. up_for: since it came back in, 0 if it is out; None: it never was out.
+    weight is what the operator wants, 0 while it drains. is_removed: the kernel does not have it. down_since orders
+    those that are down. held: for so long it is held out because it flaps. up_for: since it came back in, 0 if it is
+    out; None: it never was out.
     """
 
     key: DestinationKey
@@ -25,6 +26,7 @@ class Member:
     is_up: bool
     proven: bool = True
     is_out: bool = False
+    is_removed: bool = False
     down_since: float = 0.0
     held: float = 0.0
     up_for: float | None = None
@@ -56,24 +58,45 @@ def decide(policy: HealthPolicy, effect: Effect, members: Sequence[Member], *, h
     sorry = next((each for each in members if each.key == policy.sorry), None)
     others = list(_released(others, policy.floor.of(sum(each.weight > 0 for each in others))))
     weight_up = sum(each.weight for each in others if _is_good(each))
-    has_quorum = _has_quorum(policy, others, weight_up, had=has_quorum) if others else has_quorum
+    if members:
+        has_quorum = _has_quorum(policy, others, weight_up, had=has_quorum)
     out = Standing(percent=0, removed=effect is Effect.REMOVE)
-    serves_sorry = not has_quorum and sorry is not None and sorry.weight > 0 and (sorry.is_up or not sorry.proven)
-    if serves_sorry:
-        alone = "the sorry server serves, alone"
-        standings = {each.key: Decided(standing=out, note=alone if _is_good(each) else "") for each in others}
-    else:
-        standings = dict(_stand(policy, others, out))
+    standings = dict(_stand(policy, others, out))
+    idle = ""
     if sorry is not None:
-        waits = "sorry server: it serves while the quorum is lost"
-        standings[sorry.key] = Decided(standing=WHOLE) if serves_sorry else Decided(standing=out, note=waits)
+        idle = _why_idle(sorry, has_quorum=has_quorum)
+        if not idle:
+            standings = dict(_displace(others, out))
+        standings[sorry.key] = Decided(standing=_out(sorry, out), note=idle) if idle else Decided(standing=WHOLE)
+    alarm = _alarm(policy, others, standings, has_quorum=has_quorum, weight_up=weight_up)
     return Decision(
         standings=standings,
         has_quorum=has_quorum,
         weight_up=weight_up,
-        alarm=_alarm(policy, others, standings, has_quorum=has_quorum, weight_up=weight_up),
+        alarm=f"{alarm}; {idle}" if alarm and idle and not has_quorum else alarm,
         again=min(_moments(policy, others), default=None),
     )
+
+
+def _why_idle(sorry: Member, *, has_quorum: bool) -> str:
+    """Return why the sorry server does not serve; "" if it does."""
+    if not sorry.weight:
+        return "the sorry server has no weight, so it does not serve"
+    if sorry.proven and not sorry.is_up:
+        return "the sorry server is down, so it does not serve"
+    return "the sorry server serves while the quorum is lost" if has_quorum else ""
+
+
+def _displace(members: Sequence[Member], out: Standing) -> Iterator[tuple[DestinationKey, Decided]]:
+    """Take everybody out: the sorry server serves alone."""
+    for each in members:
+        note = "the sorry server serves, alone" if _is_good(each) else ""
+        yield each.key, Decided(standing=_out(each, out), note=note)
+
+
+def _out(member: Member, out: Standing) -> Standing:
+    """Return how one is out: what it has is left to whom a drain or a weight of 0 keeps from connections already."""
+    return out if member.weight or member.is_removed else replace(out, removed=False)
 
 
 def _is_good(member: Member) -> bool:
@@ -104,14 +127,14 @@ def _stand(policy: HealthPolicy, members: Sequence[Member], out: Standing) -> It
         if _is_good(each):
             yield each.key, _let_in(policy, each)
         elif each.is_up:
-            yield each.key, Decided(standing=out, note=f"held out for {each.held:.0f} s: it flaps")
+            yield each.key, Decided(standing=_out(each, out), note=f"held out for {each.held:.0f} s: it flaps")
         elif each.is_out or not each.weight:
-            yield each.key, Decided(standing=out)
+            yield each.key, Decided(standing=_out(each, out))
         elif staying > floor:
             staying -= 1
             yield each.key, Decided(standing=out)
         else:
-            yield each.key, Decided(standing=WHOLE, note=f"kept in: {floor} of {len(counted)} must stay")
+            yield each.key, replace(_let_in(policy, each), note=f"kept in: {floor} of {len(counted)} must stay")
 
 
 def _let_in(policy: HealthPolicy, member: Member) -> Decided:

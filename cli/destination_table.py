@@ -83,7 +83,7 @@ def _origin(status: Status) -> str:
 def _state(status: Status) -> str:
     """Return what becomes of new connections: the operator's wish says why none come, then the checks, then a hand.
 
-    One that waits would serve, as far as its own check goes.
+    One that waits would serve, as far as its own check goes, or has none.
     """
     if status.destination.draining:
         return "draining"
@@ -91,7 +91,7 @@ def _state(status: Status) -> str:
         return "serving"
     if not status.destination.weight or not status.HasField("health") or status.health.percent:
         return "weight 0"
-    return "waiting" if status.health.verdict == destination_pb2.VERDICT_UP else "out"
+    return "out" if status.health.verdict == destination_pb2.VERDICT_DOWN else "waiting"
 
 
 def _amiss(status: Status, ready: str, check: str) -> Iterable[str]:

@@ -201,10 +201,11 @@ def test_a_weight_of_0_is_told_apart_by_whose_it_is() -> None:
     wanted = destination(105, weight=0, **UP)
     by_hand = destination(106, current=0, **UP)
     out = destination(107, current=0, **DOWN)
-    sorry = destination(108, current=0, **{**UP, "percent": 0}, note="sorry server: it serves while the quorum is lost")
-    lines = destination_table([draining, wanted, by_hand, out, sorry], NOW)
+    sorry = destination(108, current=0, **{**UP, "percent": 0}, note="the sorry server serves while the quorum is lost")
+    unchecked = destination(109, current=0, verdict=destination_pb2.VERDICT_UNSPECIFIED, percent=0)
+    lines = destination_table([draining, wanted, by_hand, out, sorry, unchecked], NOW)
     states = [line[lines[0].index("STATE") :].split("  ")[0].strip() for line in lines[1:]]
-    assert states == ["draining", "weight 0", "weight 0", "out", "waiting"]
+    assert states == ["draining", "weight 0", "weight 0", "out", "waiting", "waiting"]
 
 
 @pytest.mark.parametrize(

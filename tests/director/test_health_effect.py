@@ -128,7 +128,18 @@ class TestSorry:
 
     def test_one_that_is_down_itself_does_not_serve(self) -> None:
         policy = replace(self.POLICY, quorum=2)
-        assert standings(after([member(1), member(9, is_up=False, is_out=True)], policy)) == [100, 0]
+        decision = after([member(1), member(9, is_up=False, is_out=True)], policy)
+        assert standings(decision) == [100, 0]
+        assert decision.standings[key(9)].note == "the sorry server is down, so it does not serve"
+        assert decision.alarm.endswith("; the sorry server is down, so it does not serve")
+
+    def test_one_without_a_weight_does_not_serve(self) -> None:
+        """It is drained, or has weight 0."""
+        policy = replace(self.POLICY, quorum=2)
+        decision = after([member(1), member(9, weight=0, is_out=True)], policy)
+        assert standings(decision) == [100, 0]
+        assert decision.alarm.endswith("; the sorry server has no weight, so it does not serve")
+        assert not after([member(1), member(2), member(9, weight=0)], policy).alarm
 
     def test_it_does_not_count_for_the_quorum_nor_the_floor(self) -> None:
         policy = replace(self.POLICY, floor=Floor(destinations=1))

@@ -374,6 +374,32 @@ class TestQuorum:
         async with following(again):
             await until(lambda: weights(again) == {**WEIGHTS, RS3: 0})
 
+    async def test_the_sorry_server_need_not_pass_what_the_others_must(self) -> None:
+        """It says that it is sorry, with 503 or another text."""
+        policy = replace(self.POLICY, sorry=RS3)
+        async with following(await site(policy)) as host:
+            fail(host, *WEIGHTS)
+            await until(lambda: weights(host) == {RS1: 0, RS2: 0, RS3: 6})
+            assert health(host, RS3).verdict is Verdict.UNCHECKED
+            await apply(host, set_health(replace(policy, overrides={RS3: CHECK})))
+            await until(lambda: weights(host)[RS3] == 0)
+
+    async def test_the_sorry_server_serves_when_all_others_have_been_removed(self) -> None:
+        async with following(await site(replace(self.POLICY, sorry=RS3))) as host:
+            await until(lambda: weights(host)[RS3] == 0)
+            await apply(host, *(operations.delete_destination(WEB, key) for key in (RS1, RS2)))
+            await until(lambda: weights(host) == {RS3: 6})
+
+
+async def test_who_drains_is_not_removed_when_its_check_fails() -> None:
+    """Its connections would end, and who waits for the drain's end would take it for done."""
+    async with following(await site(replace(POLICY, effect=Effect.REMOVE))) as host:
+        await apply(host, operations.update_destination(WEB, RS1, draining=True))
+        fail(host, RS1)
+        await until(lambda: health(host, RS1).verdict is Verdict.DOWN)
+        await checked(host)
+        assert weights(host).get(RS1) == 0
+
 
 async def test_all_that_fail_at_once_leave_the_floor_in_and_raise_an_alarm() -> None:
     async with following(await site(replace(POLICY, floor=Floor(destinations=1)))) as host:

@@ -11,7 +11,7 @@ from agent_common.check import AgentCheck, HttpCheck, ScriptCheck, TcpCheck
 from agent_common.checker import Answer
 from agent_common.errors import InvalidInputError
 from agent_common.fake_checker import PASSED
-from agent_common.health import DynamicWeight, HealthPolicy, WeightSource
+from agent_common.health import DynamicWeight, Floor, HealthPolicy, WeightSource
 from cli import operations
 from tests.director.test_health_watch import (
     CHECK,
@@ -24,6 +24,7 @@ from tests.director.test_health_watch import (
     delete_health,
     fail,
     following,
+    health,
     set_health,
     site,
     until,
@@ -44,6 +45,16 @@ def says(percent: int | None) -> Answer:
 
 
 class TestDynamic:
+    async def test_who_is_kept_in_for_the_floor_gets_no_more_than_before(self) -> None:
+        async with following(await site(replace(LOAD, floor=Floor(destinations=3)))) as host:
+            await apply(host, operations.update_destination(WEB, RS1, weight=100))
+            fail(host, RS1, answer=says(30))
+            await until(lambda: weights(host)[RS1] == 30)
+            fail(host, RS1)
+            await until(lambda: "kept in" in health(host, RS1).note)
+            await checked(host, 1)
+            assert weights(host)[RS1] == 30
+
     async def test_the_weight_is_the_percentage_that_the_answer_says_of_what_the_operator_wants(self) -> None:
         async with following(await site(LOAD)) as host:
             fail(host, RS1, answer=says(50))

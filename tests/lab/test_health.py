@@ -337,7 +337,10 @@ def test_a_slow_start_goes_on_through_an_agents_death_and_ends_with_the_whole_we
 
 
 def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_death(checked: HealthSite) -> None:
-    checked.check("--sorry", checked.operator.site.host("rs3").ipv4, "--floor", "0")
+    """Its page would fail the others' check, as such pages do."""
+    host = checked.operator.site.host("rs3")
+    nginx.change(checked.servers["rs3"], serve(host, status=503))
+    checked.check("--sorry", host.ipv4, "--floor", "0")
     moment(lambda: checked.serving() == {"rs1", "rs2"}, 2)
     for name in ("rs1", "rs2"):
         checked.servers[name].kill()
@@ -348,6 +351,7 @@ def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_
     for name in ("rs1", "rs2"):
         checked.servers[name].start()
     moment(lambda: checked.serving() == {"rs1", "rs2"}, INTERVAL * RISE + TIMEOUT + WRITE)
+    nginx.change(checked.servers["rs3"], serve(host))
 
 
 def test_the_director_itself_asks_through_the_vip_by_a_mark_where_its_answers_are_let_in(
