@@ -57,7 +57,9 @@ async def _ask(channel: grpc.aio.Channel, kind: GrpcCheck, seconds: float) -> An
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
-    response: health_pb2.HealthCheckResponse = await check(request, timeout=seconds)
+    response: health_pb2.HealthCheckResponse | None = await check(request, timeout=seconds)
+    if response is None:  # grpcio's word for what it cannot read
+        return Answer(passed=False, detail="the answer is no HealthCheckResponse")
     codes = health_pb2.HealthCheckResponse.ServingStatus
     if response.status == health_pb2.HealthCheckResponse.SERVING:
         return Answer(passed=True, detail="SERVING")

@@ -49,7 +49,7 @@ class Checked:
 
     def member(self, policy: HealthPolicy, now: float) -> Member:
         """Return it as it is judged at a moment."""
-        judge, destination = self.judge, self.destination
+        judge, destination, dynamic = self.judge, self.destination, policy.dynamic_weight
         until = judge.held_until(policy.damping, now) if self.check is not None else 0.0
         came_in = now if self.is_out else self.came_in
         return Member(
@@ -62,7 +62,7 @@ class Checked:
             down_since=judge.turned,
             held=max(0.0, until - now),
             up_for=None if came_in is None else now - came_in,
-            percent=judge.percent if policy.dynamic_weight is None else policy.dynamic_weight.bounded(judge.percent),
+            percent=100 if self.check is None or dynamic is None else dynamic.bounded(judge.percent),
         )
 
     def health(self) -> DestinationHealth:

@@ -232,15 +232,19 @@ class Destinations:
         if before is not None and after is None and not self._has_server(server, ()):
             why = f"{either.key} of {server} is not put back: somebody removed the virtual server"
             return Reverted(outcome=Outcome.KEPT, details=(why,))
+        if after is None:
+            self._health.prove_again([(server, either.key)])
         self._put(server, after, before, foreign=foreign)
         done = f"removed {either.key} from {server}" if before is None else f"put back {either.key} of {server}"
         return Reverted(outcome=Outcome.REVERTED, details=(done,))
 
     def forget_all(self, server: VirtualServerKey) -> None:
         """Drop the records of a virtual server's destinations, which are gone with it."""
-        for name in self._state.list(KIND, record_name(server, "")):
+        keys = []
+        for name, body in self._state.list(KIND, record_name(server, "")).items():
+            keys.append(read_config(body["config"]).key)
             self._state.delete(KIND, name)
-        self._health.forget_all(server)
+        self._health.forget_all(server, keys)
 
     def committed(self) -> dict[VirtualServerKey, list[Destination]]:
         """Return the destinations of ours that shall be there, by their virtual servers."""
@@ -263,6 +267,7 @@ class Destinations:
 
     def put_back(self, server: VirtualServerKey, status: DestinationStatus) -> None:
         """Bring back a destination that went with its virtual server, as it was: drain, weight and whose it is."""
+        self._health.prove_again([(server, status.destination.key)])
         self._put(server, None, status.destination, foreign=not status.managed)
 
     def _put(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from lvsagent.v1 import health_pb2
@@ -69,6 +70,7 @@ class HealthRecords:
         self._without_quorum: set[VirtualServerKey] = set()
         self._proven: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
         self._doubted: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
+        self._gone: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
         self._unsettled: dict[tuple[VirtualServerKey, DestinationKey], Stood] = {}
         self.touched: Callable[[VirtualServerKey], None] = _ignore
 
@@ -86,8 +88,10 @@ class HealthRecords:
         for server, key, stood in standings:
             if stood.was is not None:
                 self._unsettled[server, key] = replace(stood, was=None)
-                stood = replace(stood, standing=stood.was, was=None, is_down=True)  # noqa: PLW2901  # the one before
-            self._standings.setdefault(server, {})[key] = stood
+                before = replace(stood, standing=stood.was, was=None, is_down=stood.was.is_out)
+            else:
+                before = stood
+            self._standings.setdefault(server, {})[key] = before
         self._loaded = True  # not before: half of it would be taken for the whole
 
     def policies(self) -> Mapping[VirtualServerKey, HealthPolicy]:
@@ -194,12 +198,14 @@ class HealthRecords:
 
     def forget(self, server: VirtualServerKey, key: DestinationKey) -> None:
         """Forget how a destination stands, which goes; one that was down is not believed if it is soon put back."""
+        self._remember_gone(server, [key])
         if key in self.stood(server):
             self._doubt([(server, key)])
             self.set_standings([(server, key, AS_WANTED)])
 
-    def forget_all(self, server: VirtualServerKey) -> None:
-        """Forget what is kept of a virtual server that goes, its policy too."""
+    def forget_all(self, server: VirtualServerKey, destinations: Iterable[DestinationKey] = ()) -> None:
+        """Forget what is kept of a virtual server that goes, its policy too, and that destinations go with it."""
+        self._remember_gone(server, destinations)
         self._doubt([(server, key) for key in self.stood(server)])
         self.set_standings([(server, key, AS_WANTED) for key in list(self.stood(server))])
         self.set_quorum(server, has_quorum=True)
@@ -211,6 +217,22 @@ class HealthRecords:
         for server, key in gone:
             if self.stood(server)[key].is_down:
                 self._doubted[server, key] = now + PROVEN_SECONDS
+
+    def _remember_gone(self, server: VirtualServerKey, gone: Iterable[DestinationKey]) -> None:
+        """Keep for a while, not on disk, that destinations went while this agent knew how they stood."""
+        now = time.monotonic()
+        for name in list(takewhile(lambda name: self._gone[name] <= now, self._gone)):
+            del self._gone[name]
+        for key in gone:
+            self._gone.pop((server, key), None)  # the oldest come first
+            self._gone[server, key] = now + PROVEN_SECONDS
+
+    def prove_again(self, names: Iterable[tuple[VirtualServerKey, DestinationKey]]) -> None:
+        """Count as up, unless it was down when it went, what comes back because its removal is taken back."""
+        now = time.monotonic()
+        for name in names:
+            if self._gone.pop(name, 0.0) > now >= self._doubted.get(name, 0.0):
+                self._proven[name] = now + PROVEN_SECONDS
 
     def has_quorum(self, server: VirtualServerKey) -> bool:
         """Whether the virtual server had its quorum when that was last judged."""

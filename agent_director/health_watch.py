@@ -15,7 +15,7 @@ from functools import partial
 from lvsagent.v1 import health_pb2
 
 from agent_common.check import Check
-from agent_common.checker import Checker
+from agent_common.checker import Answer, Checker
 from agent_common.destination import WHOLE, Destination, DestinationHealth, DestinationKey
 from agent_common.errors import LvsError
 from agent_common.health import Effect, HealthPolicy
@@ -111,6 +111,7 @@ class HealthWatch:
             for timer in self._timers.values():
                 timer.cancel()
             await self._pace.close()
+            await self._commands.finish()
 
     async def _try(self, work: Callable[[], Awaitable[None]]) -> bool:
         """Do something to its end; whatever fails in it, dead servers must go on being taken out."""
@@ -237,6 +238,7 @@ class HealthWatch:
         """Watch a destination as it is now; what is known of it stays known."""
         check = server.policy.check_of(destination.key)
         checked = server.members.get(destination.key)
+        was_unchecked = checked is not None and checked.check is None
         if checked is None:
             checked = server.members[destination.key] = _found(server.policy, destination, stood)
         checked.destination, checked.refused, checked.again = destination, "", 0.0
@@ -245,6 +247,8 @@ class HealthWatch:
         if check == checked.check and (check is None or checked.paced is not None):
             return
         self._end(checked)
+        if was_unchecked and not checked.is_out:  # what an earlier check said of it is over
+            checked.judge = Judge(is_up=True, since=time.time(), turned=time.monotonic())
         checked.check, checked.paced = check, None
         if check is not None:
             checked.paced = self._pace.add(partial(self._make, server, checked, check), check.interval)
@@ -253,7 +257,12 @@ class HealthWatch:
         """Make one check, and take what it says."""
         begun = time.monotonic()
         target = target_of(server.key, server.policy, checked.destination, check)
-        answer = await self._checker(check.kind, target, check.timeout)
+        try:
+            answer = await self._checker(check.kind, target, check.timeout)
+        except Exception as error:  # it is no verdict, and without one who is dead would stay in for ever
+            answer = Answer(passed=False, detail=f"the check itself failed: {error or type(error).__name__}")
+            if answer.detail != checked.judge.detail:
+                self._say(error)
         now = time.monotonic()
         if checked.check is not check or server.members.get(checked.destination.key) is not checked:
             return
@@ -374,14 +383,13 @@ def _found(policy: HealthPolicy, destination: Destination, stood: Stood) -> Chec
     """Return a destination as it is found: who is out is proven before it comes in again, whatever it was out for."""
     now, percent = time.monotonic(), stood.standing.percent
     is_up = not stood.is_down and (percent > 0 or destination.key == policy.sorry)
-    risen = policy.slow_start * max(0, percent - 100 // SLOW_STEPS) / 100
-    return Checked(
-        destination=destination,
-        check=None,
-        judge=Judge(is_up=is_up, since=stood.since or time.time(), turned=now, detail=stood.why),
-        stood=stood,
-        came_in=now - risen if policy.slow_start and 0 < percent < 100 else None,
-    )
+    judge = Judge(is_up=is_up, since=stood.since or time.time(), turned=now, detail=stood.why)
+    came_in = None
+    if 0 < percent < 100 and policy.dynamic_weight is not None:  # what the last answer said
+        judge.percent = percent
+    elif 0 < percent < 100 and policy.slow_start:
+        came_in = now - policy.slow_start * max(0, percent - 100 // SLOW_STEPS) / 100
+    return Checked(destination=destination, check=None, judge=judge, stood=stood, came_in=came_in)
 
 
 def _threadsafe(

@@ -35,6 +35,12 @@ class QuorumCommands:
             work = self._run(argv, key, has_quorum=has_quorum, before=self._last.get(key))
             self._last[key] = asyncio.ensure_future(work)
 
+    async def finish(self) -> None:
+        """Wait, as long as one may run, for those that have begun: what was lost is told once, and not at a restart."""
+        running = [each for each in self._last.values() if not each.done()]
+        if running:
+            await asyncio.wait(running, timeout=COMMAND_SECONDS)
+
     async def _run(
         self, argv: Sequence[str], key: VirtualServerKey, *, has_quorum: bool, before: asyncio.Task[None] | None
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -115,13 +115,28 @@ class Standings:
         self._failpoints.reach("health", "before_kernel")
         try:
             failed = _errors(steps, self._ipvs.take([step for _, step in steps]) if steps else [])
-        except LvsError as error:  # nothing is known of any of them
-            failed = {name: error.message for name, _ in steps}
+        except LvsError as error:  # of none it is known: it may be the answer that is lost
+            failed = dict.fromkeys(self._undone(steps), error.message)
         self._failpoints.reach("health", "after_kernel")
         settled = {name: before[name] if name in failed else wanted[name] for name in wanted if name in uncertain}
         settled |= {name: before[name] for name in failed if name in wanted}
         self._keep(settled)
         return failed
+
+    def _undone(self, steps: Sequence[tuple[Name, DestinationStep]]) -> Iterator[Name]:
+        """Return which steps the kernel has not carried out; all of them, where it cannot be read."""
+        servers = {step.server for _, step in steps}
+        try:
+            there = {
+                (server, each.destination.key): each for server in servers for each in self._ipvs.destinations(server)
+            }
+        except LvsError:
+            there = None
+        for name, step in steps:
+            now = there.get((step.server, step.key)) if there is not None else None
+            is_done = now is None if step.after is None else _has_weight(now, step.after.weight)
+            if there is None or not is_done:
+                yield name
 
     def _keep(self, wanted: Mapping[Name, Stood]) -> None:
         if not wanted:

@@ -128,8 +128,11 @@ class Tables:
         undo = [opposite(step) for step in reversed(steps)]
         with self._state.transaction():
             policies, others = self._policies.revert(change.health)
-            self._begin([step for step in undo if step.was_managed])
-            back, kept = steps_back(steps, self._in_kernel({step.server for step in steps}), self._health.standing)
+            there = self._in_kernel({step.server for step in steps})
+            missing = [step for step in undo if step.was_managed and find(there, step) != step.after]
+            self._health.prove_again((each.server, each.key) for each in missing if not isinstance(each, ServerStep))
+            self._begin(missing)
+            back, kept = steps_back(steps, there, self._health.standing)
             self._record([(step, step.was_managed) for step in undo])
         self._take(back)
         details = [f"{step} stays: somebody changed it meanwhile" for step in kept[:TOLD]]

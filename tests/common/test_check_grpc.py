@@ -96,6 +96,20 @@ async def test_a_server_of_something_else_fails() -> None:
             assert (await detail(GRPC, port)).startswith("no gRPC: ")
 
 
+async def test_an_answer_that_is_none_fails() -> None:
+    """It is octets of another program."""
+    rubbish = grpc.unary_unary_rpc_method_handler(lambda request, context: b"\xff\xff\xff")
+    handlers = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": rubbish})
+    with ThreadPoolExecutor() as threads:
+        server = grpc.server(threads, handlers=(handlers,))
+        port = server.add_insecure_port(f"{NAME}:0")
+        server.start()
+        try:
+            assert await detail(GRPC, port) == "the answer is no HealthCheckResponse"
+        finally:
+            server.stop(grace=None).wait()
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("pki"))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from agent_common.changes import Outcome
-from agent_common.check import AgentCheck
-from agent_common.checker import Answer
+from agent_common.check import AgentCheck, Kind
+from agent_common.checker import Answer, Target
 from agent_common.destination import Destination, DestinationKey, Forwarding, Standing, Verdict
 from agent_common.errors import InternalError, InvalidInputError, LvsError, Reason
 from agent_common.fake_checker import PASSED
@@ -142,6 +144,27 @@ class TestDeathBetweenJournalAndKernel:
                 fail(again, RS1, answer=PASSED)
             await until(lambda: weights(again) == WEIGHTS)
             assert again.restore.drift() == []
+
+
+async def test_who_was_to_get_another_part_of_its_weight_keeps_the_one_that_it_has() -> None:
+    """By death between journal and kernel; it was in before and after."""
+    policy = replace(
+        POLICY, check=replace(CHECK, kind=AgentCheck()), dynamic_weight=DynamicWeight(source=WeightSource.AGENT_LOAD)
+    )
+    ipvs = FailingIpvs()
+    host = await site(policy, ipvs=ipvs)
+    await apply(host, *(operations.update_destination(WEB, key, weight=100) for key in WEIGHTS))
+    fail(host, *WEIGHTS, answer=Answer(passed=True, percent=40))
+    task = asyncio.ensure_future(host.health_watch.follow())
+    await until(lambda: set(weights(host).values()) == {40})
+    fail(host, *WEIGHTS, answer=Answer(passed=True, percent=60))
+    again = await dies_before_the_kernel_is_written(host, ipvs)
+    with pytest.raises(AgentDiedError):
+        await task
+    async with following(again):
+        while (now := set(weights(again).values())) != {60}:
+            assert now <= {40, 60}
+            await asyncio.sleep(0.005)
 
 
 async def test_who_was_to_be_back_at_weight_zero_is_not_taken_for_removed_by_hand() -> None:
@@ -292,19 +315,6 @@ class TestAdoption:
                 assert not host.destinations.get(WEB, foreign).managed
 
 
-class TestRemoval:
-    async def test_a_removal_that_is_taken_back_puts_nobody_dead_back(self) -> None:
-        async with following(await site()) as host:
-            fail(host, RS1)
-            await until(lambda: weights(host)[RS1] == 0)
-            (change,) = await apply(host, operations.delete_destination(WEB, RS1))
-            await host.changes.revert(change.id)
-            assert weights(host)[RS1] == 0
-            assert wanted(host) == WEIGHTS
-            fail(host, RS1, answer=PASSED)
-            await until(lambda: weights(host) == WEIGHTS)
-
-
 class TestTable:
     async def test_a_scheduler_that_the_checks_forbid_does_not_come_with_a_table(self) -> None:
         host = await site(replace(POLICY, slow_start=30.0))
@@ -399,6 +409,25 @@ async def test_the_command_of_a_quorum_waits_for_the_one_before_which_takes_long
         await until(lambda: ended == ["/c/down", "/c/up"])
 
 
+async def test_an_agent_that_stops_waits_for_the_command_of_a_quorum() -> None:
+    """The one after it has nothing to tell."""
+    begun, ended = [], []
+
+    async def run_command(argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> Ran:
+        begun.append(argv[0])
+        await asyncio.sleep(0.5)
+        ended.append(argv[0])
+        return Ran(status=0)
+
+    host = await site(replace(POLICY, quorum=10, up_command=("/c/up",), down_command=("/c/down",)))
+    host.health_watch = watch_of(host, run_command=run_command)
+    async with following(host):
+        await checked(host)
+        fail(host, RS3)
+        await until(lambda: begun == ["/c/down"])
+    assert ended == ["/c/down"]
+
+
 @pytest.mark.parametrize("is_spent", [False, True])
 async def test_a_full_disk_keeps_nobody_out_whose_quorum_was_lost_meanwhile(*, is_spent: bool) -> None:
     async with following(await site()) as host:
@@ -426,6 +455,71 @@ class OddLog(HealthLog):
     ) -> None:
         """Raise what no log should."""
         raise UnicodeError
+
+
+async def test_a_check_that_ends_with_an_unexpected_error_has_failed() -> None:
+    """Else who is dead would stay in for ever."""
+
+    async def odd(kind: Kind, target: Target, seconds: float) -> Answer:
+        if target.address == RS1.address:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return PASSED
+
+    host = await site()
+    host.health_watch = host.watch_with(odd)
+    async with following(host):
+        await until(lambda: weights(host)[RS1] == 0)
+        assert health(host, RS1).detail == "the check itself failed: [Errno 24] Too many open files"
+        assert weights(host) == {**WEIGHTS, RS1: 0}
+
+
+class DeafIpvs(FakeIpvs):
+    """A kernel whose answer may be lost, once."""
+
+    is_deaf = False
+
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        """Carry out many steps."""
+        done = super().take(steps)
+        if self.is_deaf:
+            self.is_deaf = False
+            raise InternalError("the kernel's answer is lost", Reason.INTERNAL)
+        return done
+
+
+@pytest.mark.parametrize("effect", Effect)
+async def test_who_went_out_though_the_kernels_answer_was_lost_comes_back(effect: Effect) -> None:
+    """It is not taken for what somebody has done by hand."""
+    ipvs = DeafIpvs()
+    async with following(await site(replace(POLICY, effect=effect), ipvs=ipvs)) as host:
+        await checked(host)
+        ipvs.is_deaf = True
+        fail(host, RS1)
+        await until(lambda: not weights(host).get(RS1) and health(host, RS1).percent == 0)
+        assert health(host, RS1).note == ""
+        fail(host, RS1, answer=PASSED)
+        await until(lambda: weights(host) == WEIGHTS)
+        ipvs.is_deaf = True
+        fail(host, RS1)
+        await until(lambda: not weights(host).get(RS1))
+        ipvs.is_deaf = True
+        fail(host, RS1, answer=PASSED)
+        await until(lambda: weights(host) == WEIGHTS and health(host, RS1).percent == 100)
+
+
+async def test_who_is_checked_again_stays_in_until_that_check_has_failed() -> None:
+    """What the check before has said, which was wrong, is over."""
+    slow = replace(POLICY, check=replace(CHECK, interval=0.5))
+    async with following(await site(slow)) as host:
+        fail(host, RS1)
+        await until(lambda: weights(host)[RS1] == 0)
+        await apply(host, set_health(replace(slow, overrides={RS1: None})))
+        await until(lambda: weights(host) == WEIGHTS)
+        fail(host, RS1, answer=PASSED)
+        await apply(host, set_health(slow))
+        for _ in range(100):
+            assert weights(host) == WEIGHTS
+            await asyncio.sleep(0.01)
 
 
 async def test_what_cannot_be_told_is_done_all_the_same() -> None:

@@ -45,6 +45,37 @@ def says(percent: int | None) -> Answer:
 
 
 class TestDynamic:
+    async def test_it_goes_on_through_a_restart(self) -> None:
+        async with following(await site(LOAD)) as host:
+            await apply(host, operations.update_destination(WEB, RS1, weight=100))
+            fail(host, RS1, answer=says(30))
+            await until(lambda: weights(host)[RS1] == 30)
+        again = host.restarted()
+        await again.restore.start(new_boot=False)
+        again.checker.hung.add(RS1.address)
+        async with following(again):
+            await checked(again, 1)
+            assert weights(again)[RS1] == 30
+
+    async def test_it_is_taken_for_no_slow_start_then(self) -> None:
+        async with following(await site(replace(LOAD, slow_start=60.0))) as host:
+            await apply(host, operations.update_destination(WEB, RS1, weight=100))
+            fail(host, RS1, answer=says(40))
+            await until(lambda: weights(host)[RS1] == 40)
+        again = host.restarted()
+        await again.restore.start(new_boot=False)
+        fail(again, RS1, answer=says(40))
+        async with following(again):
+            await checked(again)
+            assert weights(again)[RS1] == 40
+
+    async def test_who_is_checked_no_more_has_the_whole(self) -> None:
+        async with following(await site(LOAD)) as host:
+            fail(host, RS1, answer=says(50))
+            await until(lambda: weights(host) == {**WEIGHTS, RS1: 2})
+            await apply(host, set_health(replace(LOAD, overrides={RS1: None})))
+            await until(lambda: weights(host) == WEIGHTS)
+
     async def test_who_is_kept_in_for_the_floor_gets_no_more_than_before(self) -> None:
         async with following(await site(replace(LOAD, floor=Floor(destinations=3)))) as host:
             await apply(host, operations.update_destination(WEB, RS1, weight=100))
