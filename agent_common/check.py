@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, replace
 
 from agent_common.check_input import (
-    MAX_TEXT,
     check_header,
     check_host_name,
     check_number,
@@ -86,10 +85,13 @@ class HttpCheck:
             )
         if self.method == "CONNECT":
             raise InvalidInputError(f"{field}.method", f"{field}.method: CONNECT asks for a tunnel, not for a path")
-        if not re.fullmatch(r"/[!-~]*", self.path) or len(self.path) > MAX_TEXT:
+        if not re.fullmatch(r"/[!-~]*", self.path):
             raise InvalidInputError(
-                f"{field}.path", f"{field}.path: {self.path[:80]!r} must begin with / and have no blanks, as in a URL"
+                f"{field}.path",
+                f"{field}.path: {self.path[:80]!r} must begin with / and be printable ASCII without blanks, "
+                "as in a URL",
             )
+        check_text(f"{field}.path", octets(f"{field}.path", self.path), empty=False)
         if self.host and not re.fullmatch(r"[!-.0-~]{1,255}", self.host):
             raise InvalidInputError(f"{field}.host", f"{field}.host: {self.host[:80]!r} is no host")
         check_number(f"{field}.headers", len(self.headers))

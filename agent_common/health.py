@@ -249,7 +249,12 @@ def _check_dynamic(policy: HealthPolicy) -> None:
 def _check_quorum(policy: HealthPolicy) -> None:
     if not 1 <= policy.quorum <= MAX_WEIGHT:
         raise InvalidInputError("policy.quorum", f"policy.quorum: {policy.quorum} is out of range (1 to {MAX_WEIGHT})")
-    if not 0 <= policy.hysteresis < policy.quorum:
+    if not 0 <= policy.hysteresis < MAX_WEIGHT:
+        raise InvalidInputError(
+            "policy.hysteresis",
+            f"policy.hysteresis: {policy.hysteresis} is out of range (0 to {MAX_WEIGHT - 1})",
+        )
+    if policy.hysteresis >= policy.quorum:
         raise InvalidInputError(
             "policy.hysteresis",
             f"policy.hysteresis: {policy.hysteresis} must be less than the quorum ({policy.quorum})",

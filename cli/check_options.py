@@ -47,7 +47,7 @@ _FIELDS: dict[type[Kind], dict[str, str]] = {
     HttpCheck: _HTTP,
     GrpcCheck: {"grpc_service": "service"},
     DnsCheck: {"name": "name", "type": "type", "answer": "answers", "tcp": "tcp"},
-    UdpCheck: {"payload": "payload", "reply": "reply"},
+    UdpCheck: {"payload": "payload", "reply": "reply", "no_reply": "reply"},
     IcmpCheck: {},
     SmtpCheck: {"helo": "helo"},
     ScriptCheck: {"command": "argv"},
@@ -73,6 +73,8 @@ class CheckOptions:
     def __post_init__(self) -> None:
         if self.kind and self.kind not in (*KINDS, NONE, INHERIT):
             raise InvalidInputError("check", f"check: {self.kind!r} is unknown; use {', '.join(KINDS[:-1])} or agent")
+        if {"reply", "no_reply"} <= self.what.keys():
+            raise InvalidInputError("no_reply", "no_reply: not with --reply")
         if self.kind in (NONE, INHERIT) and self.options:
             raise InvalidInputError(self.options[0], f"{self.options[0]}: not with --check {self.kind}")
 

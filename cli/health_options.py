@@ -149,6 +149,8 @@ def naming_options(options: HealthOptions, policy: HealthPolicy | None) -> Itera
         text = re.sub(r"^policy\.[^:]*", name + whose, error.message)
         if name == "dynamic_weight" and not options.policy.source:
             text += "; --dynamic-weight off ends it"  # it is there already, and in the way
+        if name == "check_timeout" and not whose and "timeout" not in options.check.timing:
+            text += "; it is there already, so give --check-timeout, too"
         raise InvalidInputError(name, text) from error
 
 

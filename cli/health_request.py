@@ -67,7 +67,7 @@ def read_options(server: VirtualServerKey, given: Mapping[str, Any]) -> HealthOp
     rs, source = given.get("rs"), given.get("dynamic_weight")
     what = _read(_WHAT, given)
     if given.get("no_reply"):
-        what["reply"] = None
+        what["no_reply"] = None
     policy = _read(_POLICY, given)
     if given.get("sorry") is not None:
         policy["sorry"] = parse.parse_sorry(server, given["sorry"])

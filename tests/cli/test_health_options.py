@@ -254,7 +254,16 @@ class TestWhatIsNotGivenStays:
     def test_a_timeout_that_nobody_has_chosen_is_no_longer_than_the_interval(self) -> None:
         assert meant(None, "--check", "tcp", "--interval", "1").check.timeout == 1.0
         assert meant(TCP, "--interval", "1").check.timeout == 1.0
-        assert refusal(HTTP, "--interval", "0.2") == "check_timeout: 0.5 s is longer than the interval (0.2 s)"
+
+    def test_a_timeout_that_is_there_already_is_named_as_such(self) -> None:
+        """Whether somebody has chosen it, or it came with an interval, the policy does not say."""
+        there = "it is there already, so give --check-timeout, too"
+        said = f"check_timeout: 0.5 s is longer than the interval (0.2 s); {there}"
+        assert refusal(HTTP, "--interval", "0.2") == said
+        policy = meant(meant(TCP, "--interval", "1"), "--interval", "5")
+        said = f"check_timeout: 1 s is longer than the interval (0.5 s); {there}"
+        assert refusal(policy, "--interval", "0.5") == said
+        assert refusal(policy, "--rs", "192.168.0.104", "--interval", "0.5") == said
 
 
 def replace_kind(policy: HealthPolicy, **fields: object) -> Kind:
@@ -369,7 +378,9 @@ def test_what_does_not_go_with_what_is_there_is_told_by_its_option(
         ("--check https --tls", "tls: does not belong to a check of kind https"),
         ("--check grpc --ca-file /a", "ca_file: does not belong to a check of kind grpc; give --tls, too"),
         ("--check https --ca-file a", "ca_file: 'a' is not a whole path"),
-        ("--check http --path x", "path: 'x' must begin with / and have no blanks, as in a URL"),
+        ("--check http --path x", "path: 'x' must begin with / and be printable ASCII without blanks, as in a URL"),
+        ("--check http --path /ä", "path: '/ä' must begin with / and be printable ASCII without blanks, as in a URL"),
+        (f"--check http --path /{'x' * 1024}", "path: 1025 octets are not 1 to 1024"),
         ("--check http --method G1", "method: 'G1' is no method in capitals, such as GET"),
         ("--check http --host 'a b'", "host: 'a b' is no host"),
         ("--check http --header X", "header: cannot read 'X'; write NAME:VALUE"),
@@ -381,6 +392,10 @@ def test_what_does_not_go_with_what_is_there_is_told_by_its_option(
         ("--check grpc --tls --no-verify", "verify: grpcio always verifies; give a server_name and a ca_file"),
         ("--check udp --payload 0x0", "payload: '0x0' is not hexadecimal; write an even number of digits behind 0x"),
         ("--check udp --reply 0xzz", "reply: '0xzz' is not hexadecimal; write an even number of digits behind 0x"),
+        ("--check udp --reply x --no-reply", "no_reply: not with --reply"),
+        ("--check udp --reply '' --no-reply", "no_reply: not with --reply"),
+        ("--check tcp --no-reply", "no_reply: does not belong to a check of kind tcp"),
+        ("--rs 192.168.0.104 --check none --no-reply", "no_reply: not with --check none"),
         ("--check smtp --helo 'a b'", "helo: 'a b' is no host name"),
         ("--check script --command ls", "command: must begin with a program's whole path; no shell looks for it"),
         ('--check script --command "/bin/a \'b"', 'command: cannot read "/bin/a \'b": no closing quotation'),
@@ -409,6 +424,8 @@ def test_what_does_not_go_with_what_is_there_is_told_by_its_option(
         ("--max-percent 1001", "max_percent: 1001 is out of range (1 to 1000)"),
         ("--quorum 0", "quorum: 0 is out of range (1 to 2147483647)"),
         ("--quorum 2 --hysteresis 2", "hysteresis: 2 must be less than the quorum (2)"),
+        ("--hysteresis=-1", "hysteresis: -1 is out of range (0 to 2147483646)"),
+        ("--hysteresis 2147483647", "hysteresis: 2147483647 is out of range (0 to 2147483646)"),
         ("--up-command reboot", "up_command: must begin with a program's whole path; no shell looks for it"),
         ("--sorry somewhere", "sorry: 'somewhere' is not an IPv4 or IPv6 address"),
         ("--floor 1001", "floor: 1001 is out of range (0 to 1000)"),
