@@ -45,14 +45,17 @@ def health_lines(statuses: Sequence[health_pb2.HealthStatus], now: datetime.date
 
 def _status_lines(status: health_pb2.HealthStatus, now: datetime.datetime, width: int) -> Iterator[str]:
     """What somebody should look at comes first."""
-    alarm, quorum = status.health.alarm, _quorum(status.health, now)
+    alarm, quorum = status.health.alarm, _quorum(status, now)
     yield from fold(f"{wire.unpack_key(status.virtual_server)}  {f'ALARM: {alarm}' if alarm else quorum}", width)
     for line in (*([quorum] if alarm else []), *policy_lines(unpack_policy(status.policy))):
         yield from fold(line, width, "  ")
     yield from (f"  {line}" for line in checked_table(status.destinations, now, max(width - 2, 0)))
 
 
-def _quorum(health: health_pb2.VirtualServerHealth, now: datetime.datetime) -> str:
+def _quorum(status: health_pb2.HealthStatus, now: datetime.datetime) -> str:
+    if not status.HasField("health"):
+        return "not watched yet"
+    health = status.health
     quorum = "has its quorum" if health.has_quorum else "HAS LOST ITS QUORUM"
     return f"{quorum} since {age(health.since, now)}, weight {health.weight_up} is up"
 

@@ -128,6 +128,18 @@ tcp/192.168.0.200:80  ALARM: 3 of 6 destinations are down, 1 of them is kept in
 """
 
 
+def test_one_that_is_not_watched_yet_has_lost_nothing() -> None:
+    """As right after its checks were set: nobody knows anything of its quorum."""
+    status = health_pb2.HealthStatus(
+        virtual_server=wire.pack_key(WEB), policy=pack_policy(HealthPolicy(check=Check(kind=TcpCheck())))
+    )
+    assert health_lines([status], NOW) == [
+        "tcp/192.168.0.200:80  not watched yet",
+        "  tcp, every 5 s",
+        "  no destinations",
+    ]
+
+
 def test_a_status_without_checks_is_as_it_was() -> None:
     assert destination_table([destination(104)], NOW, ["ready"]) == [
         "DESTINATION       FORWARD  WEIGHT  ACTIVE  INACTIVE  STATE    ORIGIN  REAL SERVER",
