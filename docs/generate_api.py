@@ -44,8 +44,8 @@ also serve `grpc.health.v1.Health` and server reflection, so `buf curl` and `grp
 
 | agent | serves |
 |---|---|
-| `lvs-director` | IpvsService, IpvsSettingsService, ConnectionService, VipService, and what both serve |
-| `lvs-realserver` | VipService (on `lo`), ArpService, and what both serve |
+| `lvs-director` | IpvsService, IpvsSettingsService, HealthService, ConnectionService, VipService, and what both serve |
+| `lvs-realserver` | VipService (on `lo`), ArpService, BackendService, and what both serve |
 | both | TransactionService, ChangeService, DriftService, HostService, AuditService |
 
 What holds for every call that changes something:
