@@ -134,7 +134,7 @@ class HttpCheck(_message.Message):
     method: _builtins.str
     """Method, in capitals; not CONNECT. Empty: GET."""
     path: _builtins.str
-    """Path with its query; begins with a slash. Empty: "/"."""
+    """Path with its query; begins with a slash, printable ASCII without blanks, at most 1024 octets. Empty: "/"."""
     host: _builtins.str
     """Host header. Empty: the address, and the port where it is not the scheme's own."""
     body: _builtins.str
@@ -378,8 +378,9 @@ class Check(_message.Message):
     fall: _builtins.int
     """So many that fail in a row take it out, 1 to 100. 0: 3."""
     through_vip: _builtins.bool
-    """Ask through the VIP's path: the real server's agent carries the check out, from its host to the VIP. Direct routing and
-    tunnelling only; not with icmp, script and agent (which does so anyway).
+    """Ask through the VIP's path: the real server's agent carries the check out, from its host to the VIP. Direct
+    routing and tunnelling only; not with icmp, script and agent (which does so anyway); http without by_mark by GET,
+    HEAD and OPTIONS only.
     """
     agent_port: _builtins.int
     """Port of the real server's agent, for agent and through_vip. 0: 9711."""

@@ -358,8 +358,9 @@ class DestinationStatus(_message.Message):
 
     @_builtins.property
     def health(self) -> Global___DestinationHealth:
-        """What its checks say; not set if it is not checked. The weight of its configuration is then the operator's, and one that was
-        removed because it is down is listed all the same.
+        """What its checks say; not set if its virtual server has no policy, or if it is foreign. One that is not checked
+        has no verdict. Where this is set the weight of the configuration is the operator's, and one that was removed
+        because it is down is listed all the same.
         """
 
     def __init__(

@@ -283,14 +283,17 @@ class HealthPolicy(_message.Message):
     effect: Global___HealthEffect.ValueType
     """What is done to one that is down."""
     quorum: _builtins.int
-    """The virtual server has its quorum while the weights of the destinations that are up come to so much. 0: 1."""
+    """The virtual server has its quorum while the weights of the destinations that are up, the sorry one apart, come to
+    so much, 1 to 2147483647. 0: 1. SetHealth refuses a quorum that, with the hysteresis, is above the sum of the
+    weights of all of these destinations; that is looked at only then.
+    """
     hysteresis: _builtins.int
     """It is lost below quorum less this, and regained at quorum plus this; less than quorum."""
     max_changes_per_second: _builtins.int
     """So many destinations are taken out or put back in a second, 1 to 1000. 0: 100."""
     @_builtins.property
     def check(self) -> _check_pb2.Check:
-        """The check of every destination that has none of its own."""
+        """The check of every destination that has none of its own; the sorry one apart."""
 
     @_builtins.property
     def overrides(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckOverride]:
@@ -308,15 +311,23 @@ class HealthPolicy(_message.Message):
 
     @_builtins.property
     def up_command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Program that is run when the quorum is regained; as ScriptCheck.argv. Empty: none."""
+        """Program that is run when the quorum is regained; as ScriptCheck.argv. Empty: none. Its environment has
+        LVS_VIRTUAL_SERVER ("tcp/192.168.0.200:80"), LVS_QUORUM ("up", or "down" when it is lost) and PATH. It is killed
+        after 60 s, and those of a virtual server are run one after the other. They are run at a change only: not when
+        checks begin, not when agent or host start, and not when DeleteHealth ends a lost quorum.
+        """
 
     @_builtins.property
     def down_command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Program that is run when it is lost."""
+        """Program that is run when it is lost; see up_command."""
 
     @_builtins.property
     def sorry(self) -> _destination_pb2.DestinationKey:
-        """A destination that serves only while the quorum is lost, and then alone. It need not be there yet. Not set: none."""
+        """A destination that serves only while the quorum is lost, and then alone, unless it drains or has weight 0. It is
+        not asked the check of the others: it is checked only if it has an override, and then does not serve while that
+        says that it is down. It need not be there yet; one that is added when it is named here gets no clients before
+        the quorum is lost. Not set: none.
+        """
 
     @_builtins.property
     def floor(self) -> Global___Floor:
@@ -447,7 +458,7 @@ class HealthStatus(_message.Message):
 
     @_builtins.property
     def health(self) -> Global___VirtualServerHealth:
-        """The whole."""
+        """The whole. Not set until the agent watches it, as right after SetHealth."""
 
     @_builtins.property
     def destinations(self) -> _containers.RepeatedCompositeFieldContainer[_destination_pb2.DestinationStatus]:

@@ -285,11 +285,11 @@ class ProbeDestinationResponse(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
-    """It did, rise times in a row; or it is not checked at all."""
+    """It did, rise times in a row; or it was not asked at all."""
     detail: _builtins.str
     """What the last check said, for people."""
     checks: _builtins.int
-    """So many checks were made; 0: this destination is not checked."""
+    """So many checks were made; 0: this destination is not checked, or it is the sorry one, for whose check nobody waits."""
     def __init__(
         self,
         *,

@@ -81,15 +81,16 @@ class HealthServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListHealth(self, request, context):
-        """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page
-        token), FAILED_PRECONDITION (no IPVS).
+        """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors:
+        INVALID_ARGUMENT (page size, page token), FAILED_PRECONDITION (no IPVS).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListHealthEvents(self, request, context):
-        """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key).
+        """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page size, page
+        token, key).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,11 +39,13 @@ class HealthServiceStub:
     (virtual server, or it has no policy), FAILED_PRECONDITION (no IPVS).
     """
     ListHealth: _grpc.UnaryUnaryMultiCallable[_health_service_pb2.ListHealthRequest, _health_service_pb2.ListHealthResponse]
-    """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page
-    token), FAILED_PRECONDITION (no IPVS).
+    """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors:
+    INVALID_ARGUMENT (page size, page token), FAILED_PRECONDITION (no IPVS).
     """
     ListHealthEvents: _grpc.UnaryUnaryMultiCallable[_health_service_pb2.ListHealthEventsRequest, _health_service_pb2.ListHealthEventsResponse]
-    """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key)."""
+    """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page size, page
+    token, key).
+    """
     SetHealth: _grpc.UnaryUnaryMultiCallable[_health_pb2.SetHealthRequest, _health_service_pb2.SetHealthResponse]
     """Sets how the destinations of a virtual server are checked. Idempotent. Role: admin. Errors: INVALID_ARGUMENT (an impossible
     policy), NOT_FOUND (virtual server), FAILED_PRECONDITION (it is foreign; a script is not allowed), ABORTED (etag).
@@ -68,11 +70,13 @@ class HealthServiceAsyncStub(HealthServiceStub):
     (virtual server, or it has no policy), FAILED_PRECONDITION (no IPVS).
     """
     ListHealth: _aio.UnaryUnaryMultiCallable[_health_service_pb2.ListHealthRequest, _health_service_pb2.ListHealthResponse]  # type: ignore[assignment]
-    """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page
-    token), FAILED_PRECONDITION (no IPVS).
+    """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors:
+    INVALID_ARGUMENT (page size, page token), FAILED_PRECONDITION (no IPVS).
     """
     ListHealthEvents: _aio.UnaryUnaryMultiCallable[_health_service_pb2.ListHealthEventsRequest, _health_service_pb2.ListHealthEventsResponse]  # type: ignore[assignment]
-    """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key)."""
+    """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page size, page
+    token, key).
+    """
     SetHealth: _aio.UnaryUnaryMultiCallable[_health_pb2.SetHealthRequest, _health_service_pb2.SetHealthResponse]  # type: ignore[assignment]
     """Sets how the destinations of a virtual server are checked. Idempotent. Role: admin. Errors: INVALID_ARGUMENT (an impossible
     policy), NOT_FOUND (virtual server), FAILED_PRECONDITION (it is foreign; a script is not allowed), ABORTED (etag).
@@ -106,8 +110,8 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _health_service_pb2.ListHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_health_service_pb2.ListHealthResponse, _abc.Awaitable[_health_service_pb2.ListHealthResponse]]:
-        """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page
-        token), FAILED_PRECONDITION (no IPVS).
+        """Reads all virtual servers that have a policy, in the order of their keys. Read only. Role: viewer. Errors:
+        INVALID_ARGUMENT (page size, page token), FAILED_PRECONDITION (no IPVS).
         """
 
     @_abc_1.abstractmethod
@@ -116,7 +120,9 @@ class HealthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _health_service_pb2.ListHealthEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_health_service_pb2.ListHealthEventsResponse, _abc.Awaitable[_health_service_pb2.ListHealthEventsResponse]]:
-        """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page token, key)."""
+        """Reads what has happened, newest first. Read only. Role: viewer. Errors: INVALID_ARGUMENT (page size, page
+        token, key).
+        """
 
     @_abc_1.abstractmethod
     def SetHealth(
