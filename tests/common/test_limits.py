@@ -25,6 +25,7 @@ from agent_common.identity import Kind, Role
 from agent_common.incoming import each_message
 from agent_common.limits import MAX_CALLS, MAX_CALLS_OF_ONE, MAX_LIST, MAX_MESSAGE, MAX_STREAM, Seconds
 from agent_common.paging import MAX_PAGE, MAX_TABLE_PAGE
+from agent_director import health_gate
 from agent_director.chunks import MAX_BATCH, MAX_TABLE
 from tests.common import asking
 from tests.fuzz import http2
@@ -305,6 +306,7 @@ def test_the_reference_has_the_numbers() -> None:
         "operations of a batch": f"{MAX_BATCH:,}",
         "`routes_to` of `GetHost`": f"{MAX_ROUTES}",
         "callers that wait for a listener": f"{MAX_WAITING}",
+        "callers that wait for the check of a destination": f"{health_gate.MAX_WAITING}",
         "time for a request to be there as a whole": f"{limits.SECONDS.receiving:g} s",
         "an answer to what only reads": f"{limits.SECONDS.reading:g} s",
         "calls of one caller at a time": f"{MAX_CALLS_OF_ONE}",

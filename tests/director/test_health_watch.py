@@ -14,7 +14,15 @@ from agent_common import wire
 from agent_common.check import Check, TcpCheck
 from agent_common.checker import Answer
 from agent_common.destination import Destination, DestinationHealth, DestinationKey, Verdict
-from agent_common.errors import ConflictError, DiffersError, InvalidInputError, NotFoundError, RefusedError
+from agent_common.errors import (
+    ConflictError,
+    DiffersError,
+    ExhaustedError,
+    InvalidInputError,
+    NotFoundError,
+    Reason,
+    RefusedError,
+)
 from agent_common.fake_checker import FAILED, PASSED
 from agent_common.health import Damping, Effect, Floor, HealthPolicy, Start
 from agent_common.operation import Change, Operation
@@ -22,6 +30,7 @@ from agent_common.table import Entry
 from agent_common.virtual_server import VirtualServer
 from agent_common.wire_health import pack_policy
 from agent_director.fake_ipvs import FakeIpvs
+from agent_director.health_gate import MAX_WAITING
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import destination
@@ -289,6 +298,19 @@ class TestStart:
         for key in (RS1, RS2):
             passage = await host.health_gate.check(WEB, key, None, 5.0)
             assert (passage.passed, passage.checks) == (True, 0)
+
+    async def test_before_the_gate_so_many_wait_and_no_more(self) -> None:
+        host = await site(replace(POLICY, check=replace(CHECK, interval=60.0, timeout=60.0, rise=1)))
+        host.checker.hung.add(RS1.address)
+        waiting = [asyncio.ensure_future(host.health_gate.check(WEB, RS1, None, 60.0)) for _ in range(MAX_WAITING)]
+        await until(lambda: host.checker.asked[RS1.address] == MAX_WAITING)
+        with pytest.raises(ExhaustedError) as caught:
+            await host.health_gate.check(WEB, RS2, None, None)
+        assert caught.value.reason is Reason.TOO_MANY_CALLS
+        for each in waiting:
+            each.cancel()
+        await asyncio.wait(waiting)
+        assert (await host.health_gate.check(WEB, RS2, None, None)).passed
 
     async def test_without_a_policy_there_is_no_gate(self) -> None:
         with pytest.raises(NotFoundError):
