@@ -13,9 +13,12 @@ from agent_common.vip import VipMode
 from agent_common.virtual_server import VirtualServer, parse_key
 from agent_realserver.arp import ArpName
 from cli.adopt import adopt
+from cli.check_options import CheckOptions
 from cli.errors import ExitStatus
+from cli.health_options import HealthOptions, PolicyOptions
 from cli.outcome import Outcome, StepResult
 from cli.plan_adopt import Adopt
+from cli.set_health import set_health
 from tests.cli.served_site import Site, serving_site
 from tests.cli.sites import RS1, RS2
 from tests.director.ipvs_samples import destination
@@ -155,3 +158,17 @@ async def test_with_two_directors_the_vip_is_somebody_elses_to_move(tmp_path: Pa
             assert director.destinations.committed() == {WEB: [FIRST, SECOND]}
             (vip,) = director.vips.list_all()
             assert (vip.mode, vip.made_address) == (VipMode.EXTERNAL, False)
+
+
+async def test_a_sorry_server_that_is_named_before_it_is_added_to_it_gets_no_clients(site: Site) -> None:
+    """In the order that the pages on ldirectord and keepalived have."""
+    site.director.ipvs.remove_destination(WEB, SECOND.key)
+    assert (await run(site)).status is ExitStatus.DONE
+    options = HealthOptions(check=CheckOptions(kind="tcp"), policy=PolicyOptions(fields={"sorry": SECOND.key}))
+    named = await set_health(WEB, options, await site.run())
+    assert named.status is ExitStatus.DONE
+    assert any(f"{RS2}:80 is no destination of {WEB} yet" in line for line in named.warnings)
+    added = await site.add(RS2, weight=3)
+    assert added.status is ExitStatus.DONE, added
+    assert [each.weight for each in (one.destination for one in site.director.ipvs.destinations(WEB))] == [7, 0]
+    assert site.director.destinations.get(WEB, SECOND.key).destination.weight == 3
