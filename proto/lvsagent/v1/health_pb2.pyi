@@ -59,7 +59,7 @@ class _HealthEffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HealthEf
     HEALTH_EFFECT_WEIGHT_ZERO: _HealthEffect.ValueType  # 1
     """The kernel's weight becomes 0: it gets no new connections, and keeps those that it has."""
     HEALTH_EFFECT_REMOVE: _HealthEffect.ValueType  # 2
-    """It is removed from the kernel: its connections end as expire_nodest_conn says."""
+    """It is removed from the kernel: its connections end as expire_nodest_conn says. Not while it drains or has weight 0."""
 
 class HealthEffect(_HealthEffect, metaclass=_HealthEffectEnumTypeWrapper):
     """What is done to a destination that is down."""
@@ -69,7 +69,7 @@ HEALTH_EFFECT_UNSPECIFIED: HealthEffect.ValueType  # 0
 HEALTH_EFFECT_WEIGHT_ZERO: HealthEffect.ValueType  # 1
 """The kernel's weight becomes 0: it gets no new connections, and keeps those that it has."""
 HEALTH_EFFECT_REMOVE: HealthEffect.ValueType  # 2
-"""It is removed from the kernel: its connections end as expire_nodest_conn says."""
+"""It is removed from the kernel: its connections end as expire_nodest_conn says. Not while it drains or has weight 0."""
 Global___HealthEffect: _TypeAlias = HealthEffect  # noqa: Y015
 
 class _HealthEventKind:
