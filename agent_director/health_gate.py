@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent_common.check import Check
 from agent_common.checker import Checker, Target
-from agent_common.destination import Destination, DestinationKey, Forwarding
+from agent_common.destination import PLAIN_TUNNEL, Destination, DestinationKey, Forwarding, Tunnel
 from agent_common.errors import ExhaustedError, Reason
 from agent_common.health import HealthPolicy, check_destination
 from agent_common.virtual_server import VirtualServerKey
@@ -44,16 +44,23 @@ class HealthGate:
         self._waiting = 0
 
     async def check(
-        self, server: VirtualServerKey, key: DestinationKey, forwarding: Forwarding | None, wait: float | None
+        self,
+        server: VirtualServerKey,
+        key: DestinationKey,
+        forwarding: Forwarding | None,
+        wait: float | None,
+        *,
+        tunnel: Tunnel = PLAIN_TUNNEL,
     ) -> Passage:
         """Check until it has passed rise times in a row, or for wait seconds; None: rise times.
 
+        forwarding and tunnel are how packets will get there; None: as to the destination that is there.
         Raises NotFoundError where the virtual server has no policy, ExhaustedError where too many wait.
         """
         policy, committed = await self._run(lambda: self._read(server))
         destination = committed.get(key) or Destination(key=key)
         if forwarding is not None:
-            destination = Destination(key=key, forwarding=forwarding)
+            destination = Destination(key=key, forwarding=forwarding, tunnel=tunnel)
         check = policy.check_of(key)
         if check is None or key == policy.sorry:
             return Passage(passed=True)

@@ -118,6 +118,7 @@ class HealthServicer(health_service_pb2_grpc.HealthServiceServicer):
             wire.unpack_destination_key(request.destination, "destination"),
             wire.unpack_enum(wire.FORWARDINGS, method, "forwarding_method") if method else None,
             wait,
+            tunnel=wire.unpack_tunnel(request.tunnel),
         )
         return health_service_pb2.ProbeDestinationResponse(
             passed=passage.passed, detail=passage.detail, checks=passage.checks

@@ -188,6 +188,7 @@ def _gate_steps(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iter
                     virtual_server=wire.pack_key(request.backend.key),
                     destination=wire.pack_destination_key(destination),
                     forwarding_method=wire.pack_enum(wire.FORWARDINGS, method),
+                    tunnel=wire.pack_tunnel(destination_of(request, directors, destination).tunnel),
                 ),
                 seconds=request.ready_timeout,
             )

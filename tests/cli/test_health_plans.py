@@ -8,7 +8,7 @@ import pytest
 from lvsagent.v1 import destination_pb2
 
 from agent_common.check import Check, TcpCheck
-from agent_common.destination import DestinationKey, Forwarding, Standing
+from agent_common.destination import DestinationKey, Forwarding, Standing, Tunnel, TunnelType
 from agent_common.errors import Reason, RefusedError
 from agent_common.health import HealthPolicy, Start
 from agent_common.virtual_server import parse_address
@@ -76,6 +76,11 @@ class TestGate:
         ):
             (gate,) = [step.check for step in site.add(adding(RS2, forwarding=method)).steps if step.check]
             assert gate.forwarding_method == name
+
+    def test_it_says_how_packets_will_be_wrapped(self) -> None:
+        wanted = adding(RS2, forwarding=Forwarding.TUNNELING, tunnel=Tunnel(type=TunnelType.GUE, port=5555))
+        (gate,) = [step.check for step in checking(RS1).add(wanted).steps if step.check]
+        assert (gate.tunnel.type, gate.tunnel.port) == (destination_pb2.TUNNEL_TYPE_GUE, 5555)
 
     def test_every_director_asks_before_the_first_adds(self) -> None:
         plan = checking(RS1, directors=(D1, D2)).add(adding(RS2))

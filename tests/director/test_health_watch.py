@@ -11,9 +11,17 @@ import pytest
 from lvsagent.v1 import health_pb2
 
 from agent_common import wire
-from agent_common.check import Check, TcpCheck
-from agent_common.checker import Answer
-from agent_common.destination import Destination, DestinationHealth, DestinationKey, Verdict
+from agent_common.check import Check, Kind, TcpCheck
+from agent_common.checker import Answer, Target
+from agent_common.destination import (
+    Destination,
+    DestinationHealth,
+    DestinationKey,
+    Forwarding,
+    Tunnel,
+    TunnelType,
+    Verdict,
+)
 from agent_common.errors import (
     ConflictError,
     DiffersError,
@@ -30,11 +38,11 @@ from agent_common.table import Entry
 from agent_common.virtual_server import VirtualServer
 from agent_common.wire_health import pack_policy
 from agent_director.fake_ipvs import FakeIpvs
-from agent_director.health_gate import MAX_WAITING
+from agent_director.health_gate import MAX_WAITING, HealthGate
 from cli import operations
 from tests.director.ipvs_contract import table
 from tests.director.ipvs_samples import destination
-from tests.hosts import WEB, DirectorHost
+from tests.hosts import WEB, DirectorHost, run
 
 RS1, RS2, RS3 = (destination(f"192.168.0.{number}", weight=number - 100).key for number in (104, 105, 106))
 WEIGHTS = {RS1: 4, RS2: 5, RS3: 6}
@@ -292,6 +300,20 @@ class TestStart:
         passage = await host.health_gate.check(WEB, RS1, None, 0.3)
         assert (passage.passed, passage.detail) == (False, "connection refused")
         assert passage.checks >= 2
+
+    async def test_the_gate_asks_through_the_tunnel_that_there_will_be(self) -> None:
+        host = await site()
+        gue = Tunnel(type=TunnelType.GUE, port=5555)
+        asked: list[Target] = []
+
+        async def ask(kind: Kind, target: Target, seconds: float) -> Answer:
+            asked.append(target)
+            return PASSED
+
+        host.health_gate = HealthGate(host.health, host.destinations, ask, run)
+        fresh = destination("192.168.0.107").key
+        await host.health_gate.check(WEB, fresh, Forwarding.TUNNELING, None, tunnel=gue)
+        assert {each.tunnel for each in asked} == {gue}
 
     async def test_the_gate_lets_pass_who_is_not_checked(self) -> None:
         host = await site(replace(POLICY, overrides={RS1: None}, sorry=RS2))

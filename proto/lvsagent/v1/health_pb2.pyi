@@ -414,7 +414,7 @@ class VirtualServerHealth(_message.Message):
     weight_up: _builtins.int
     """Weight of the destinations that are up."""
     alarm: _builtins.str
-    """What somebody should look at, for people; else empty: "2 of 3 destinations are down, 1 of them is kept in"."""
+    """What somebody should look at, for people; else empty: "all destinations are down, so 192.168.0.104:80 stays in: is it the checks?"."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""

@@ -243,6 +243,7 @@ class ProbeDestinationRequest(_message.Message):
     DESTINATION_FIELD_NUMBER: _builtins.int
     FORWARDING_METHOD_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
+    TUNNEL_FIELD_NUMBER: _builtins.int
     forwarding_method: _destination_pb2.ForwardingMethod.ValueType
     """How packets will get there, which decides where a check through the VIP's path is asked. Not set: that of the destination that
     is there, else direct routing.
@@ -259,6 +260,10 @@ class ProbeDestinationRequest(_message.Message):
     def wait(self) -> _duration_pb2.Duration:
         """Wait so long for it to pass, at most 60 s. Not set: until it has been asked rise times."""
 
+    @_builtins.property
+    def tunnel(self) -> _destination_pb2.Tunnel:
+        """With forwarding_method tunnelling: how packets will be wrapped, which decides what a check by_mark takes. Not set: IPIP."""
+
     def __init__(
         self,
         *,
@@ -266,10 +271,11 @@ class ProbeDestinationRequest(_message.Message):
         destination: _destination_pb2.DestinationKey | None = ...,
         forwarding_method: _destination_pb2.ForwardingMethod.ValueType = ...,
         wait: _duration_pb2.Duration | None = ...,
+        tunnel: _destination_pb2.Tunnel | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "virtual_server", b"virtual_server", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "tunnel", b"tunnel", "virtual_server", b"virtual_server", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "forwarding_method", b"forwarding_method", "virtual_server", b"virtual_server", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "forwarding_method", b"forwarding_method", "tunnel", b"tunnel", "virtual_server", b"virtual_server", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
