@@ -12,12 +12,14 @@ import pytest
 
 from agent_common.destination import Forwarding, Tunnel, TunnelChecksum, TunnelType
 from cli.outcome import Outcome
+from lab.host import Host
 from lab.process import Process
 from lab.site import VIP
 from tests.lab.operator import Operator, told
 
 WEB = 8085
 GUE_PORT = 6080
+OFTEN = ("--interval", "0.5", "--check-timeout", "0.4")
 ONE_EACH = True
 
 
@@ -90,13 +92,28 @@ def test_clients_are_answered_through_every_tunnel(unchanged: Operator, web: Pro
 
 
 @contextmanager
-def sysctl(operator: Operator, name: str, value: int) -> Iterator[None]:
-    """A setting of the first real server."""
-    rs = operator.site.real_servers[0]
-    was = rs.out("sysctl", "-n", name)
-    rs.run("sysctl", "-qw", f"{name}={value}")
+def sysctl(host: Host, name: str, value: int) -> Iterator[None]:
+    """A setting of a host."""
+    was = host.out("sysctl", "-n", name)
+    host.run("sysctl", "-qw", f"{name}={value}")
     yield
-    rs.run("sysctl", "-qw", f"{name}={was}")
+    host.run("sysctl", "-qw", f"{name}={was}")
+
+
+@pytest.mark.parametrize("tunnel", TUNNELS[:3], ids=lambda tunnel: tunnel.type.name.lower())
+def test_what_is_checked_by_mark_is_asked_through_its_tunnel(unchanged: Operator, web: Process, tunnel: Tunnel) -> None:
+    """Before it is added, too: nothing unwraps the others at the real server."""
+    vip, key = unchanged.vip(4, WEB), f"tcp/{VIP}:{WEB}"
+    with sysctl(unchanged.site.director, "net.ipv4.conf.eth0.accept_local", 1):
+        for number, rs in enumerate(unchanged.rs(4)):
+            outcome = unchanged.add(vip, [rs], forwarding=Forwarding.TUNNELING, tunnel=tunnel)
+            assert outcome.status == 0, told(outcome)
+            if number == 0:
+                unchanged.lvs("health", "set", key, "--check", "http", "--through-vip", "--by-mark", *OFTEN)
+        (health,) = unchanged.lvs_json("health", "show", key)["health"]
+        assert [each["health"]["verdict"] for each in health["destinations"]] == ["up", "up"]
+        outcome = unchanged.remove(vip, unchanged.rs(4), prune=True, drain_timeout=None)
+        assert outcome.status == 0, told(outcome)
 
 
 PLAIN = Tunnelled(tunnel=Tunnel(), inner=4, outer=4)
@@ -105,7 +122,7 @@ PLAIN = Tunnelled(tunnel=Tunnel(), inner=4, outer=4)
 @pytest.mark.parametrize("strictness", [1, 2])
 def test_the_source_check_lets_clients_through(unchanged: Operator, web: Process, strictness: int) -> None:
     """Whatever is set for all; a loose one, too, would drop what comes in by a device without an address."""
-    with sysctl(unchanged, "net.ipv4.conf.all.rp_filter", strictness):
+    with sysctl(unchanged.site.real_servers[0], "net.ipv4.conf.all.rp_filter", strictness):
         assert add(unchanged, PLAIN).status == 0
         assert unchanged.curl(unchanged.vip(4, WEB)) == "rs1"
         remove(unchanged, PLAIN)
