@@ -81,7 +81,7 @@ def _overrides(rs: DestinationKey, given: CheckOptions, policy: HealthPolicy) ->
     elif given.kind == NONE:
         overrides[rs] = None
     else:
-        was = overrides.get(rs, policy.check)
+        was = policy.check_of(rs)
         if was is None and not given.kind:
             raise InvalidInputError("check", f"check: must be given: {rs} is not checked")
         overrides[rs] = make_check(given, was or policy.check)

@@ -293,6 +293,13 @@ class TestOfOneDestination:
         assert meant(TCP, "--rs", "192.168.0.104", "--check", "inherit") == TCP
         assert meant(policy, "--rs", "192.168.0.104", "--check", "tcp").overrides == {RS1: TCP.check}
 
+    def test_the_sorry_server_has_none_to_begin_with(self) -> None:
+        said = "check: must be given: 192.168.0.105:8080 is not checked"
+        policy = replace(HTTP, sorry=RS2)
+        assert refusal(policy, "--rs", "192.168.0.105:8080", "--port", "81") == said
+        own = meant(policy, "--rs", "192.168.0.105:8080", "--check", "tcp", "--port", "81")
+        assert own.check_of(RS2) == own.overrides[RS2]
+
     def test_the_policy_can_be_changed_beside_it(self) -> None:
         policy = meant(TCP, "--rs", "192.168.0.104", "--check", "none", "--quorum", "2")
         assert policy == replace(TCP, overrides={RS1: None}, quorum=2)
