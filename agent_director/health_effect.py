@@ -11,6 +11,8 @@ from agent_common.health import Effect, HealthPolicy
 SLOW_STEPS = 20
 """In so many steps a weight rises that starts slowly."""
 
+_ALONE = "the sorry server serves, alone"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -67,7 +69,7 @@ def decide(policy: HealthPolicy, effect: Effect, members: Sequence[Member], *, h
         idle = _why_idle(sorry, has_quorum=has_quorum)
         if not idle:
             standings = dict(_displace(others, out))
-        standings[sorry.key] = Decided(standing=_out(sorry, out), note=idle) if idle else Decided(standing=WHOLE)
+        standings[sorry.key] = Decided(standing=_out(sorry, out) if idle else WHOLE, note=idle or _ALONE)
     alarm = _alarm(policy, others, standings, has_quorum=has_quorum, weight_up=weight_up)
     return Decision(
         standings=standings,
@@ -90,8 +92,7 @@ def _why_idle(sorry: Member, *, has_quorum: bool) -> str:
 def _displace(members: Sequence[Member], out: Standing) -> Iterator[tuple[DestinationKey, Decided]]:
     """Take everybody out: the sorry server serves alone."""
     for each in members:
-        note = "the sorry server serves, alone" if _is_good(each) else ""
-        yield each.key, Decided(standing=_out(each, out), note=note)
+        yield each.key, Decided(standing=_out(each, out), note=_ALONE if _is_good(each) else "")
 
 
 def _out(member: Member, out: Standing) -> Standing:

@@ -39,8 +39,10 @@ def warnings(
         for change in facts.changes:
             yield from (f"{facts.agent}: {warning}" for warning in change.warnings)
         scheduler = facts.server.scheduler if facts.server else request.scheduler or DEFAULT_SCHEDULER
+        sorry = facts.policy.sorry if facts.policy is not None else None
         others = set(facts.destinations) - set(request.backend.real_servers)
-        if scheduler in _NEWCOMER_FIRST and others:
+        newcomers = set(request.backend.real_servers) - set(facts.destinations) - {sorry}
+        if scheduler in _NEWCOMER_FIRST and others and newcomers:
             yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
     yield from _health_warnings(request, directors)
     for facts, other, vip in without_vip(request, directors):

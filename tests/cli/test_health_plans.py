@@ -101,6 +101,10 @@ class TestGate:
             "wait until something takes TCP on 192.168.0.200:80"
         ]
 
+    def test_a_sorry_server_gets_no_connections_as_a_newcomer(self) -> None:
+        plan = checking(RS1, policy=replace(TCP, sorry=key(RS2))).add(adding(RS2))
+        assert not any("newcomer" in each for each in plan.warnings)
+
     def test_without_the_ready_check_it_begins_as_down_and_that_is_said(self) -> None:
         plan = checking(RS1).add(adding(RS2, ready_timeout=None))
         assert not any(step.check for step in plan.steps)

@@ -378,6 +378,10 @@ class TestWarnings:
             said = f"director {D1}: under {scheduler} a newcomer gets all new connections until it has caught up"
             assert (said in site.add(asked(RS2)).warnings) is warned
 
+    def test_who_is_there_already_is_no_newcomer(self, site: SiteInMemory) -> None:
+        site.run(site.add(asked(RS1, RS2)).whole)
+        assert not any("newcomer" in warning for warning in site.add(asked(RS2)).warnings)
+
     def test_the_first_has_nobody_to_catch_up_with(self, site: SiteInMemory) -> None:
         assert not any("newcomer" in warning for warning in site.add(asked(RS1, RS2)).warnings)
 

@@ -78,6 +78,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def came_in(host: DirectorHost) -> list[health_pb2.HealthEvent]:
+    return host.health_log.page(10, "", lambda event: event.kind == health_pb2.HEALTH_EVENT_KIND_IN)[0]
+
+
 async def checked(host: DirectorHost, times: int = 4) -> None:
     """Wait until every destination has been asked so many times more."""
     before = dict(host.checker.asked)
@@ -411,6 +415,8 @@ class TestQuorum:
             await until(lambda: weights(host) == {**WEIGHTS, RS3: 0})
             fail(host, RS1, RS2)
             await until(lambda: weights(host) == {RS1: 0, RS2: 0, RS3: 6})
+            assert health(host, RS3).note == "the sorry server serves, alone"
+            await until(lambda: "the sorry server serves, alone" in [event.detail for event in came_in(host)])
         again = host.restarted()
         await again.restore.start(new_boot=False)
         assert weights(again) == {RS1: 0, RS2: 0, RS3: 6}
