@@ -247,8 +247,9 @@ class HealthWatch:
         if check == checked.check and (check is None or checked.paced is not None):
             return
         self._end(checked)
-        if was_unchecked and not checked.is_out:  # what an earlier check said of it is over
-            checked.judge = Judge(is_up=True, since=time.time(), turned=time.monotonic())
+        if was_unchecked:  # what an earlier check said of it is over, and who is out is to be proven
+            is_up = not checked.is_out or destination.key == server.policy.sorry
+            checked.judge = Judge(is_up=is_up, since=time.time(), turned=time.monotonic())
         checked.check, checked.paced = check, None
         if check is not None:
             checked.paced = self._pace.add(partial(self._make, server, checked, check), check.interval)

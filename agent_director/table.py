@@ -129,9 +129,7 @@ class Tables:
         with self._state.transaction():
             policies, others = self._policies.revert(change.health)
             there = self._in_kernel({step.server for step in steps})
-            missing = [step for step in undo if step.was_managed and find(there, step) != step.after]
-            self._health.prove_again((each.server, each.key) for each in missing if not isinstance(each, ServerStep))
-            self._begin(missing)
+            self._begin_again([step for step in undo if step.was_managed and not self._stands(step, there)], there)
             back, kept = steps_back(steps, there, self._health.standing)
             self._record([(step, step.was_managed) for step in undo])
         self._take(back)
@@ -149,6 +147,17 @@ class Tables:
         self._destinations.begin(
             [(each.server, each.key) for each in steps if not isinstance(each, ServerStep) and each.before is None]
         )
+
+    def _begin_again(self, steps: Sequence[TableStep], there: Table) -> None:
+        """Say so of those that come back; who was in and has really gone is believed to be up."""
+        come = [each for each in steps if not isinstance(each, ServerStep) and each.before is None]
+        self._health.prove_again((each.server, each.key) for each in come if find(there, each) is None)
+        self._begin(come)
+
+    def _stands(self, step: TableStep, there: Table) -> bool:
+        """Whether the kernel has what a step leads to, as the checks have that stand."""
+        shall = in_kernel(step, self._standing(step))
+        return find(there, step) == (shall.after if shall is not None else None)
 
     def _standing(self, step: TableStep) -> Standing:
         return WHOLE if isinstance(step, ServerStep) else self._health.standing(step.server, step.key)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
-from agent_common.errors import LvsError
+from agent_common.errors import InternalError, LvsError, Reason
 from agent_common.fake_checker import PASSED
 from agent_common.health import Floor, Start
+from agent_common.operation import Operation
 from agent_common.scheduler import SCHEDULERS
-from agent_common.table import Entry
+from agent_common.table import Entry, TableStep
 from agent_common.virtual_server import VirtualServer, parse_key
 from agent_director.fake_ipvs import FakeIpvs
 from cli import operations
@@ -20,6 +22,8 @@ from tests.director.test_health_watch import (
     CHECK,
     POLICY,
     RS1,
+    RS2,
+    RS3,
     WEIGHTS,
     apply,
     checked,
@@ -95,6 +99,59 @@ async def test_a_table_that_the_kernel_refuses_in_part_is_taken_back_to_what_ser
         with pytest.raises(LvsError):
             await apply(host, operations.apply_table({other.key: Entry(virtual_server=other)}, replace=True))
         assert weights(host) == WEIGHTS
+
+
+class RefusingIpvs(FakeIpvs):
+    """A kernel that may refuse a whole table, once."""
+
+    refuses = False
+
+    def take(self, steps: Sequence[TableStep]) -> list[LvsError | None]:
+        """Carry out many steps, or none."""
+        if self.refuses:
+            self.refuses = False
+            raise InternalError("cannot change anything: no memory", Reason.INTERNAL)
+        return super().take(steps)
+
+
+def without_rs1(host: DirectorHost) -> Operation:
+    """Ask for the table without one of its destinations."""
+    left = host.destinations.committed_in(WEB)
+    left.pop(RS1)
+    wanted = Entry(virtual_server=host.virtual_servers.get(WEB), destinations=left)
+    return operations.apply_table({WEB: wanted}, replace=True)
+
+
+@pytest.mark.parametrize("start", Start)
+async def test_an_older_table_that_is_taken_back_leaves_who_was_added_again_to_its_checks(start: Start) -> None:
+    async with following(await site(replace(POLICY, start=start))) as host:
+        await checked(host)
+        there = host.destinations.committed_one(WEB, RS1)
+        assert there is not None
+        (change,) = await apply(host, without_rs1(host))
+        fail(host, RS1)
+        await apply(host, operations.create_destination(WEB, RS1, there.forwarding, there.weight))
+        await checked(host)
+        assert weights(host) == {**WEIGHTS, RS1: 0}
+        await host.changes.revert(change.id)
+        assert weights(host) == {**WEIGHTS, RS1: 0}
+        fail(host, RS1, answer=PASSED)
+        await until(lambda: weights(host) == WEIGHTS)
+
+
+async def test_a_table_that_the_kernel_refuses_leaves_who_was_displaced_to_come_back() -> None:
+    ipvs = RefusingIpvs()
+    policy = replace(POLICY, start=Start.DOWN, quorum=9, sorry=RS3)
+    async with following(await site(policy, ipvs=ipvs)) as host:
+        await until(lambda: weights(host) == {**WEIGHTS, RS3: 0})
+        fail(host, RS2)
+        await until(lambda: weights(host) == {RS1: 0, RS2: 0, RS3: 6})
+        await until(lambda: host.health.standing(WEB, RS1).is_out)
+        ipvs.refuses = True
+        with pytest.raises(LvsError):
+            await apply(host, without_rs1(host))
+        fail(host, RS2, answer=PASSED)
+        await until(lambda: weights(host) == {**WEIGHTS, RS3: 0})
 
 
 async def test_a_table_that_is_not_replaced_since_the_agent_died_goes_on_serving() -> None:

@@ -434,6 +434,19 @@ class TestQuorum:
             await apply(host, set_health(replace(policy, overrides={RS3: CHECK})))
             await until(lambda: weights(host)[RS3] == 0)
 
+    async def test_who_is_no_sorry_server_any_more_is_proven_before_it_serves(self) -> None:
+        """It was not asked anything as long as it was one."""
+        policy = replace(POLICY, sorry=RS3, start=Start.DOWN)
+        async with following(await site(policy)) as host:
+            await until(lambda: weights(host) == {**WEIGHTS, RS3: 0})
+            fail(host, RS3)
+            await apply(host, set_health(replace(policy, sorry=None)))
+            for _ in range(50):
+                assert weights(host)[RS3] == 0
+                await asyncio.sleep(0.01)
+            fail(host, RS3, answer=PASSED)
+            await until(lambda: weights(host) == WEIGHTS)
+
     async def test_the_sorry_server_serves_when_all_others_have_been_removed(self) -> None:
         async with following(await site(replace(self.POLICY, sorry=RS3))) as host:
             await until(lambda: weights(host)[RS3] == 0)
