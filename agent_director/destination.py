@@ -240,11 +240,8 @@ class Destinations:
 
     def forget_all(self, server: VirtualServerKey) -> None:
         """Drop the records of a virtual server's destinations, which are gone with it."""
-        keys = []
-        for name, body in self._state.list(KIND, record_name(server, "")).items():
-            keys.append(read_config(body["config"]).key)
-            self._state.delete(KIND, name)
-        self._health.forget_all(server, keys)
+        bodies = self._state.list(KIND, record_name(server, "")).values()
+        self.set_records((server, read_config(body["config"]).key, None, False) for body in bodies)
 
     def committed(self) -> dict[VirtualServerKey, list[Destination]]:
         """Return the destinations of ours that shall be there, by their virtual servers."""

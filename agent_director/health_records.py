@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import Any
 
 from lvsagent.v1 import health_pb2
@@ -22,6 +21,10 @@ from agent_common.state import Body, State
 from agent_common.virtual_server import VirtualServer, VirtualServerKey, parse_address, parse_key
 from agent_common.wire_health import pack_policy, unpack_policy
 from agent_director.destination_record import record_name
+from agent_director.recent import Recent
+
+Name = tuple[VirtualServerKey, DestinationKey]
+"""A destination of a virtual server."""
 
 _POLICY = "health"
 _STANDING = "standing"
@@ -68,10 +71,10 @@ class HealthRecords:
         self._policies: dict[VirtualServerKey, HealthPolicy] = {}
         self._standings: dict[VirtualServerKey, dict[DestinationKey, Stood]] = {}
         self._without_quorum: set[VirtualServerKey] = set()
-        self._proven: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
-        self._doubted: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
-        self._gone: dict[tuple[VirtualServerKey, DestinationKey], float] = {}
-        self._unsettled: dict[tuple[VirtualServerKey, DestinationKey], Stood] = {}
+        self._proven = _recent()
+        self._doubted = _recent()
+        self._gone = _recent()
+        self._unsettled: dict[Name, Stood] = {}
         self.touched: Callable[[VirtualServerKey], None] = _ignore
 
     def load(self) -> None:
@@ -157,9 +160,8 @@ class HealthRecords:
     def first(self, server: VirtualServerKey, key: DestinationKey, effect: Effect) -> Stood:
         """Return how a destination stands that is new, or of which nothing is known: the sorry one is out."""
         policy = self.policy(server)
-        now = time.monotonic()
-        is_proven = self._proven.pop((server, key), 0.0) > now
-        is_doubted = self._doubted.pop((server, key), 0.0) > now
+        is_proven = self._proven.take((server, key))
+        is_doubted = self._doubted.take((server, key))
         if policy is None:
             return AS_WANTED
         is_believed = (policy.start is Start.UP and not is_doubted) or policy.check_of(key) is None or is_proven
@@ -198,41 +200,28 @@ class HealthRecords:
 
     def forget(self, server: VirtualServerKey, key: DestinationKey) -> None:
         """Forget how a destination stands, which goes; one that was down is not believed if it is soon put back."""
-        self._remember_gone(server, [key])
+        self._gone.add([(server, key)])
         if key in self.stood(server):
-            self._doubt([(server, key)])
+            self._doubt(server, [key])
             self.set_standings([(server, key, AS_WANTED)])
 
-    def forget_all(self, server: VirtualServerKey, destinations: Iterable[DestinationKey] = ()) -> None:
-        """Forget what is kept of a virtual server that goes, its policy too, and that destinations go with it."""
-        self._remember_gone(server, destinations)
-        self._doubt([(server, key) for key in self.stood(server)])
-        self.set_standings([(server, key, AS_WANTED) for key in list(self.stood(server))])
+    def forget_all(self, server: VirtualServerKey) -> None:
+        """Forget what is kept of a virtual server that goes, its policy too."""
+        stood = list(self.stood(server))
+        self._doubt(server, stood)
+        self.set_standings([(server, key, AS_WANTED) for key in stood])
         self.set_quorum(server, has_quorum=True)
         self.set_policy(server, None)
 
-    def _doubt(self, gone: Iterable[tuple[VirtualServerKey, DestinationKey]]) -> None:
-        now = time.monotonic()
-        self._doubted = {name: until for name, until in self._doubted.items() if until > now}
-        for server, key in gone:
-            if self.stood(server)[key].is_down:
-                self._doubted[server, key] = now + PROVEN_SECONDS
+    def _doubt(self, server: VirtualServerKey, gone: Iterable[DestinationKey]) -> None:
+        self._doubted.add([(server, key) for key in gone if self.stood(server)[key].is_down])
 
-    def _remember_gone(self, server: VirtualServerKey, gone: Iterable[DestinationKey]) -> None:
-        """Keep for a while, not on disk, that destinations went while this agent knew how they stood."""
-        now = time.monotonic()
-        for name in list(takewhile(lambda name: self._gone[name] <= now, self._gone)):
-            del self._gone[name]
-        for key in gone:
-            self._gone.pop((server, key), None)  # the oldest come first
-            self._gone[server, key] = now + PROVEN_SECONDS
+    def prove_again(self, names: Iterable[Name]) -> None:
+        """Count as up, unless it was down when it went, what comes back because its removal is taken back.
 
-    def prove_again(self, names: Iterable[tuple[VirtualServerKey, DestinationKey]]) -> None:
-        """Count as up, unless it was down when it went, what comes back because its removal is taken back."""
-        now = time.monotonic()
-        for name in names:
-            if self._gone.pop(name, 0.0) > now >= self._doubted.get(name, 0.0):
-                self._proven[name] = now + PROVEN_SECONDS
+        Of what went before this agent began nothing is known.
+        """
+        self._proven.add([name for name in names if self._gone.take(name) and name not in self._doubted])
 
     def has_quorum(self, server: VirtualServerKey) -> bool:
         """Whether the virtual server had its quorum when that was last judged."""
@@ -252,9 +241,11 @@ class HealthRecords:
 
     def prove(self, server: VirtualServerKey, key: DestinationKey) -> None:
         """Remember for a while, not on disk, that a destination has passed its check before it is added, once."""
-        now = time.monotonic()
-        self._proven = {name: until for name, until in self._proven.items() if until > now}
-        self._proven[server, key] = now + PROVEN_SECONDS
+        self._proven.add([(server, key)])
+
+
+def _recent() -> Recent[Name]:
+    return Recent(PROVEN_SECONDS)
 
 
 def _is_plain(stood: Stood) -> bool:

@@ -27,11 +27,11 @@ from agent_director.destination import Destinations
 from agent_director.health_effect import SLOW_STEPS
 from agent_director.health_gate import target_of
 from agent_director.health_log import EventKind, HealthLog
-from agent_director.health_records import HealthRecords, Stood
+from agent_director.health_records import HealthRecords, Name, Stood
 from agent_director.ipvs import Ipvs
 from agent_director.judge import Judge
 from agent_director.quorum_command import QuorumCommands, RunCommand
-from agent_director.standing import Name, Standings
+from agent_director.standing import Standings
 
 _RETRY_SECONDS = 1.0
 """After a failure of the kernel or the journal, or what somebody has done by hand."""

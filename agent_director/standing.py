@@ -14,12 +14,10 @@ from agent_common.state import State
 from agent_common.table import DestinationStep
 from agent_common.virtual_server import VirtualServerKey
 from agent_director.destination import Destinations
-from agent_director.health_records import AS_WANTED, HealthRecords, Stood
+from agent_director.health_records import AS_WANTED, HealthRecords, Name, Stood
 from agent_director.ipvs import Ipvs
 
 _log = logging.getLogger(__name__)
-
-Name = tuple[VirtualServerKey, DestinationKey]
 
 
 class Standings:

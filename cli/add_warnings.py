@@ -38,12 +38,7 @@ def warnings(
         yield from leftover_warnings(facts, request.backend)
         for change in facts.changes:
             yield from (f"{facts.agent}: {warning}" for warning in change.warnings)
-        scheduler = facts.server.scheduler if facts.server else request.scheduler or DEFAULT_SCHEDULER
-        sorry = facts.policy.sorry if facts.policy is not None else None
-        others = set(facts.destinations) - set(request.backend.real_servers)
-        newcomers = set(request.backend.real_servers) - set(facts.destinations) - {sorry}
-        if scheduler in _NEWCOMER_FIRST and others and newcomers:
-            yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
+        yield from _newcomer_warnings(request, facts)
     yield from _health_warnings(request, directors)
     for facts, other, vip in without_vip(request, directors):
         yield f"{facts.agent}: {other} is not known to have VIP {vip}: clients that come for it may get no answer there"
@@ -67,6 +62,16 @@ def warnings(
             if not vips_of(request.backend, directors) and needs_vip(request, directors, address):
                 yield f"{address}: no VIP is known for {request.backend.key}, so none is prepared there"
             yield from _host_warnings(request, directors, address, real_servers[address])
+
+
+def _newcomer_warnings(request: AddBackend, facts: DirectorFacts) -> Iterator[str]:
+    """Say who gets all connections at first; a sorry server gets none."""
+    scheduler = facts.server.scheduler if facts.server else request.scheduler or DEFAULT_SCHEDULER
+    sorry = facts.policy.sorry if facts.policy is not None else None
+    others = set(facts.destinations) - set(request.backend.real_servers)
+    newcomers = set(request.backend.real_servers) - set(facts.destinations) - {sorry}
+    if scheduler in _NEWCOMER_FIRST and others and newcomers:
+        yield f"{facts.agent}: under {scheduler} a newcomer gets all new connections until it has caught up"
 
 
 def _health_warnings(request: AddBackend, directors: Sequence[DirectorFacts]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from tests.director.test_health_watch import (
     checked,
     fail,
     following,
+    next_agent,
     site,
     until,
     wanted,
@@ -164,8 +165,7 @@ async def test_a_table_that_is_not_replaced_since_the_agent_died_goes_on_serving
     with pytest.raises(AgentDiedError):
         await apply(host, operations.apply_table({}, replace=True))
     ipvs.dies = False
-    again = host.restarted()
-    await again.restore.start(new_boot=False)
+    again = await next_agent(host)
     assert weights(again) == WEIGHTS
     async with following(again):
         assert await seen(again, 0.7) == {WEIGHTS[RS1]}

@@ -73,6 +73,13 @@ def weights(host: DirectorHost) -> dict[DestinationKey, int]:
     return {status.destination.key: status.current_weight for status in host.ipvs.destinations(WEB)}
 
 
+async def next_agent(host: DirectorHost) -> DirectorHost:
+    """Return the agent after this one, as it has started."""
+    again = host.restarted()
+    await again.restore.start(new_boot=False)
+    return again
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110  # what is awaited is in the kernel
@@ -230,8 +237,7 @@ class TestRestart:
         async with following(await site()) as host:
             fail(host, RS1)
             await until(lambda: weights(host)[RS1] == 0)
-        again = host.restarted()
-        await again.restore.start(new_boot=False)
+        again = await next_agent(host)
         assert weights(again)[RS1] == 0
         fail(again, RS1)
         async with following(again):
@@ -417,8 +423,7 @@ class TestQuorum:
             await until(lambda: weights(host) == {RS1: 0, RS2: 0, RS3: 6})
             assert health(host, RS3).note == "the sorry server serves, alone"
             await until(lambda: ": the sorry server serves, alone" in caplog.text)
-        again = host.restarted()
-        await again.restore.start(new_boot=False)
+        again = await next_agent(host)
         assert weights(again) == {RS1: 0, RS2: 0, RS3: 6}
         assert again.restore.drift() == []
         async with following(again):

@@ -25,6 +25,7 @@ from tests.director.test_health_watch import (
     fail,
     following,
     health,
+    next_agent,
     set_health,
     site,
     until,
@@ -50,8 +51,7 @@ class TestDynamic:
             await apply(host, operations.update_destination(WEB, RS1, weight=100))
             fail(host, RS1, answer=says(30))
             await until(lambda: weights(host)[RS1] == 30)
-        again = host.restarted()
-        await again.restore.start(new_boot=False)
+        again = await next_agent(host)
         again.checker.hung.add(RS1.address)
         async with following(again):
             await checked(again, 1)
@@ -62,8 +62,7 @@ class TestDynamic:
             await apply(host, operations.update_destination(WEB, RS1, weight=100))
             fail(host, RS1, answer=says(40))
             await until(lambda: weights(host)[RS1] == 40)
-        again = host.restarted()
-        await again.restore.start(new_boot=False)
+        again = await next_agent(host)
         fail(again, RS1, answer=says(40))
         async with following(again):
             await checked(again)
@@ -113,8 +112,7 @@ class TestDynamic:
         async with following(await site(LOAD)) as host:
             fail(host, RS1, answer=says(50))
             await until(lambda: weights(host)[RS1] == 2)
-        again = host.restarted()
-        await again.restore.start(new_boot=False)
+        again = await next_agent(host)
         fail(again, RS1, answer=says(50))
         async with following(again):
             await checked(again)
