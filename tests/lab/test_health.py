@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_common.virtual_server import parse_key
+from cli import operations
 from lab.servers import nginx
 from lab.site import STATE, VIP, Site
 from tests.lab.clients import fetching
@@ -352,6 +354,36 @@ def test_the_sorry_server_serves_while_the_quorum_is_lost_and_through_an_agents_
         checked.servers[name].start()
     moment(lambda: checked.serving() == {"rs1", "rs2"}, INTERVAL * RISE + TIMEOUT + WRITE)
     nginx.change(checked.servers["rs3"], serve(host))
+
+
+def test_a_removal_that_is_taken_back_serves_at_once_and_leaves_the_dead_out(checked: HealthSite) -> None:
+    """The others need not be proven again: clients would be refused meanwhile."""
+    operator, key = checked.operator, parse_key(KEY)
+    checked.check("--start", "down", "--floor", "0")
+    checked.servers["rs2"].kill()
+    moment(lambda: checked.serving() == {"rs1", "rs3"}, BOUND + WRITE)
+    time.sleep(INTERVAL)  # it is in the journal, too
+    operator.ask(lambda client: client.apply(operations.delete_virtual_server(key, force=True), "gone"))
+    assert checked.weights() == {}
+    operator.ask(lambda client: client.revert("gone"))
+    assert checked.weights() == {"rs1": 1, "rs2": 0, "rs3": 1}
+    checked.servers["rs2"].start()
+    moment(lambda: checked.serving() == ALL, 5)
+
+
+def test_who_drains_stays_in_the_kernel_when_its_check_fails(checked: HealthSite) -> None:
+    """Though others are removed then: its connections are to go on."""
+    vip = ("--vip", f"{VIP}:{PORT}", "--rs", checked.operator.site.host("rs2").ipv4)
+    checked.check("--effect", "remove")
+    checked.operator.lvs("drain", *vip)
+    mend = fall_ill(checked, "rs2")
+    moment(lambda: "status 503" in checked.operator.lvs("health", "show", KEY).stdout, BOUND + 3)
+    time.sleep(INTERVAL * FALL)
+    assert checked.weights()["rs2"] == 0
+    checked.operator.lvs("undrain", *vip)
+    moment(lambda: "rs2" not in checked.weights(), BOUND + WRITE)
+    mend()
+    moment(lambda: checked.serving() == ALL, 5)
 
 
 def test_the_director_itself_asks_through_the_vip_by_a_mark_where_its_answers_are_let_in(
